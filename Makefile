@@ -1,0 +1,85 @@
+# The whole developer surface: `make help` lists it. All that is built stands under .venv/; `make clean` removes it.
+# Another Python than the system's: make PYTHON=python3.13 test
+
+PYTHON ?= python3
+export PYTHON
+
+# LiteRT has no 32-bit wheels; tflite-runtime has, for Python 3.11. Expanded late: a fresh machine has no Python yet.
+LITERT = $(shell $(PYTHON) -c 'import sys; print("litert" if sys.maxsize > 2**32 else "")')
+
+WHEEL := .venv/wheel/.built
+SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README.md LICENSE
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench clean always
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed model in, sealed results out
+	@.ci/apt mosquitto
+	.venv/demo/bin/edged demo
+
+test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
+	@.ci/apt mosquitto
+	@if [ -x .venv/second/bin/pytest ]; then \
+	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
+	else \
+	    echo "This machine has no second Python from 3.11 to 3.13: the unit tests run on one alone"; \
+	fi
+	cd tests && ../.venv/interop/bin/pytest interop
+	cd tests && ../.venv/test/bin/pytest --ignore=interop
+
+check: .venv/test/.installed  ## lint, formatting, types, layers
+	.venv/test/bin/ruff check
+	.venv/test/bin/ruff format --check
+	.venv/test/bin/mypy edged
+	.venv/test/bin/lint-imports --no-logo
+
+bench: .venv/test/.installed  ## measure against the script that one would write by hand
+	@.ci/apt mosquitto
+	.venv/test/bin/python benchmarks/run.py
+
+clean:  ## remove everything that was built
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# Neither pytest nor what it starts may pick up the source tree by standing in it.
+test: export PYTHONSAFEPATH := 1
+
+# --- what the targets stand on ---------------------------------------------------------------
+
+$(WHEEL): $(SOURCES) .venv/build/.installed
+	@rm -rf $(@D)
+	.venv/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(@D) .
+	@touch $@
+
+.venv/build/.installed: .venv/python
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check 'hatchling~=1.27'
+	@touch $@
+
+.venv/demo/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "$(LITERT)"
+	@touch $@
+
+.venv/test/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,$(LITERT)"
+	@touch $@
+
+.venv/second/.installed: $(WHEEL)
+	@second=$$(.ci/second-python) && \
+	if [ -n "$$second" ]; then .ci/venv $(@D) "$$second" .venv/wheel/*.whl dev; else rm -rf $(@D); mkdir $(@D); fi
+	@touch $@
+
+# An environment of its own: cwt wants cbor2 before 6, and everything else is tested on the cbor2 that users get.
+.venv/interop/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl dev 'cwt~=3.3' 'pycose~=1.1'
+	@touch $@
+
+# Changes when the Python does, and takes every environment with it.
+.venv/python: always
+	@.ci/apt venv
+	@mkdir -p $(@D)
+	@$(PYTHON) -c 'import sys; print(sys.prefix, sys.version)' >$@.new
+	@cmp --quiet $@.new $@ || cp $@.new $@

@@ -1,0 +1,166 @@
+"""What one board has: its configuration, keys, state and packages. Commands and the daemon both start from here."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edged.channel.reading import read_key
+from edged.clock import Clock
+from edged.config.board import BoardConfig
+from edged.config.secret import read_secret
+from edged.cose.keys import ContentKey, PublicKey
+from edged.errors import EdgedError, MismatchError, MissingFileError
+from edged.identity import Record, Role
+from edged.keystore import Keystore, open_keystore
+from edged.keystore.packages import Installed, PackageStore
+from edged.model import LiveModel, load
+from edged.package.manifest import Manifest
+from edged.package.verify import Package, Publishers, VerifiedPackage
+from edged.runtime import Engine, choose
+from edged.state import Floor, State
+
+
+class Board:
+    """A board as its configuration describes it; keys and state are opened when first asked for."""
+
+    def __init__(self, config: BoardConfig) -> None:
+        self.config = config
+        self.directory = Path(config.device.state)
+        self.packages = PackageStore(self.directory / "keystore" / "packages")
+
+    @property
+    def key_directory(self) -> Path:
+        """Where ``file:`` keeps keys unless its URI says otherwise."""
+        return self.directory / "keystore" / "keys"
+
+    @property
+    def record_path(self) -> Path:
+        """Where the board's own enrolment record stands."""
+        return self.directory / "keystore" / "device.enrol"
+
+    def wrapping(self) -> bytes | None:
+        """Return the secret that private keys are encrypted under, if one is configured."""
+        return None if self.config.keystore.wrap is None else read_secret(self.config.keystore.wrap)
+
+    def keystore(self) -> Keystore:
+        """Open the board's keys.
+
+        :raises KeystoreError: they are absent or cannot be opened.
+        """
+        return open_keystore(self.config.keystore.uri, self.key_directory, self.wrapping())
+
+    def record(self) -> Record:
+        """Return the board's own enrolment record.
+
+        :raises MissingFileError: `edged init` has not run.
+        """
+        try:
+            return Record.read(self.record_path, Role.DEVICE)
+        except MissingFileError as error:
+            raise MissingFileError(error.message, hint="`edged init` makes this board's keys and record") from error
+
+    def publishers(self) -> Publishers:
+        """Return the publishers that the configuration pins."""
+        pinned: dict[bytes, tuple[PublicKey, frozenset[str]]] = {}
+        for publisher in self.config.publishers.values():
+            key = Record.read(Path(publisher.key), Role.PUBLISHER).sign
+            _, names = pinned.get(key.thumbprint, (key, frozenset[str]()))
+            pinned[key.thumbprint] = (key, names | frozenset(publisher.models))
+        return Publishers(pinned)
+
+    def hubs(self) -> list[PublicKey]:
+        """Return the keys of the hubs that results are sealed to."""
+        return [Record.read(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
+
+    def sensor_keys(self) -> dict[str, ContentKey]:
+        """Return the keys of the sensors, by channel of the model that reads them."""
+        return {model.channel: read_key(Path(model.sensor)) for model in self.config.model if model.sensor is not None}
+
+    def clock(self, state: State) -> Clock:
+        """Read the time as well as this board knows it."""
+        return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
+
+    def engine(self) -> Engine:
+        """Return the runtime that is configured."""
+        return choose(self.config.runtime.engine)
+
+    def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
+        """Parse and verify the package that was mapped from ``source``.
+
+        :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
+        """
+        try:
+            return Package.parse(data).verify(self.publishers())
+        except EdgedError as error:
+            raise type(error)(f"{source}: {error.message}", hint=error.hint) from error
+
+    def install(self, data: memoryview, source: Path, state: State) -> Manifest:
+        """Accept a package: verified, above the floor, in date, for this board, loading, and answering its self-test.
+
+        The file comes first and the floor second, so that a power cut between them leaves the new version or the old.
+
+        :raises EdgedError: the first reason to refuse; nothing was changed then.
+        """
+        package = self.verify(data, source)
+        self.check_acceptable(package, state)
+        load(package, self.keystore().agreement, self.engine(), self.config.runtime.threads).close()
+        self.packages.add(package.manifest.name, package.manifest.version, [data])
+        self.packages.prune(package.manifest.name)
+        accept(package, state)
+        return package.manifest
+
+    def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
+        """Check everything about a package that changes with time: release, floor, and dates until it was accepted once.
+
+        :raises MismatchError: it needs a newer release.
+        :raises RollbackError: a higher version was accepted before.
+        :raises ExpiredError: it has expired.
+        :raises NotYetValidError: it was created in the future.
+        """
+        floor = state.floor(package.manifest.name)
+        package.check_release()
+        package.check_floor(floor)
+        if floor is None or floor.identity != package.identity:
+            package.check_dates(self.clock(state))
+
+    def load(self, installed: Installed, keystore: Keystore, state: State, engine: Engine) -> LiveModel:
+        """Load an installed package for use. The caller accepts it once it serves.
+
+        :raises EdgedError: why it cannot be used.
+        """
+        with mapped(installed.path) as data:
+            package = self.verify(data, installed.path)
+            manifest = package.manifest
+            if (manifest.name, manifest.version) != (installed.name, installed.version):
+                raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
+            self.check_acceptable(package, state)
+            return load(package, keystore.agreement, engine, self.config.runtime.threads)
+
+
+def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
+    """Raise the version floor to what was accepted, durably."""
+    manifest = accepted.manifest
+    state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[memoryview]:
+    """Map a file for reading.
+
+    :raises MissingFileError: it is absent, unreadable or empty.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        if not os.fstat(descriptor).st_size:
+            raise MissingFileError(f"{path} is empty")
+        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as mapping, memoryview(mapping) as view:
+            yield view
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,157 @@
+"""From a broker's address to an open socket, and from what went wrong to words."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+
+from edged.broker.options import Address, BrokerOptions
+from edged.broker.wire import Wire
+from edged.errors import BrokerError
+
+TIMEOUT = 10.0
+"""Seconds for each of: the connection, the TLS handshake, the broker's answer."""
+
+# from OpenSSL's x509_vfy.h
+_EXPIRED, _NOT_YET_VALID = 10, 9
+_WRONG_NAME = (62, 64)
+_UNKNOWN_CA = (2, 18, 19, 20, 21)
+
+
+def dial(options: BrokerOptions) -> Wire:
+    """Connect. Blocks, for as long as names, routes and handshakes take.
+
+    :raises BrokerError: the broker cannot be reached, or the two do not trust each other.
+    """
+    address = Address.parse(options.url)
+    try:
+        context = _tls_context(options) if address.tls else None
+        sock = _connect(address)
+        try:
+            return Wire(sock if context is None else context.wrap_socket(sock, server_hostname=address.host))
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise explain(error, address) from error
+
+
+def _connect(address: Address) -> socket.socket:
+    if address.path:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(TIMEOUT)
+        try:
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host, address.port), TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+    except OSError as error:
+        raise BrokerError(f"broker.ca {options.ca} cannot be used: {_words(error)}") from error
+    if options.cert is not None:
+        try:
+            # an empty passphrase, or OpenSSL would ask for one at the terminal
+            context.load_cert_chain(options.cert, options.key, password="")
+        except OSError as error:
+            raise BrokerError(
+                f"broker.cert {options.cert} and broker.key {options.key} cannot be used: {_words(error)}",
+                hint="both are PEM files, the key has no passphrase and belongs to the certificate",
+            ) from error
+    return context
+
+
+def explain(error: OSError, address: Address) -> BrokerError:
+    """Say what an error of the operating system or of OpenSSL means here, and what to do."""
+    what, hint = _WORDS_BY_TYPE.get(type(error), (_words(error), None))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what, hint = _distrust(error, address)
+    elif isinstance(error, ssl.SSLError):
+        what, hint = _tls_failure(error)
+    elif isinstance(error, socket.gaierror):
+        what, hint = f"unknown host ({error.strerror})", "check broker.url and this machine's name servers"
+    return BrokerError(f"broker {address}: {what}", hint=hint)
+
+
+_WORDS_BY_TYPE: dict[type[OSError], tuple[str, str | None]] = {
+    ConnectionRefusedError: ("nothing listens there", "start the broker, or correct broker.url"),
+    FileNotFoundError: ("there is no such socket", "start the broker, or correct broker.url"),
+    TimeoutError: ("no answer", "check broker.url, the network and firewalls"),
+    ConnectionResetError: ("connection lost", None),
+    BrokenPipeError: ("connection lost", None),
+}
+
+
+def _distrust(error: ssl.SSLCertVerificationError, address: Address) -> tuple[str, str]:
+    if error.verify_code in _WRONG_NAME:
+        return (
+            f"its certificate is not for {address.host!r}",
+            "broker.url must use a name (or address) that stands in the broker's certificate",
+        )
+    if error.verify_code in _UNKNOWN_CA:
+        return "its certificate is from an unknown CA", "broker.ca must name the certificate of the CA that signed it"
+    if error.verify_code == _EXPIRED:
+        return "its certificate has expired", "renew the broker's certificate, or set this machine's clock"
+    if error.verify_code == _NOT_YET_VALID:
+        return "its certificate is not valid yet", "set this machine's clock"
+    return f"its certificate is refused: {error.verify_message}", "have the certificate made anew"
+
+
+def _tls_failure(error: ssl.SSLError) -> tuple[str, str]:
+    if any(word in (error.reason or "") for word in ("CERTIFICATE", "UNKNOWN_CA")):  # an alert: the broker's verdict
+        return (
+            f"it refuses this client's certificate ({_words(error)})",
+            "broker.cert must be from a CA that the broker trusts, and in date",
+        )
+    return f"TLS fails: {_words(error)}", "is this the broker's TLS port? mqtt:// is without TLS"
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "connection closed").lower().replace("_", " ")
+    return (error.strerror or str(error)).lower()
+
+
+class Dialling:
+    """One :func:`dial` in a thread of its own, because looking up a name can take half a minute and the loop must go on.
+
+    :ivar outcome: what came of it; None as long as it goes on.
+    :param done: called from that thread when there is an outcome.
+    """
+
+    def __init__(self, options: BrokerOptions, done: Callable[[], None]) -> None:
+        self.outcome: Wire | BrokerError | None = None
+        self._options = options
+        self._done = done
+        self._abandoned = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="edged-dial", daemon=True).start()
+
+    def _run(self) -> None:
+        outcome: Wire | BrokerError
+        try:
+            outcome = dial(self._options)
+        except BrokerError as error:
+            outcome = error
+        with self._lock:
+            if not self._abandoned:
+                self.outcome = outcome
+                self._done()
+            elif isinstance(outcome, Wire):
+                outcome.close()
+
+    def abandon(self) -> None:
+        """Take no notice of the outcome any more."""
+        with self._lock:
+            self._abandoned = True
+            if isinstance(self.outcome, Wire):
+                self.outcome.close()

@@ -1,0 +1,114 @@
+"""What a caller says to a broker connection, and what it gets from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from edged.errors import ConfigError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Message(NamedTuple):
+    """A message that edged publishes."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+
+
+class Delivery(NamedTuple):
+    """A message that arrived.
+
+    :ivar dup: the broker may have delivered it before.
+    :ivar ack: acknowledges it (QoS 1); does nothing once the connection that brought it has gone, because the same
+        message id may name another message by then.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    dup: bool
+    ack: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker listens: a host and port, or the path of a unix socket."""
+
+    url: str
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Parse ``mqtt://host[:port]``, ``mqtts://host[:port]`` or ``unix:///path``.
+
+        :raises ConfigError: it is none of these.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ConfigError(f"broker url {url!r}: {error}") from error
+        if parts.username is not None:
+            # not repeated: a password may stand in it
+            raise ConfigError("the broker's url holds a user name", hint="use broker.username and broker.password")
+        if parts.scheme == "unix" and not parts.netloc and parts.path:
+            return cls(url, "", 0, parts.path, tls=False)
+        if parts.scheme not in _PORTS or not host or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ConfigError(
+                f"broker url {url!r} cannot be used", hint="mqtt://host[:port], mqtts://host[:port] or unix:///path"
+            )
+        return cls(url, host, port or _PORTS[parts.scheme], "", tls=parts.scheme == "mqtts")
+
+    def __str__(self) -> str:
+        return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerOptions:
+    """How to reach a broker, and who to be there.
+
+    :ivar url: see :meth:`Address.parse`.
+    :ivar client_id: unique at the broker; empty lets the broker choose one, for a clean session only.
+    :ivar ca: certificates to trust, PEM; None for the system's.
+    :ivar cert: this client's certificate, PEM; read again at each connection, so that a renewed one is taken.
+    :ivar key: its private key, PEM without a passphrase.
+    :ivar keepalive: seconds after which a silent connection is asked for a sign of life.
+    :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5).
+    :ivar session_expiry: seconds for which the broker keeps subscriptions and messages while this client is away;
+        0 starts clean each time.
+    :ivar will: what the broker publishes when this client is lost.
+    """
+
+    url: str
+    client_id: str = ""
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+    keepalive: int = 30
+    receive_maximum: int = 1000
+    session_expiry: int = 3600
+    will: Message | None = None
+
+
+def topic_matches(wanted: str, topic: str) -> bool:
+    """Return whether a topic filter (``+``, ``#``) takes a topic. Wildcards at its start leave out ``$`` topics."""
+    if topic.startswith("$") != wanted.startswith("$"):
+        return False
+    levels, filters = topic.split("/"), wanted.split("/")
+    if filters[-1] == "#":
+        filters.pop()
+        levels = levels[: len(filters)]
+    return len(levels) == len(filters) and all(want in ("+", level) for want, level in zip(filters, levels, strict=True))

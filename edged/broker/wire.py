@@ -1,0 +1,120 @@
+"""A non-blocking socket that reads and writes in large pieces.
+
+Paho asks for one byte, one more, and then the rest of each packet, and writes each packet by itself. Between it and the
+kernel stands this buffer: one read and one write serve all packets of a turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+
+_READ = 1 << 16
+_WRITE_AHEAD = 1 << 18
+_GOODBYE = 1.0
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Wire:
+    """What paho takes for its socket.
+
+    :ivar error: what ended the connection, if it was not simply closed.
+    :ivar linger: have :meth:`close` write what waits and let the broker read it; a bare close could reset the connection.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.error: OSError | None = None
+        self.linger = False
+        self._sock = sock
+        self._in = b""
+        self._at = 0
+        self._out = bytearray()
+        self._held = False
+        self._ended = False
+
+    def fill(self) -> None:
+        """Read once from the kernel. A TLS record (16 kB) fits, so that nothing stays behind inside OpenSSL."""
+        try:
+            self._in = self._sock.recv(_READ)
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._fail(error)
+            self._in = b""
+        self._at = 0
+        self._ended = not self._in
+
+    @property
+    def unread(self) -> bool:
+        """Whether :meth:`recv` has something to say before another :meth:`fill`."""
+        return self._at < len(self._in) or self._ended
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes wait for the kernel to take them."""
+        return bool(self._out)
+
+    @property
+    def tls(self) -> str | None:
+        """Return the version of TLS that is spoken, if any."""
+        return self._sock.version() if isinstance(self._sock, ssl.SSLSocket) else None
+
+    def hold(self, held: bool) -> None:  # noqa: FBT001
+        """Let :meth:`recv` look empty, so that paho comes back at the end of the packet that it handles."""
+        self._held = held
+
+    def flush(self) -> None:
+        """Write what the kernel takes. After an error nothing more is written, but what the broker said is still read."""
+        try:
+            while self._out:
+                del self._out[: self._sock.send(self._out)]
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.error = self.error or error
+        self._out.clear()
+
+    # what paho calls
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._sock.fileno()
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001
+        """Do nothing: the socket never blocks."""
+
+    def recv(self, size: int) -> bytes:
+        """Return up to ``size`` bytes of what was read; none at the connection's end."""
+        if self._held:
+            raise BlockingIOError
+        piece = self._in[self._at : self._at + size]
+        self._at += len(piece)
+        if not piece and not self._ended:
+            raise BlockingIOError
+        return piece
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Take a whole packet, unless too much waits already."""
+        if len(self._out) > _WRITE_AHEAD:
+            raise BlockingIOError
+        if self.error is None:
+            self._out += data
+        return len(data)
+
+    def close(self) -> None:
+        """Close; where :attr:`linger` is set, within about three seconds."""
+        with self._sock, contextlib.suppress(OSError):
+            if not self.linger or self._ended:
+                return
+            until = time.monotonic() + _GOODBYE
+            self._sock.settimeout(_GOODBYE)
+            self._sock.sendall(self._out)
+            self._sock.shutdown(socket.SHUT_WR)
+            while time.monotonic() < until and self._sock.recv(_READ):
+                pass

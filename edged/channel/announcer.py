@@ -1,0 +1,170 @@
+"""The board's side of a channel: the epoch that seals, those that still have results on their way, and their announcement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, RESIGN_AFTER, Announcement, seal_channel_key
+from edged.channel.epoch import Epoch
+from edged.channel.result import Answer, Input, ResultEncoder
+from edged.cose import cbor
+from edged.cose.algorithms import Aead
+from edged.cose.encrypt import Encrypt
+from edged.cose.keys import ContentKey, PublicKey, Signer
+from edged.errors import DuplicateDeviceError, EdgedError
+
+
+@dataclass
+class _Running:
+    """An epoch with what its announcement needs.
+
+    :ivar pending: results sealed under it that no broker has acknowledged yet.
+    """
+
+    epoch: Epoch
+    sealed_key: Encrypt
+    serial: int = 0
+    pending: int = 0
+
+
+class Announcer:
+    """Seals results under the current epoch, and begins a new one when it must.
+
+    :param begin_epoch: makes an epoch number durable, above all earlier ones and not below the one given, for a key id.
+    :param hubs: keys of the granted hubs (at least one).
+    :param max_age: seconds after which an epoch is replaced.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        signer: Signer,
+        *,
+        aead: Aead,
+        hubs: Sequence[PublicKey],
+        sign_results: bool,
+        max_age: float,
+        begin_epoch: Callable[[bytes, int], int],
+    ) -> None:
+        self.device = device
+        self._signer = signer
+        self._aead = aead
+        self._hubs = list(hubs)
+        self._sign_results = sign_results
+        self._max_age = max_age
+        self._begin_epoch = begin_epoch
+        self._echo: dict[bytes, bytes] = {}
+        self._closing: list[_Running] = []
+        self._issued = 0.0
+        self._current = self._new(at_least=0)
+
+    def _new(self, at_least: int) -> _Running:
+        key = ContentKey.generate(self._aead)
+        number = self._begin_epoch(key.kid, at_least)
+        epoch = Epoch(self.device, number, key, self._signer if self._sign_results else None)
+        return _Running(epoch, seal_channel_key(self.device, epoch.number, epoch.key, self._hubs))
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch's number."""
+        return self._current.epoch.number
+
+    def rotate(self, *, at_least: int = 0) -> None:
+        """Begin a new epoch; the announcement that says so is due at once."""
+        old = self._current
+        self._current = self._new(at_least)
+        if old.pending:
+            self._closing = [old, *self._closing][: MOST_EPOCHS - 1]
+        self._issued = 0.0
+
+    def set_hubs(self, hubs: Sequence[PublicKey]) -> None:
+        """Grant the channel to other hubs; a changed list begins a new epoch, so that a removed hub reads nothing more."""
+        if {hub.thumbprint for hub in hubs} != {hub.thumbprint for hub in self._hubs}:
+            self._hubs = list(hubs)
+            self.rotate()
+
+    def seal(self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input) -> tuple[bytes, bytes]:
+        """Seal a result; return the message and the key id that :meth:`delivered` wants back."""
+        if self._current.epoch.spent or time.monotonic() - self._current.epoch.born > self._max_age:
+            self.rotate()
+        epoch = self._current.epoch
+        message = epoch.seal(channel, encoder.encode(answer, epoch.count + 1, time.time(), of))
+        self._current.pending += 1
+        return epoch.key.kid, message
+
+    def delivered(self, kid: bytes) -> None:
+        """Note that a broker has a result; a closed epoch that waits for nothing more is forgotten."""
+        for running in (self._current, *self._closing):
+            if running.epoch.key.kid == kid:
+                running.pending -= 1
+        self._closing = [running for running in self._closing if running.pending > 0]
+
+    @property
+    def due(self) -> bool:
+        """Whether a new announcement must be published: the epoch is new, a hub asked, or half a day has passed."""
+        return time.monotonic() - self._issued > RESIGN_AFTER or not self._issued
+
+    def renew(self) -> None:
+        """Have a new announcement published, as after each connection: the broker may have lost what it retained."""
+        self._issued = 0.0
+
+    def asked(self, hub: bytes, nonce: bytes) -> None:
+        """Take a hub's nonce, which the next announcement echoes; other askers than granted hubs are passed over."""
+        if len(nonce) == NONCE_SIZE and any(known.thumbprint == hub for known in self._hubs):
+            self._echo[hub] = nonce
+            self._issued = 0.0
+
+    def announcement(self, now: float) -> bytes:
+        """Return the signed sequence to be retained on the announce topic, newest epoch first.
+
+        :param now: Unix seconds, as well as the board knows.
+        """
+        self._issued = time.monotonic()
+        closed = {running.epoch.key.kid: running.epoch.count for running in self._closing}
+        return b"".join(self._sign(running, int(now), closed) for running in (self._current, *self._closing))
+
+    def _sign(self, running: _Running, now: int, closed: dict[bytes, int]) -> bytes:
+        epoch = running.epoch
+        running.serial += 1
+        return Announcement(
+            device=self.device,
+            epoch=epoch.number,
+            serial=running.serial,
+            issued=now,
+            expires=now + LIFETIME,
+            kid=epoch.key.kid,
+            commit=epoch.key.commit,
+            aead=epoch.key.aead,
+            sign_results=self._sign_results,
+            closed=closed,
+            echo=self._echo,
+            key=running.sealed_key,
+        ).encode(self._signer)
+
+    def saw(self, payload: bytes, *, retained: bool) -> None:
+        """Look at what stands on this board's own announce topic.
+
+        A retained announcement of this board's that is not older than the current epoch means that the stored state
+        was lost: the next epoch begins above it. A fresh one means that somebody else has this board's key.
+
+        :raises DuplicateDeviceError: another board announces under this board's identity, now.
+        """
+        newest = _newest(payload, self.device, self._signer.public)
+        if newest is None or newest.epoch < self.epoch or newest.kid == self._current.epoch.key.kid:
+            return
+        if not retained:
+            raise DuplicateDeviceError(
+                f"another board announces epoch {newest.epoch} under the identity of {self.device}",
+                hint="was an SD card or a key store copied? `edged init` gives one of the two new keys",
+            )
+        self.rotate(at_least=newest.epoch + 1)
+
+
+def _newest(payload: bytes, device: str, public: PublicKey) -> Announcement | None:
+    """Return the newest announcement of a sequence if it is this board's own, and None for anybody else's."""
+    try:
+        return Announcement.parse(cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)[0], device, public)
+    except (EdgedError, IndexError):
+        return None

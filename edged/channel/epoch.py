@@ -1,0 +1,71 @@
+"""A board's channel key of one epoch: made fresh, never stored, used for at most 2^20 messages.
+
+An epoch's key never outlives the process that made it, so its nonces cannot repeat and no counter has to survive a
+power cut: 8 bytes of count, then 4 random bytes that are the same throughout the epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from edged.cose import cbor
+from edged.cose.encrypt0 import Box
+from edged.cose.keys import ContentKey, Signer
+from edged.cose.sign1 import sign
+from edged.errors import StateError
+
+MAX_COUNT = 1 << 20
+_SALT_SIZE = 4
+
+
+def result_aad(device: str, channel: str) -> bytes:
+    """Return the external_aad of a sealed result."""
+    return cbor.encode(["edged.result.1", device, channel])
+
+
+def signed_result_aad(device: str, channel: str, kid: bytes, iv: bytes) -> bytes:
+    """Return the external_aad of the device's signature over a result."""
+    return cbor.encode(["edged.signed-result.1", device, channel, kid, iv])
+
+
+class Epoch:
+    """The sealing side of one epoch.
+
+    :param key: a fresh key, used by nobody else.
+    :param signer: signs each result inside its seal, where that is configured.
+    :ivar number: the epoch's number, durable before it was announced.
+    :ivar count: count of the last message that was sealed; the first is 1.
+    :ivar born: when it began, monotonic seconds.
+    """
+
+    def __init__(self, device: str, number: int, key: ContentKey, signer: Signer | None) -> None:
+        self.device = device
+        self.number = number
+        self.key = key
+        self.count = 0
+        self.born = time.monotonic()
+        self._signer = signer
+        self._salt = os.urandom(_SALT_SIZE)
+        self._boxes: dict[str, Box] = {}
+
+    @property
+    def spent(self) -> bool:
+        """Whether no further message may be sealed."""
+        return self.count >= MAX_COUNT
+
+    def seal(self, channel: str, result: bytes) -> bytes:
+        """Seal one encoded result for ``channel`` under the next count.
+
+        :raises StateError: the epoch is spent; begin a new one.
+        """
+        if self.spent:
+            raise StateError(f"epoch {self.number} has sealed its {MAX_COUNT} messages")
+        self.count += 1
+        iv = self.count.to_bytes(8, "big") + self._salt
+        box = self._boxes.get(channel)
+        if box is None:
+            box = self._boxes[channel] = Box(self.key, result_aad(self.device, channel))
+        if self._signer is not None:
+            result = sign(result, signed_result_aad(self.device, channel, self.key.kid, iv), self._signer)
+        return box.seal(iv, result)

@@ -1,0 +1,94 @@
+"""`edged check`: everything about a board that can be judged without starting its daemon, each with its own verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edged.board import Board
+from edged.broker import probe
+from edged.config.load import load_board
+from edged.errors import EdgedError, MissingFileError, MismatchError
+from edged.pipeline import check_binding
+from edged.state import State
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, and what was found: a detail, or the error that stands in the way."""
+
+    what: str
+    detail: str
+    error: EdgedError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        found: dict[str, Any] = {"check": self.what, "ok": self.error is None, "detail": self.detail}
+        if self.error is not None:
+            found |= {"kind": type(self.error).__name__, "hint": self.error.hint}
+        return found
+
+
+def check(path: Path, *, offline: bool) -> Iterator[Finding]:
+    """Look at the board that the configuration at ``path`` describes; nothing is changed.
+
+    :param offline: leave the broker out.
+    """
+    try:
+        board = Board(load_board(path))
+    except EdgedError as error:
+        yield Finding("configuration", error.message, error)
+        return
+    yield Finding("configuration", str(path))
+    yield _judge("keys", lambda: _keys(board))
+    yield _judge("publishers", lambda: f"{len(board.publishers().pinned)} pinned")
+    yield _judge("hubs", lambda: f"{len(board.hubs())} granted")
+    yield _judge("sensors", lambda: f"{len(board.sensor_keys())} with keys")
+    yield _judge("runtime", lambda: _runtime(board))
+    for model in board.config.model:
+        yield _judge(f"model {model.name}", lambda name=model.name: _model(board, name))  # type: ignore[misc]
+    if not offline:
+        yield _judge("broker", lambda: _broker(board))
+
+
+def _judge(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, look())
+    except EdgedError as error:
+        return Finding(what, error.message, error)
+
+
+def _keys(board: Board) -> str:
+    keystore, record = board.keystore(), board.record()
+    if (keystore.signer.public, keystore.agreement.public) != (record.sign, record.ecdh):
+        raise MismatchError(f"{board.record_path} does not belong to the keys in {board.key_directory}")
+    return f"fingerprint {record.fingerprint}"
+
+
+def _runtime(board: Board) -> str:
+    engine = board.engine()
+    return f"{engine.name} {engine.version} ({engine.reason})"
+
+
+def _model(board: Board, name: str) -> str:
+    installed = board.packages.newest(name)
+    if installed is None:
+        raise MissingFileError(f"no package of model {name!r} is installed", hint=f"edged install {name}-VERSION.edged")
+    state = State(board.directory)
+    try:
+        model = board.load(installed, board.keystore(), state, board.engine())
+    finally:
+        state.close()
+    try:
+        for table in board.config.model:
+            if table.name == name:
+                check_binding(table, model.manifest)
+        return f"version {model.manifest.version}, self-test passed, weights {'locked' if model.locked else 'not locked'} in RAM"
+    finally:
+        model.close()
+
+
+def _broker(board: Board) -> str:
+    return str(probe(board.broker_options(), timeout=10.0))

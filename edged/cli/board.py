@@ -1,0 +1,180 @@
+"""The board's commands: init, install, models, check, run."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from edged.board import Board, mapped
+from edged.check import check
+from edged.cli.common import (
+    DEFAULT_CONFIG,
+    become_owner_of,
+    config_option,
+    iso_date,
+    json_option,
+    path_type,
+    print_facts,
+    print_json,
+    print_table,
+)
+from edged.config.load import load_board
+from edged.cose.algorithms import Aead
+from edged.errors import EdgedError
+from edged.files import make_private_directory, write_atomically
+from edged.identity import Record, Role
+from edged.keystore import create_keystore
+from edged.state import State
+
+_RECORD_MODE = 0o644
+
+
+@click.command("init")
+@config_option
+@click.option("-o", "--output", type=path_type, help="Also write the enrolment record here.")
+@json_option
+def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
+    """Make this board's two keys, and print its enrolment record.
+
+    \b
+    Example: edged init -o press-07.enrol
+    """
+    board = Board(load_board(config))
+    _own_state_directory(board.directory)
+    keystore = create_keystore(board.config.keystore.uri, board.key_directory, board.wrapping())
+    aead = _suitable_aead()
+    sign, ecdh = keystore.signer.public, keystore.agreement.public
+    record = Record(Role.DEVICE, board.config.device.name, sign, ecdh, aead, int(time.time()))
+    encoded = record.encode(keystore.signer)
+    write_atomically(board.record_path, [encoded], mode=_RECORD_MODE, replace=True)
+    if output is not None:
+        write_atomically(output, [encoded], mode=_RECORD_MODE, replace=True)
+    facts: dict[str, object] = {
+        "id": record.id,
+        "fingerprint": record.fingerprint,
+        "record": str(output or board.record_path),
+        "signing key": sign.thumbprint.hex(),
+        "ECDH key": ecdh.thumbprint.hex(),
+        "AEAD": aead.name,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+        click.echo("\nTake the record to the publisher and the hub, and compare the fingerprint there.")
+
+
+def _suitable_aead() -> Aead:
+    """Return the AEAD that this CPU is faster with: boards before the Raspberry Pi 5 have no AES instructions."""
+    return Aead.A256GCM if "aes" in Path("/proc/cpuinfo").read_text().split() else Aead.CHACHA20_POLY1305
+
+
+def _own_state_directory(directory: Path) -> None:
+    """Make the state directory, as the system user ``edged`` where root calls and there is such a user."""
+    if os.geteuid() == 0 and not directory.exists():
+        try:
+            user = pwd.getpwnam("edged")
+        except KeyError:
+            user = None
+        make_private_directory(directory)
+        if user is not None:
+            os.chown(directory, user.pw_uid, user.pw_gid)
+    become_owner_of(directory)
+    make_private_directory(directory)
+
+
+@click.command("install")
+@click.argument("packages", nargs=-1, required=True, type=path_type, metavar="PACKAGE...")
+@config_option
+def install_command(packages: tuple[Path, ...], config: Path) -> None:
+    """Verify packages and put them into this board's key store; a running daemon takes them over by itself.
+
+    \b
+    Example: edged install gearbox-3.edged
+    """
+    board = Board(load_board(config))
+    sources = [mapped(path) for path in packages]  # opened before root's rights are given up
+    with ExitStack() as stack:
+        views = [stack.enter_context(source) for source in sources]
+        become_owner_of(board.directory)
+        state = State(board.directory)
+        stack.callback(state.close)
+        for path, view in zip(packages, views, strict=True):
+            manifest = board.install(view, path, state)
+            click.echo(f"installed {manifest.name} {manifest.version}")
+            if manifest.name not in {model.name for model in board.config.model}:
+                click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
+
+
+@click.command("models")
+@config_option
+@json_option
+def models_command(config: Path, *, as_json: bool) -> None:
+    """List the installed packages, and which the daemon uses.
+
+    \b
+    Example: edged models --json
+    """
+    board = Board(load_board(config))
+    become_owner_of(board.directory)
+    used = {model.name for model in board.config.model}
+    rows: list[dict[str, object]] = []
+    for installed in board.packages.all():
+        row: dict[str, object] = {"name": installed.name, "version": installed.version}
+        try:
+            with mapped(installed.path) as view:
+                package = board.verify(view, installed.path)
+                row["summary"] = package.manifest.summary
+                row["size"] = package.manifest.plaintext.size
+                row["identity"] = package.identity.hex()
+                row["expires"] = iso_date(package.manifest.expires)
+            newest = board.packages.newest(installed.name)
+            row["state"] = "in use" if installed.name in used and installed == newest else "kept"
+        except EdgedError as error:
+            row["state"] = f"refused: {error.message}"
+        rows.append(row)
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("name", "version", "state", "size", "expires", "summary")
+        print_table([[row.get(column) or "-" for column in columns] for row in rows], columns)
+
+
+@click.command("check")
+@click.argument("config", type=path_type, default=DEFAULT_CONFIG)
+@click.option("--offline", is_flag=True, help="Leave the broker out.")
+@json_option
+def check_command(config: Path, *, offline: bool, as_json: bool) -> int:
+    """Validate everything that can be validated without starting: configuration, keys, packages, broker.
+
+    \b
+    Example: edged check /etc/edged/edged.toml
+    """
+    findings = list(check(config, offline=offline))
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.error is None else 'FAIL'}  {finding.what}  {finding.detail}".rstrip())
+            if finding.error is not None and finding.error.hint:
+                click.echo(f"      hint: {finding.error.hint}")
+    return next((finding.error.exit_code for finding in findings if finding.error is not None), 0)
+
+
+@click.command("run")
+@config_option
+def run_command(config: Path) -> None:
+    """Run the daemon in the foreground (systemd does: `systemctl start edged`).
+
+    \b
+    Example: edged run --config ./edged.toml
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's thread pool: memory that a board has better use for
+    from edged.daemon.process import Daemon  # noqa: PLC0415  numpy must not be imported before the line above
+
+    Daemon(config).run()

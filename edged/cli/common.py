@@ -1,0 +1,110 @@
+"""What several commands share: passphrases, tables, files, and who to run as."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edged.config.secret import read_secret
+from edged.errors import UsageError
+from edged.keystore.people import PersonalKeys
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+DEFAULT_CONFIG = Path("/etc/edged/edged.toml")
+
+path_type = click.Path(path_type=Path)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def config_option(function: _Function) -> _Function:
+    """Add ``--config``."""
+    return click.option(
+        "-c", "--config", type=path_type, default=DEFAULT_CONFIG, show_default=True, envvar="EDGED_CONFIG",
+        help="The board's configuration.",
+    )(function)
+
+
+def passphrase_option(function: _Function) -> _Function:
+    """Add ``--passphrase-file``."""
+    return click.option(
+        "--passphrase-file", metavar="FILE", envvar="EDGED_PASSPHRASE_FILE",
+        help="Read the passphrase of private keys from this file (mode 0600), or from credential:NAME.",
+    )(function)
+
+
+def open_personal_keys(path: Path, passphrase_file: str | None) -> PersonalKeys:
+    """Read the private keys in ``path``, asking for the passphrase where one is needed and a person is there.
+
+    :raises UsageError: one is needed, and nobody can be asked.
+    """
+    if not PersonalKeys.is_encrypted(path):
+        return PersonalKeys.read(path, None)
+    if passphrase_file is not None:
+        return PersonalKeys.read(path, read_secret(passphrase_file))
+    if not sys.stdin.isatty():
+        raise UsageError(f"{path} needs a passphrase, and nobody is here to type it", hint="--passphrase-file FILE")
+    return PersonalKeys.read(path, click.prompt(f"Passphrase of {path}", hide_input=True, err=True).encode())
+
+
+def new_passphrase(passphrase_file: str | None, path: Path) -> bytes:
+    """Return the passphrase for a new private key file.
+
+    :raises UsageError: none was given, and nobody can be asked.
+    """
+    if passphrase_file is not None:
+        return read_secret(passphrase_file)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{path} needs a passphrase, and nobody is here to type one",
+            hint="--passphrase-file FILE, or --no-passphrase where the disk is protected otherwise",
+        )
+    typed: str = click.prompt(f"New passphrase for {path}", hide_input=True, confirmation_prompt=True, err=True)
+    return typed.encode()
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
+    """Print ``rows`` under ``header`` in columns as wide as they need to be."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def become_owner_of(directory: Path) -> None:
+    """Where root calls for a state directory that belongs to the daemon's user, go on as that user.
+
+    A file that root wrote there could not be read by the daemon.
+    """
+    if os.geteuid() != 0 or not directory.exists():
+        return
+    owner = directory.stat()
+    if owner.st_uid == 0:
+        return
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def iso_date(seconds: int | None) -> str:
+    """Return a date as people write it, or nothing for none."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).date().isoformat()

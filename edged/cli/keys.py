@@ -1,0 +1,75 @@
+"""``edged keygen``: keys of people, hubs and sensors."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from edged.channel.reading import write_key
+from edged.cli.common import new_passphrase, passphrase_option, path_type
+from edged.config.names import check_name
+from edged.cose.algorithms import Aead
+from edged.cose.keys import ContentKey
+from edged.files import write_atomically
+from edged.identity import Record, Role
+from edged.keystore.people import PersonalKeys
+
+_RECORD_MODE = 0o644
+
+
+@click.group("keygen")
+def keygen_command() -> None:
+    """Make the keys of a publisher, operator, hub or sensor.
+
+    \b
+    Example: edged keygen publisher --id acme
+             makes acme.key (private, under a passphrase) and acme.pub (public record)
+    """
+
+
+def _person(role: Role, meaning: str) -> None:
+    @keygen_command.command(role.value, help=f"{meaning}\n\n\b\nExample: edged keygen {role} --id home")
+    @click.option("--id", "name", required=True, help="Name in lower case: letters, digits, - and _.")
+    @click.option("-o", "--output", type=path_type, default=Path(), help="Directory to write to (default: this one).")
+    @click.option("--no-passphrase", is_flag=True, help="Write the private key unencrypted.")
+    @passphrase_option
+    def command(name: str, output: Path, *, no_passphrase: bool, passphrase_file: str | None) -> None:
+        check_name("--id", name)
+        key_path, record_path = output / f"{name}.key", output / f"{name}.pub"
+        passphrase = None if no_passphrase else new_passphrase(passphrase_file, key_path)
+        keys = PersonalKeys.generate(agreement=role is not Role.PUBLISHER)
+        ecdh = keys.agreement.public if keys.agreement else None
+        record = Record(role, name, keys.signer.public, ecdh, None, int(time.time()))
+        keys.write(key_path, passphrase)
+        write_atomically(record_path, [record.encode(keys.signer)], mode=_RECORD_MODE, replace=False)
+        click.echo(f"{key_path}  private: keep it{' off line' if role is Role.PUBLISHER else ''}")
+        click.echo(f"{record_path}  public record, fingerprint {record.fingerprint}")
+
+
+_person(Role.PUBLISHER, "A publisher's key: signs models, and nothing else.")
+_person(Role.OPERATOR, "An operator's keys: open packages in order to grant them to further boards; cannot sign models.")
+_person(Role.HUB, "A hub's keys: open what boards announce and publish.")
+
+
+@keygen_command.command("sensor")
+@click.option("--id", "name", required=True, help="Name of the file, in lower case: letters, digits, - and _.")
+@click.option("-o", "--output", type=path_type, default=Path(), help="Directory to write to (default: this one).")
+@click.option(
+    "--aead",
+    type=click.Choice([aead.name for aead in Aead]),
+    default=Aead.A256GCM.name,
+    show_default=True,
+    help="CHACHA20_POLY1305 suits a CPU without AES instructions.",
+)
+def sensor(name: str, output: Path, aead: str) -> None:
+    """Make a sensor's key: symmetric, for one sensor and one board, which both hold the same file.
+
+    \b
+    Example: edged keygen sensor --id press-07
+    """
+    check_name("--id", name)
+    key, path = ContentKey.generate(Aead[aead]), output / f"{name}.key"
+    write_key(path, key)
+    click.echo(f"{path}  secret, key id {key.kid.hex()}: copy it to the sensor and to its board, mode 0600")

@@ -1,0 +1,186 @@
+"""The publisher's and the operator's commands: pack, grant, inspect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from edged.board import mapped
+from edged.cli.common import (
+    iso_date,
+    json_option,
+    open_personal_keys,
+    passphrase_option,
+    path_type,
+    print_facts,
+    print_json,
+)
+from edged.cose.algorithms import Aead
+from edged.errors import EdgedError
+from edged.files import write_atomically
+from edged.identity import Record, Role
+from edged.package.author import Author
+from edged.package.manifest import Manifest
+from edged.package.pack import Chunks, grant, pack, preferred_aead
+from edged.package.verify import Package, Publishers
+from edged.trial import check_weights
+
+_PACKAGE_MODE = 0o644
+_CHUNK = 1 << 20
+_LARGE = 8 << 20
+"""Bytes from which on a progress bar is worth its line."""
+
+
+@click.command("pack")
+@click.argument("model", type=path_type, required=False)
+@click.option("-m", "--manifest", type=path_type, required=True, help="The author's manifest (TOML).")
+@click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
+@click.option("--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat.")
+@click.option("--operator", type=path_type, help="Record of the operator, who may grant the package to further boards.")
+@click.option("--aead", type=click.Choice([aead.name for aead in Aead]), help="Default: what most of the boards prefer.")
+@click.option("-o", "--output", type=path_type, help="Default: NAME-VERSION.edged.")
+@passphrase_option
+def pack_command(
+    model: Path | None,
+    manifest: Path,
+    key: Path,
+    boards: tuple[Path, ...],
+    operator: Path | None,
+    aead: str | None,
+    output: Path | None,
+    passphrase_file: str | None,
+) -> None:
+    """Sign and seal a model with its manifest, for boards.
+
+    \b
+    Example: edged pack dnn.tflite --manifest gearbox.toml --sign acme.key \\
+               --to press-07.enrol --operator fleet.pub -o gearbox-1.edged
+    """
+    base = manifest.parent
+    author = Author.read(manifest)
+    records = [Record.read(path, Role.DEVICE) for path in boards]
+    recipients = [record.sealing_key for record in records]
+    if operator is not None:
+        recipients.append(Record.read(operator, Role.OPERATOR).sealing_key)
+    weights = author.weights_path(base, model)
+    check_weights(author, base, weights)
+    signer = open_personal_keys(key, passphrase_file).signer
+    with mapped(weights) as view:
+        chunks = pack(
+            author,
+            base,
+            view,
+            signer=signer,
+            to=recipients,
+            aead=Aead[aead] if aead else preferred_aead(records),
+            created=int(time.time()),
+        )
+    output = output or Path(f"{author.name}-{author.version}.edged")
+    _write(output, chunks)
+    click.echo(f"{output}  {author.name} {author.version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+
+
+@click.command("grant")
+@click.argument("package", type=path_type)
+@click.option("--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat.")
+@click.option("--operator-key", "key", type=path_type, required=True, help="The operator's private key.")
+@click.option("-o", "--output", type=path_type, help="Default: the package itself, replaced whole.")
+@passphrase_option
+def grant_command(package: Path, boards: tuple[Path, ...], key: Path, output: Path | None, passphrase_file: str | None) -> None:
+    """Seal a package to further boards, with the operator's key; the publisher is not needed.
+
+    \b
+    Example: edged grant gearbox-1.edged --to press-08.enrol --operator-key fleet.key
+    """
+    recipients = [Record.read(path, Role.DEVICE).sealing_key for path in boards]
+    operator = open_personal_keys(key, passphrase_file).need_agreement(key)
+    output = output or package
+    with mapped(package) as view:
+        parsed = _parse(view, package)
+        before = len(parsed.recipients.recipients)
+        chunks = grant(parsed, operator, recipients)
+        _write(output, chunks, replace=True)
+    with mapped(output) as view:
+        added = len(_parse(view, output).recipients.recipients) - before
+    click.echo(f"{output}  granted to {added} more")
+
+
+def _parse(view: memoryview, source: Path) -> Package:
+    try:
+        return Package.parse(view)
+    except EdgedError as error:
+        raise type(error)(f"{source}: {error.message}", hint="damaged, or no package: fetch it again") from error
+
+
+def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
+    size = sum(map(len, chunks))
+    with click.progressbar(length=size, label=path.name, hidden=size < _LARGE) as bar:
+
+        def cut() -> Iterator[memoryview]:
+            for chunk in map(memoryview, chunks):
+                for at in range(0, len(chunk), _CHUNK):
+                    piece = chunk[at : at + _CHUNK]
+                    yield piece
+                    bar.update(len(piece))
+
+        write_atomically(path, cut(), mode=_PACKAGE_MODE, replace=replace)
+
+
+@click.command("inspect")
+@click.argument("package", type=path_type)
+@click.option("--publisher", type=path_type, multiple=True, help="Record of a publisher to check the signature with; repeat.")
+@click.option("--card", is_flag=True, help="Print the model card only.")
+@json_option
+def inspect_command(package: Path, publisher: tuple[Path, ...], *, card: bool, as_json: bool) -> None:
+    """Show everything about a package that is readable without keys, and whether its signature holds.
+
+    \b
+    Example: edged inspect gearbox-1.edged --publisher acme.pub
+    """
+    with mapped(package) as view:
+        parsed = _parse(view, package)
+        manifest = Manifest.parse(parsed.signed.unverified)
+        if card:
+            click.echo(manifest.card)
+            return
+        signature = _judge_signature(parsed, manifest, publisher)
+        facts = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "summary": manifest.summary,
+            "license": manifest.license,
+            "signature": signature,
+            "publisher": manifest.publisher.hex(),
+            "created": iso_date(manifest.created),
+            "expires": iso_date(manifest.expires) or "never",
+            "needs edged": manifest.edged,
+            "input": f"{', '.join(manifest.input.channels)}",
+            "window": f"{manifest.window.size} rows",
+            "labels": ", ".join(manifest.output.labels),
+            "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
+            "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
+            "sealed with": manifest.aead.name,
+            "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
+        }
+    if as_json:
+        print_json(facts)
+        return
+    recipients = facts.pop("recipients")
+    print_facts(facts)
+    for number, kid in enumerate(recipients if isinstance(recipients, list) else (), 1):
+        click.echo(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
+
+
+def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[Path]) -> str:
+    keys = [Record.read(path, Role.PUBLISHER).sign for path in publishers]
+    if not keys:
+        return f"not checked: give the record of publisher {package.signed.kid.hex()[:16]} with --publisher"
+    pinned = {key.thumbprint: (key, frozenset({manifest.name})) for key in keys}
+    try:
+        package.verify(Publishers(pinned))
+    except EdgedError as error:
+        raise type(error)(f"the signature does not stand: {error.message}", hint=error.hint) from error
+    return "holds"

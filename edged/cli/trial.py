@@ -1,0 +1,98 @@
+"""``edged try``: the signal chain and the model on recorded data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from edged.board import Board, mapped
+from edged.cli.common import config_option, path_type
+from edged.config.load import load_board
+from edged.errors import UsageError
+from edged.model import Model, load
+from edged.package.author import Author
+from edged.runtime import choose
+from edged.samples import read_samples
+from edged.signal.spec import Chain
+from edged.trial import Trial, open_model, record_self_test, try_samples
+
+
+@click.command("try")
+@click.argument("model", type=path_type)
+@click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
+@click.option("-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl.")
+@click.option("--array", help="Array of samples in an .npz.")
+@click.option("--labels", "label_array", help="Array of labels in an .npz (a CSV or JSON-lines file has `label`).")
+@click.option("-o", "--output", type=click.File("w"), help="Write JSON lines here instead of printing them.")
+@click.option("--engine", type=click.Choice(["auto", "litert", "tflite"]), default="auto", show_default=True)
+@click.option("--record-self-test", "record", type=path_type, help="Write self-test vectors for the manifest to this .npz.")
+@config_option
+def try_command(
+    model: Path,
+    manifest: Path | None,
+    source: Path,
+    array: str | None,
+    label_array: str | None,
+    output: click.utils.LazyFile | None,
+    engine: str,
+    record: Path | None,
+    config: Path,
+) -> None:
+    """Run a model on recorded data without any broker; given labels, say how often it is right.
+
+    A sealed package is opened with this board's keys.
+
+    \b
+    Example: edged try dnn.tflite --manifest gearbox.toml --input windows.npz --labels y
+    """
+    chain, opened = _open(model, manifest, engine, config)
+    samples = read_samples(source, array=array, label_array=label_array)
+    trials: list[Trial] = []
+    try:
+        for number, trial in enumerate(try_samples(opened, chain, samples)):
+            click.echo(json.dumps(_shown(number, trial), ensure_ascii=False), file=output or sys.stdout)
+            trials.append(trial)
+    finally:
+        opened.close()
+    if record is not None:
+        click.echo(f"{record}  {record_self_test(trials, record)} vectors", err=True)
+    _say_accuracy(trials)
+
+
+def _open(model: Path, manifest: Path | None, engine: str, config: Path) -> tuple[Chain, Model]:
+    if model.suffix == ".edged":
+        board = Board(load_board(config))
+        with mapped(model) as view:
+            package = board.verify(view, model)
+            return package.manifest, load(package, board.keystore().agreement, choose(engine), 1)
+    if manifest is None:
+        raise UsageError(f"{model} needs a manifest", hint="--manifest FILE")
+    author = Author.read(manifest)
+    return author, open_model(author, model, choose(engine))
+
+
+def _shown(number: int, trial: Trial) -> dict[str, object]:
+    shown: dict[str, object] = {"window": number}
+    if trial.best is None:
+        shown["value"] = trial.decision.value
+    else:
+        shown |= {"label": trial.decision.label, "score": round(trial.decision.score or 0.0, 6)}
+    shown["scores"] = [round(float(score), 6) for score in trial.scores]
+    if trial.right is not None:
+        shown["right"] = trial.right
+    return shown
+
+
+def _say_accuracy(trials: list[Trial]) -> None:
+    judged = [trial for trial in trials if trial.right is not None]
+    if not judged:
+        click.echo(f"{len(trials)} windows", err=True)
+        return
+    best = sum(trial.best == trial.right for trial in judged)
+    decided = sum(trial.decision.label == trial.right for trial in judged)
+    click.echo(f"{len(trials)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
+    if decided != best:
+        click.echo(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)

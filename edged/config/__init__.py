@@ -1,0 +1,1 @@
+"""What people write: a board's configuration, its units and its secrets."""

@@ -1,0 +1,257 @@
+"""The daemon's process: start, main loop, reload, stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from edged import __version__, notify
+from edged.board import Board
+from edged.broker import Broker, Message
+from edged.channel.announcer import Announcer
+from edged.channel.reading import ReplayGuard
+from edged.clock import is_synchronised
+from edged.config.load import load_board
+from edged.cose.algorithms import Aead
+from edged.daemon.health import Health
+from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
+from edged.daemon.traffic import ANNOUNCE, NONCE, STATUS, Traffic
+from edged.errors import EdgedError, StateError
+from edged.log import set_up_logging
+from edged.memory import harden
+from edged.state import Lock, State
+
+_LOG = logging.getLogger(__name__)
+_TICK = 1.0
+_STATUS_EVERY = 5.0
+_MARKS_EVERY = 2.0
+_GOODBYE = 5.0
+"""Seconds that results on their way are waited for before the daemon leaves."""
+
+
+class Daemon:
+    """One board's daemon.
+
+    :param path: its configuration.
+    :raises EdgedError: why it cannot start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._board = Board(load_board(path))
+        set_up_logging(self._board.config.log.level)
+        _LOG.info("edged %s starts: %s", __version__, path)
+        for line in harden().describe():
+            _LOG.info("%s", line)
+        self._lock = Lock(self._board.directory)
+        self._state = State(self._board.directory)
+        self._keystore = self._board.keystore()
+        self._engine = self._board.engine()
+        _LOG.info("runtime %s %s: %s", self._engine.name, self._engine.version, self._engine.reason)
+        self._guard = ReplayGuard(self._state.marks())
+        self._health = Health()
+        self._broker = self._make_broker()
+        self._traffic = self._make_traffic()
+        self._load: BackgroundLoad | None = None
+        self._stamp = 0
+        self._stopping = False
+        self._reload_asked = False
+        self._ready = False
+
+    def _make_broker(self) -> Broker:
+        config = self._board.config
+        will = Message(f"{config.results.prefix}/{config.device.name}/{STATUS}", b"offline", qos=1, retain=True)
+        broker = Broker(self._board.broker_options(will))
+        broker.on_up = self._on_up
+        broker.on_error = lambda error: self._health.trouble(str(error), type(error).__name__)
+        return broker
+
+    def _make_traffic(self) -> Traffic:
+        config = self._board.config
+        announcer = Announcer(
+            config.device.name,
+            self._keystore.signer,
+            aead=self._board.record().aead or Aead.A256GCM,
+            hubs=self._board.hubs(),
+            sign_results=config.results.sign,
+            max_age=config.results.rotate,
+            begin_epoch=self._begin_epoch,
+        )
+        traffic = Traffic(
+            self._broker,
+            announcer,
+            self._guard,
+            self._health,
+            prefix=config.results.prefix,
+            most_waiting=config.results.outbox.messages,
+            read_clock=lambda: self._board.clock(self._state),
+        )
+        self._announcer = announcer
+        self._broker.on_message = traffic.on_message
+        self._broker.on_delivered = traffic.on_delivered
+        return traffic
+
+    def _begin_epoch(self, kid: bytes, at_least: int) -> int:
+        by_clock = int(time.time()) if is_synchronised() else 0
+        return self._state.begin_epoch(kid, max(at_least, by_clock))
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        :raises EdgedError: no configured model can be used.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        try:
+            self._load_at_start()
+            timers = [
+                _Timer(_TICK, self._tick),
+                _Timer(_STATUS_EVERY, self._say_status),
+                _Timer(_MARKS_EVERY, self._save_marks),
+            ]
+            if interval := notify.watchdog_interval():
+                timers.append(_Timer(interval / 3, notify.watchdog))
+            self._broker.connect()
+            while not self._stopping:
+                self._broker.run_once(max(0.0, min(timer.at for timer in timers) - time.monotonic()))
+                for timer in timers:
+                    timer.run_if_due()
+                self._after_turn()
+        finally:
+            self._leave()
+
+    def _load_at_start(self) -> None:
+        self._stamp = self._board.packages.stamp()
+        loaded = load_models(self._board, self._keystore, self._engine, {})
+        self._take(loaded)
+        if loaded.errors and not self._traffic.lanes:
+            raise next(iter(loaded.errors.values()))
+        for level in (ANNOUNCE, NONCE):
+            self._broker.subscribe(self._traffic.topic(level), 1)
+
+    def _take(self, loaded: Loaded) -> None:
+        """Serve what was loaded, and only that."""
+        before = {lane.config.topic for lane in self._traffic.lanes.values()}
+        lanes = next_lanes(loaded, self._traffic.lanes, self._guard)
+        for channel, lane in self._traffic.lanes.items():
+            if lanes.get(channel) is not lane:
+                lane.close()
+        self._traffic.set_lanes(lanes)
+        for lane in lanes.values():
+            manifest = lane.model.manifest
+            _LOG.info(
+                "model %s %d on %s, weights %s in RAM",
+                manifest.name,
+                manifest.version,
+                lane.config.topic,
+                "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
+            )
+            self._broker.subscribe(lane.config.topic, lane.config.qos)
+        for topic in before - {lane.config.topic for lane in lanes.values()}:
+            self._broker.unsubscribe(topic)
+        for error in loaded.errors.values():
+            self._health.last_error = error.message
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload_asked = True
+        else:
+            self._stopping = True
+        self._broker.wake()
+
+    def _on_up(self) -> None:
+        self._announcer.renew()
+        self._traffic.announce_if_due()
+        self._broker.publish(self._traffic.topic(STATUS), b"online", qos=1, retain=True)
+
+    def _after_turn(self) -> None:
+        """What may follow from any turn of the loop: being ready, a reload that was asked for, one that is done."""
+        if not self._ready and self._broker.tried:
+            self._ready = True
+            notify.ready()
+            _LOG.info("ready: %d models, broker %s", len(self._traffic.lanes), self._broker.describe())
+        if self._reload_asked and self._load is None:
+            self._reload_asked = False
+            self._reload()
+        if self._load is not None and self._load.done:
+            self._finish_reload(self._load)
+            self._load = None
+
+    def _tick(self) -> None:
+        stamp = self._board.packages.stamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._reload_asked = True
+        if self._broker.is_up:
+            self._traffic.announce_if_due()
+
+    def _reload(self) -> None:
+        notify.reloading()
+        _LOG.info("reload: configuration and key store")
+        running = {
+            channel: (lane.config, lane.model.manifest.name, lane.model.manifest.version)
+            for channel, lane in self._traffic.lanes.items()
+        }
+
+        def work() -> Loaded:
+            return load_models(Board(load_board(self._path)), self._keystore, self._engine, running)
+
+        self._load = BackgroundLoad(work, self._broker.wake)
+
+    def _finish_reload(self, load: BackgroundLoad) -> None:
+        try:
+            loaded = load.result()
+            self._announcer.set_hubs(loaded.board.hubs())
+            self._board = loaded.board
+            self._take(loaded)
+            self._traffic.announce_if_due()
+        except EdgedError as error:
+            self._health.trouble(f"reload refused, going on as before: {error.message}", "reload")
+        notify.ready()
+
+    def _say_status(self) -> None:
+        notify.status(f"{self._broker.describe()}; {self._health.line()}")
+
+    def _save_marks(self) -> None:
+        if settled := self._guard.take_settled():
+            try:
+                self._state.save_marks(settled.items())
+            except StateError as error:
+                self._health.trouble(error.message, "StateError")
+
+    def _leave(self) -> None:
+        """Say goodbye: results on their way first, then the status, then wipe the models."""
+        notify.stopping()
+        _LOG.info("stops: %s", self._health.line())
+        until = time.monotonic() + _GOODBYE
+        for lane in self._traffic.lanes.values():
+            self._broker.unsubscribe(lane.config.topic)
+        while self._broker.is_up and self._traffic.waiting and time.monotonic() < until:
+            self._broker.run_once(until - time.monotonic())
+        if self._broker.is_up:
+            self._broker.publish(self._traffic.topic(STATUS), b"offline", qos=1, retain=True)
+        self._broker.close()
+        self._save_marks()
+        for lane in self._traffic.lanes.values():
+            lane.close()
+        self._state.close()
+        self._lock.close()
+
+
+class _Timer:
+    """Something to do every ``interval`` seconds."""
+
+    def __init__(self, interval: float, action: Callable[[], None]) -> None:
+        self.at = time.monotonic() + interval
+        self._interval = interval
+        self._action = action
+
+    def run_if_due(self) -> None:
+        now = time.monotonic()
+        if now >= self.at:
+            self.at = now + self._interval
+            self._action()

@@ -1,0 +1,192 @@
+"""The one tree of errors.
+
+Foreign exceptions are wrapped where they enter, so that callers need ``except EdgedError`` and nothing else.
+The class name is what counters, logs and test vectors call a failure. ``exit_code`` follows ``sysexits.h``.
+A message starts in lower case, has no full stop, and names the file, key or field; the hint says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgedError(Exception):
+    """Root of all errors that edged raises on purpose.
+
+    :param message: what is wrong, and with which file, key or field.
+    :param hint: what the reader can do about it.
+    """
+
+    exit_code: ClassVar[int] = 70  # EX_SOFTWARE
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# --- what a person wrote ---------------------------------------------------------------------
+
+
+class UsageError(EdgedError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 64  # EX_USAGE
+
+
+class ConfigError(EdgedError):
+    """A configuration file or manifest names an unknown key, lacks one, or holds a value that does not fit."""
+
+    exit_code = 78  # EX_CONFIG
+
+
+class MissingFileError(EdgedError):
+    """A file that was named does not exist or cannot be read."""
+
+    exit_code = 66  # EX_NOINPUT
+
+
+class OutputError(EdgedError):
+    """A file cannot be written, or exists already and must not be overwritten."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+
+# --- bytes that are not what they should be --------------------------------------------------
+
+
+class FormatError(EdgedError):
+    """Bytes break the format: not strict CBOR, not the COSE object expected, or beyond a limit."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+# --- trust: each class is one reason to refuse -----------------------------------------------
+
+
+class TrustError(EdgedError):
+    """Well-formed, but not to be believed. Each subclass is one reason."""
+
+    exit_code = 77  # EX_NOPERM
+
+
+class SignatureError(TrustError):
+    """A signature does not hold."""
+
+
+class UnknownSignerError(TrustError):
+    """Signed by a key that nothing here pins."""
+
+
+class NotAllowedError(TrustError):
+    """The signer is known, but may not sign this."""
+
+
+class NotARecipientError(TrustError):
+    """Sealed to others; this key is not among the recipients."""
+
+
+class DecryptionError(TrustError):
+    """The AEAD tag or the key wrap does not hold, for the key, IV and context at hand."""
+
+
+class MismatchError(TrustError):
+    """Two things that must agree do not: a digest, a size, a commitment, an algorithm."""
+
+
+class RollbackError(TrustError):
+    """A version at or below the highest one that was ever accepted."""
+
+
+class ExpiredError(TrustError):
+    """Past its ``expires``."""
+
+
+class NotYetValidError(TrustError):
+    """Its ``created`` lies ahead of a clock that is synchronised."""
+
+
+class ReplayError(TrustError):
+    """A message that was accepted before, or that is older than one that was."""
+
+
+class UnknownKeyError(TrustError):
+    """Sealed under a key id that is not known here (yet)."""
+
+
+class DuplicateDeviceError(TrustError):
+    """A second board speaks with this board's identity."""
+
+
+# --- keys and state on this machine ----------------------------------------------------------
+
+
+class KeystoreError(EdgedError):
+    """A key cannot be used: absent, unreadable, or the passphrase or credential does not open it."""
+
+    exit_code = 66  # EX_NOINPUT
+
+
+class PermissionsError(KeystoreError):
+    """A key file or directory is open to others than its owner."""
+
+    exit_code = 77  # EX_NOPERM
+
+
+class StateError(EdgedError):
+    """The state directory or ``state.db`` cannot be used."""
+
+    exit_code = 74  # EX_IOERR
+
+
+class StateLockedError(StateError):
+    """Another daemon already runs on this state."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+class ModelError(EdgedError):
+    """The runtime refuses the model, or the model does not fit its manifest."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class SelfTestError(ModelError):
+    """The model runs, and answers its own test vectors differently from what was signed."""
+
+
+# --- readings: counted by class name, logged once per kind and minute, never fatal -----------
+
+
+class ReadingError(EdgedError):
+    """A reading that cannot be used."""
+
+    exit_code = 65  # EX_DATAERR
+
+
+class ReadingFormatError(ReadingError):
+    """Not the format that the configuration states."""
+
+
+class ReadingShapeError(ReadingError):
+    """Too few or too many values."""
+
+
+class ReadingValueError(ReadingError):
+    """A value is missing, not finite, or outside the manifest's range."""
+
+
+class ReadingSizeError(ReadingError):
+    """Larger than the configured limit."""
+
+
+# --- the broker ------------------------------------------------------------------------------
+
+
+class BrokerError(EdgedError):
+    """The broker cannot be reached, or refuses."""
+
+    exit_code = 69  # EX_UNAVAILABLE

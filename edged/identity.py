@@ -1,0 +1,150 @@
+"""Enrolment records: who somebody is, as one signed file.
+
+A record is a COSE_Sign1 by the key that it carries, so that whoever made it holds that key. It is public; comparing
+fingerprints at both ends is what makes it believed. A record that replaces an older one is followed by a second
+COSE_Sign1 over the same bytes, made with the older record's key (docs/formats.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from edged.config.names import NAME
+from edged.cose import cbor
+from edged.cose.algorithms import Aead
+from edged.cose.keys import PublicKey, Signer
+from edged.cose.sign1 import Sign1, sign
+from edged.errors import EdgedError, FormatError, MismatchError, UnknownSignerError
+from edged.files import read_bounded
+
+_AAD = cbor.encode(["edged.enrol.1"])
+_LIMIT = 4096
+
+
+class Role(StrEnum):
+    """What a record's keys are for."""
+
+    PUBLISHER = "publisher"
+    OPERATOR = "operator"
+    DEVICE = "device"
+    HUB = "hub"
+
+
+@dataclass(frozen=True)
+class Record:
+    """An enrolment record whose signature holds.
+
+    :ivar ecdh: the key to seal to; None for a publisher, to whom nothing is sealed.
+    :ivar aead: the algorithm that suits a board's CPU; None for people and hubs.
+    :ivar created: Unix seconds, by the maker's clock.
+    :ivar endorsement: a second signature over the same bytes, by the key of the record that this one replaces.
+    """
+
+    role: Role
+    id: str
+    sign: PublicKey
+    ecdh: PublicKey | None
+    aead: Aead | None
+    created: int
+    endorsement: Sign1 | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What people compare: the first 16 bytes of the signing key's thumbprint, in groups of four digits.
+
+        The signing key signs the record and with it the other key, so that comparing one is comparing both.
+        """
+        digits = self.sign.thumbprint.hex()[:32]
+        return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+    @property
+    def sealing_key(self) -> PublicKey:
+        """The key to seal to.
+
+        :raises MismatchError: this role receives nothing sealed.
+        """
+        if self.ecdh is None:
+            raise MismatchError(f"the record of {self.role} {self.id} has no key to seal to")
+        return self.ecdh
+
+    def encode(self, signer: Signer, predecessor: Signer | None = None) -> bytes:
+        """Return the signed record; ``signer`` holds the private half of :attr:`sign`."""
+        payload: dict[str, object] = {"role": self.role.value, "id": self.id, "sign": self.sign.cose(), "created": self.created}
+        if self.ecdh is not None:
+            payload["ecdh"] = self.ecdh.cose()
+        if self.aead is not None:
+            payload["aead"] = int(self.aead)
+        encoded = cbor.encode(payload)
+        return b"".join(sign(encoded, _AAD, key) for key in (signer, predecessor) if key is not None)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Record:
+        """Take a record's bytes.
+
+        :raises FormatError: it is not a record.
+        :raises SignatureError: a signature does not hold.
+        """
+        items = cbor.split_sequence(data, cbor.Limits(_LIMIT, 8, 64), most=2)
+        if not items:
+            raise FormatError("the enrolment record is empty")
+        own = Sign1.parse(items[0])
+        record = _from_payload(cbor.decode_canonical(own.unverified))
+        own.verify(record.sign, _AAD)
+        if len(items) == 1:
+            return record
+        endorsement = Sign1.parse(items[1])
+        if endorsement.unverified != own.unverified:
+            raise FormatError("the second signature of the enrolment record is over other bytes")
+        return replace(record, endorsement=endorsement)
+
+    @classmethod
+    def read(cls, path: Path, role: Role) -> Record:
+        """Read the record in file ``path``, which must be of ``role``.
+
+        :raises EdgedError: as :meth:`parse`, with the file's name.
+        """
+        data = read_bounded(path, _LIMIT)
+        try:
+            record = cls.parse(data)
+        except EdgedError as error:
+            raise type(error)(f"{path}: {error.message}", hint=f"is it the {role}'s public record?") from error
+        if record.role is not role:
+            raise MismatchError(f"{path} is the record of a {record.role}, not of a {role}")
+        return record
+
+    def check_replaces(self, older: Record) -> None:
+        """Check that this record may take the place of ``older``: the same keys, or endorsed by the older key.
+
+        :raises UnknownSignerError: the older key did not sign this record.
+        :raises SignatureError: its signature does not hold.
+        """
+        if self.sign == older.sign and self.ecdh == older.ecdh:
+            return
+        if self.endorsement is None:
+            raise UnknownSignerError(
+                f"{self.role} {self.id} has new keys, and its old key did not sign the change",
+                hint=f"compare the fingerprint {self.fingerprint} at both ends, then replace the old record",
+            )
+        self.endorsement.verify(older.sign, _AAD)
+
+
+def _from_payload(payload: object) -> Record:
+    optional = {"ecdh", "aead"}
+    required = {"role", "id", "sign", "created"}
+    if not isinstance(payload, dict) or not required <= set(payload) <= required | optional:
+        raise FormatError("the enrolment record has keys missing or unknown")
+    role, name, created = payload["role"], payload["id"], payload["created"]
+    if role not in set(Role) or not isinstance(name, str) or not NAME.fullmatch(name):
+        raise FormatError("the enrolment record has a role or id that does not fit")
+    if type(created) is not int or created < 0:
+        raise FormatError("the enrolment record has a date that does not fit")
+    return Record(
+        role=Role(role),
+        id=name,
+        sign=PublicKey.parse(payload["sign"]),
+        ecdh=PublicKey.parse(payload["ecdh"]) if "ecdh" in payload else None,
+        aead=Aead.parse(payload["aead"]) if "aead" in payload else None,
+        created=created,
+    )

@@ -1,0 +1,91 @@
+"""Opens sealed results as they arrive: what `edged listen` runs, and any process that only wants to look."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+import cbor2
+
+from edged.broker import Broker, Delivery
+from edged.channel.receiver import Opened, Receiver
+from edged.cose.keys import PublicKey
+from edged.errors import EdgedError, ExpiredError, UnknownKeyError
+from edged.log import RateLimited
+
+_LOG = logging.getLogger(__name__)
+_HELD = 1000
+"""Results of an epoch that was not announced yet which are kept until it is; the oldest go first."""
+
+_RESERVED = frozenset({"announce", "nonce", "status"})
+
+
+class Listener:
+    """Subscribes to enrolled boards and hands on what opens.
+
+    :param hub: the hub's public key, whose id boards echo.
+    :param prefix: the boards' ``results.prefix``.
+    :param on_result: called with each result that was accepted.
+    """
+
+    def __init__(
+        self, broker: Broker, receiver: Receiver, hub: PublicKey, prefix: str, on_result: Callable[[Opened], None]
+    ) -> None:
+        self.refused: Counter[str] = Counter()
+        self._broker = broker
+        self._receiver = receiver
+        self._hub = hub
+        self._prefix = prefix
+        self._on_result = on_result
+        self._held: deque[tuple[str, bytes]] = deque(maxlen=_HELD)
+        self._limited = RateLimited(_LOG)
+        broker.on_message = self.on_message
+
+    def subscribe(self) -> None:
+        """Subscribe to every enrolled board: each announce topic by its exact name, because some brokers hand retained
+        messages out only so.
+        """
+        for device in self._receiver.devices:
+            self._broker.subscribe(f"{self._prefix}/{device}/announce", 1)
+            self._broker.subscribe(f"{self._prefix}/{device}/+", 1)
+
+    def on_message(self, delivery: Delivery) -> None:
+        """Take one message. Nothing that a message can hold raises."""
+        _, device, level = delivery.topic.rsplit("/", 2)
+        try:
+            if level == "announce":
+                self._announce(device, delivery.payload)
+            elif level not in _RESERVED and not delivery.retain:
+                self._open(delivery.topic, delivery.payload)
+        except EdgedError as error:
+            self._refuse(delivery.topic, error)
+        delivery.ack()
+
+    def _announce(self, device: str, payload: bytes) -> None:
+        try:
+            self._receiver.announce(device, payload, time.time())
+        except ExpiredError:
+            question = [self._hub.thumbprint, self._receiver.nonce(device)]
+            self._broker.publish(f"{self._prefix}/{device}/nonce", cbor2.dumps(question), qos=1)
+            raise
+        held, self._held = self._held, deque(maxlen=_HELD)
+        for topic, message in held:
+            try:
+                self._open(topic, message)
+            except EdgedError as error:
+                self._refuse(topic, error)
+
+    def _open(self, topic: str, payload: bytes) -> None:
+        try:
+            opened = self._receiver.open(topic, payload)
+        except UnknownKeyError:
+            self._held.append((topic, payload))
+            return
+        self._on_result(opened)
+
+    def _refuse(self, topic: str, error: EdgedError) -> None:
+        kind = type(error).__name__
+        self.refused[kind] += 1
+        self._limited.warning(kind, f"{topic}: {kind}: {error.message}")

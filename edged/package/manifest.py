@@ -1,0 +1,97 @@
+"""The signed manifest of a package: what the model is, how it is sealed, and the whole signal chain around it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edged.cose import cbor
+from edged.cose.algorithms import IV_SIZE, Aead
+from edged.errors import FormatError
+from edged.signal.spec import Chain
+
+AAD = cbor.encode(["edged.manifest.1"])
+LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=12, items=65_536)
+_COMMIT = 32
+
+
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size in bytes and SHA-256 of something."""
+
+    size: int
+    sha256: bytes
+
+
+class SelfTestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One window and what the model answers to it.
+
+    :ivar window: float32, little-endian, row by row: ``window.size`` rows of ``input.channels`` values.
+    :ivar scores: float32, little-endian: one value an output, after activation.
+    """
+
+    window: bytes
+    scores: bytes
+
+
+class SelfTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Known answers: every score must lie within ``tolerance`` (absolute) of the one that was signed."""
+
+    tolerance: float
+    cases: tuple[SelfTestCase, ...]
+
+
+class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The manifest as it is signed; the signal chain stands in it under the names that authors use.
+
+    :ivar created: Unix seconds, by the publisher's clock.
+    :ivar expires: Unix seconds.
+    :ivar publisher: thumbprint of the signing key.
+    :ivar edged: oldest release of edged that can run it.
+    :ivar commit: commitment to the content key (:attr:`edged.cose.keys.ContentKey.commit`).
+    """
+
+    name: str
+    version: int
+    created: int
+    publisher: bytes
+    edged: str
+    alg: int
+    iv: bytes
+    commit: bytes
+    ciphertext: Digest
+    plaintext: Digest
+    self_test: SelfTest
+    expires: int | None = None
+    summary: str = ""
+    license: str = ""
+    card: str = ""
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR that gets signed."""
+        return cbor.encode(msgspec.to_builtins(self, builtin_types=(bytes,)))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Take a manifest's bytes.
+
+        :raises FormatError: not deterministic CBOR, or a key is missing, unknown or does not fit.
+        """
+        value = cbor.decode_canonical(data, LIMITS)
+        try:
+            manifest = msgspec.convert(value, cls)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise FormatError(f"the manifest does not fit: {error}") from error
+        Aead.parse(manifest.alg)
+        if not 0 < manifest.version < 1 << 32:
+            raise FormatError("the manifest's version is not between 1 and 2^32 - 1")
+        if len(manifest.iv) != IV_SIZE or len(manifest.commit) != _COMMIT:
+            raise FormatError(f"the manifest's iv and commit are not {IV_SIZE} and {_COMMIT} bytes long")
+        return manifest
+
+    @property
+    def aead(self) -> Aead:
+        """The content algorithm."""
+        return Aead(self.alg)
+
+def content_context(name: str, version: int) -> bytes:
+    """Return the external_aad under which the weights of a package are sealed."""
+    return cbor.encode(["edged.package.1", name, version])

@@ -1,0 +1,99 @@
+"""Seal a model: encrypt the weights once, wrap the key to each board, sign the manifest. And grant it to more boards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pathlib import Path
+
+from edged import __version__
+from edged.cose import cbor
+from edged.cose.algorithms import IV_SIZE, TAG_SIZE, Aead
+from edged.cose.encrypt import Encrypt, Recipient, content_aad
+from edged.cose.keys import Agreement, ContentKey, PublicKey, Signer
+from edged.cose.sign1 import sign
+from edged.errors import UsageError
+from edged.identity import Record
+from edged.package.author import Author
+from edged.package.manifest import AAD, Digest, Manifest, content_context
+from edged.package.verify import RECIPIENTS, Package
+
+Chunks = list[bytes | bytearray | memoryview]
+"""A package's bytes in pieces, to be written one behind the other; the last is the ciphertext."""
+
+
+def preferred_aead(boards: Iterable[Record]) -> Aead:
+    """Return the algorithm that most of ``boards`` are fastest with; AES-GCM where they are even."""
+    votes = Counter(board.aead for board in boards if board.aead is not None)
+    return max(Aead, key=lambda aead: (votes[aead], aead is Aead.A256GCM))
+
+
+def pack(
+    author: Author,
+    base: Path,
+    weights: memoryview,
+    *,
+    signer: Signer,
+    to: Sequence[PublicKey],
+    aead: Aead,
+    created: int,
+) -> Chunks:
+    """Return a new package.
+
+    :param base: directory that the author's manifest stands in, and names its files from.
+    :param weights: the .tflite file.
+    :param to: the boards and the operator, at most 4096.
+    :param created: Unix seconds.
+    """
+    key, iv = ContentKey.generate(aead), os.urandom(IV_SIZE)
+    ciphertext = bytearray(len(weights) + TAG_SIZE)
+    aad = content_aad(aead, content_context(author.name, author.version))
+    aead.cipher(key.secret).encrypt_into(iv, weights, aad, ciphertext)
+    manifest = Manifest(
+        **author.signed_fields(base),
+        created=created,
+        publisher=signer.public.thumbprint,
+        edged=__version__,
+        alg=int(aead),
+        iv=iv,
+        commit=key.commit,
+        ciphertext=_digest(memoryview(ciphertext)),
+        plaintext=_digest(weights),
+        self_test=author.read_self_test(base),
+    )
+    recipients = Encrypt(aead, iv, None, tuple(Recipient.wrap(key, public) for public in _distinct(to)))
+    return [*_head(sign(manifest.encode(), AAD, signer), recipients, len(ciphertext)), ciphertext]
+
+
+def grant(package: Package, operator: Agreement, to: Sequence[PublicKey]) -> Chunks:
+    """Return ``package`` sealed to more boards: the same signature, the same ciphertext, a longer recipient list.
+
+    Nothing here is trusted: a board that installs the result verifies it from the start.
+
+    :raises NotARecipientError: the package is not sealed to this operator.
+    :raises MismatchError: its key is not the one that the manifest commits to.
+    """
+    commit = Manifest.parse(package.signed.unverified).commit
+    key = package.recipients.unwrap(operator, commit)
+    known = {recipient.kid for recipient in package.recipients.recipients}
+    added = (Recipient.wrap(key, public) for public in _distinct(to) if public.thumbprint not in known)
+    recipients = replace(package.recipients, recipients=(*package.recipients.recipients, *added))
+    if len(recipients.recipients) > RECIPIENTS:
+        raise UsageError(f"a package has at most {RECIPIENTS} recipients")
+    return [*_head(package.signed.encode(), recipients, len(package.ciphertext)), package.ciphertext]
+
+
+def _distinct(keys: Sequence[PublicKey]) -> list[PublicKey]:
+    return list({key.thumbprint: key for key in keys}.values())
+
+
+def _head(signed: bytes, recipients: Encrypt, size: int) -> list[bytes]:
+    return [signed, cbor.encode(recipients.cose()), cbor.bytes_head(size)]
+
+
+def _digest(data: memoryview) -> Digest:
+    return Digest(len(data), hashlib.sha256(data).digest())

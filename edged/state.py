@@ -1,0 +1,165 @@
+"""What a board must not forget: version floors, epochs, replay marks and signed time, in ``state.db`` (SQLite, WAL).
+
+Commits are synchronous: what a method returned from is durable. The daemon holds an exclusive lock on the directory;
+commands that only accept a package share the database with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from edged.errors import StateError, StateLockedError
+from edged.files import make_private_directory
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS floor (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS epoch (
+    number INTEGER PRIMARY KEY, kid BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS mark (
+    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (kid, sensor, channel)
+) STRICT;
+PRAGMA user_version = 1;
+"""
+_VERSION = 1
+_BUSY_SECONDS = 5.0
+
+
+class Floor(NamedTuple):
+    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
+
+    version: int
+    identity: bytes
+
+
+class MarkKey(NamedTuple):
+    """What a sensor's count is counted by: key id and the two names that its messages bind."""
+
+    kid: bytes
+    sensor: str
+    channel: str
+
+
+class State:
+    """An open ``state.db``.
+
+    :raises StateError: it cannot be opened, or is not edged's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        make_private_directory(directory)
+        self.directory = directory
+        self._path = directory / "state.db"
+        with self._wrapped():
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._db.executescript(_SCHEMA)
+            elif version != _VERSION:
+                raise StateError(f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def _wrapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+    def floor(self, name: str) -> Floor | None:
+        """Return what was last accepted under model ``name``."""
+        with self._wrapped():
+            row = self._db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
+        return Floor(*row) if row else None
+
+    def accept(self, name: str, floor: Floor, created: int) -> None:
+        """Record that a package was accepted; a lower version never replaces a higher one.
+
+        :param created: its publisher-signed date, Unix seconds.
+        """
+        with self._wrapped():
+            self._db.execute(
+                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+                " SET version = excluded.version, identity = excluded.identity, created = max(created, excluded.created)"
+                " WHERE excluded.version > version",
+                (name, floor.version, floor.identity, created),
+            )
+
+    def newest_created(self) -> int:
+        """Return the newest publisher-signed date that was accepted, Unix seconds, or 0."""
+        with self._wrapped():
+            (created,) = self._db.execute("SELECT coalesce(max(created), 0) FROM floor").fetchone()
+        return int(created)
+
+    def begin_epoch(self, kid: bytes, at_least: int) -> int:
+        """Return the number of a new epoch, above every earlier one and not below ``at_least``; durable on return."""
+        with self._wrapped():
+            (number,) = self._db.execute(
+                "INSERT INTO epoch SELECT max(coalesce(max(number) + 1, 1), ?), ? FROM epoch RETURNING number",
+                (at_least, kid),
+            ).fetchone()
+            self._db.execute("DELETE FROM epoch WHERE number < ?", (number,))
+        return int(number)
+
+    def marks(self) -> dict[MarkKey, int]:
+        """Return the last accepted count of each sensor key and topic."""
+        with self._wrapped():
+            rows = self._db.execute("SELECT kid, sensor, channel, count FROM mark").fetchall()
+        return {MarkKey(bytes(kid), sensor, channel): _from_signed(count) for kid, sensor, channel, count in rows}
+
+    def save_marks(self, marks: Iterable[tuple[MarkKey, int]]) -> None:
+        """Store counts, in one transaction."""
+        with self._wrapped():
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
+                [(*key, _to_signed(count)) for key, count in marks],
+            )
+            self._db.execute("COMMIT")
+
+
+def _to_signed(count: int) -> int:
+    """SQLite integers are signed: store a count below 2^64 as its two's complement."""
+    return count - (1 << 64) if count >= 1 << 63 else count
+
+
+def _from_signed(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value
+
+
+class Lock:
+    """The daemon's exclusive hold on a state directory, until closed or the process ends.
+
+    :raises StateLockedError: another process holds it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        make_private_directory(directory)
+        path = directory / "lock"
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateLockedError(
+                f"another edged already runs on {directory}", hint="one daemon to one state directory"
+            ) from error
+
+    def close(self) -> None:
+        """Let go."""
+        os.close(self._descriptor)

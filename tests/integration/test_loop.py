@@ -1,0 +1,132 @@
+"""The whole loop as users run it: real broker with TLS and client certificates, daemon and listener as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.site import TOPIC, Site
+
+NAMES = "a1,a2,a3,a4"
+
+
+@pytest.fixture(scope="module")
+def golden(models: Path) -> dict[str, np.ndarray]:
+    with np.load(models / "gearbox" / "golden.npz") as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.mark.parametrize("engine", ["tflite", "litert"])
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_every_gearbox_window_is_decided_right_row_by_row(
+    site: Site, golden: dict[str, np.ndarray], engine: str, *, sealed: bool
+) -> None:
+    pytest.importorskip({"tflite": "tflite_runtime", "litert": "ai_edge_litert"}[engine])
+    sensor = 'sensor = "sensor.key"' if sealed else ""
+    site.configure(f'format = "json"\neach = "row"\n{sensor}', engine=engine)
+    site.init()
+    site.install(site.pack())
+    windows, right = golden["raw_windows"], golden["raw_y"]
+    with site.daemon() as daemon, site.listener(len(windows)) as listener:
+        listener.wait_connected()
+        seal = ["--seal", "sensor.key"] if sealed else []
+        source = site.models / "gearbox" / "golden.npz"
+        site.edged("send", source, "--array", "raw_windows", "--names", NAMES, "-t", TOPIC, *seal, *site.connection())
+        results = listener.results()
+        assert daemon.stop() == 0
+    assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in right]
+    assert [result["count"] for result in results] == list(range(1, len(windows) + 1))
+    assert all(result["model"] == "gearbox" and not result["late"] for result in results)
+    assert all(abs(sum(result["scores"]) - 1) < 1e-3 for result in results)
+    assert "Traceback" not in daemon.log
+    if sealed:
+        assert all(result["input"]["first"] < result["input"]["last"] for result in results)
+
+
+@pytest.mark.parametrize("format_", ["json", "cbor", "f32le", "csv", "text"])
+def test_whole_windows_are_answered_in_every_format(site: Site, golden: dict[str, np.ndarray], format_: str) -> None:
+    site.configure(f'format = "{format_}"\neach = "window"')
+    site.init()
+    site.install(site.pack())
+    with site.daemon(), site.listener(100) as listener:
+        listener.wait_connected()
+        names = ["--names", NAMES] if format_ == "json" else []
+        source = site.models / "gearbox" / "golden.npz"
+        site.edged(
+            "send", source, "--array", "raw_windows", "--each", "window", "--format", format_, *names,
+            "-t", TOPIC, *site.connection(),
+        )  # fmt: skip
+        results = listener.results()
+    assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in golden["raw_y"]]
+
+
+def test_signed_results_open_and_say_so(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"', extra="")
+    config = site.path / "edged.toml"
+    config.write_text(config.read_text().replace("[results]", "[results]\nsign = true"))
+    site.init()
+    site.install(site.pack())
+    with site.daemon(), site.listener(5) as listener:
+        listener.wait_connected()
+        source = site.models / "gearbox" / "golden.npz"
+        site.edged(
+            "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", TOPIC, *site.connection()
+        )
+        results = listener.results()
+    assert len(results) == 5
+    assert all(result["signed"] for result in results)
+
+
+def test_a_new_version_takes_over_while_readings_flow(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"')
+    site.init()
+    site.install(site.pack(version=1))
+    source = site.models / "gearbox" / "golden.npz"
+    send = (
+        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", TOPIC, "--rate", "50",
+        *site.connection(),
+    )  # fmt: skip
+    second = site.pack(version=2)
+    with site.daemon() as daemon, site.listener(200) as listener:
+        listener.wait_connected()
+        site.edged(*send)
+        site.install(second)
+        daemon.wait_ready()
+        site.edged(*send)
+        results = listener.results()
+    versions = [result["version"] for result in results]
+    assert versions == [1] * 100 + [2] * 100
+    assert len({(result["kid"], result["count"]) for result in results}) == 200
+
+
+def test_sighup_serves_a_changed_configuration(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"')
+    site.init()
+    site.install(site.pack())
+    source = site.models / "gearbox" / "golden.npz"
+    with site.daemon() as daemon, site.listener(100) as listener:
+        listener.wait_connected()
+        site.configure('format = "json"\neach = "window"')
+        daemon.reload()
+        site.edged(
+            "send", source, "--array", "raw_windows", "--each", "window", "--names", NAMES, "-t", TOPIC, *site.connection()
+        )
+        assert len(listener.results()) == 100
+
+
+def test_sigterm_says_goodbye_and_leaves_with_zero(site: Site) -> None:
+    site.configure('format = "json"\neach = "row"')
+    site.init()
+    site.install(site.pack())
+    with site.daemon() as daemon:
+        daemon.status("STATUS=")
+        assert daemon.stop() == 0
+    assert "stops" in daemon.log
+    assert site.retained("edged/press-07/status") == b"offline"
+
+
+@pytest.fixture
+def site(tmp_path: Path, models: Path, tls_broker: object) -> Iterator[Site]:
+    yield Site(tmp_path, models, tls_broker.url, tls_broker.client_tls("press-07"))

@@ -1,0 +1,255 @@
+"""A whole site in a temporary directory: publisher, operator, hub and board, made with the commands that users type."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+GEARBOX = """
+name = "gearbox"
+version = {version}
+summary = "Gearbox fault from four accelerometers"
+
+[input]
+channels = ["a1", "a2", "a3", "a4"]
+missing = "refuse"
+nan = "refuse"
+
+[window]
+size = 300
+
+[features]
+use = ["sum_abs", {{ name = "std", ddof = 1 }}, "max", {{ name = "kurtosis", bias = false }}]
+
+[output]
+kind = "classifier"
+labels = ["healthy", "broken"]
+
+[publish]
+when = "window"
+
+[self_test]
+file = "selftest.npz"
+tolerance = 0.02
+"""
+
+TOPIC = "factory/press-07/vibration"
+
+
+def run_edged(*arguments: object, cwd: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command line of edged's."""
+    command = [sys.executable, "-m", "edged", *map(str, arguments)]
+    options.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **options)
+    if check and done.returncode:
+        raise AssertionError(f"edged {' '.join(map(str, arguments))} left with {done.returncode}:\n{done.stderr}")
+    return done
+
+
+class Site:
+    """Keys, records, configuration and packages under ``path``.
+
+    :param url: the broker's URL; ``tls`` holds ca, cert and key files where it speaks TLS.
+    """
+
+    def __init__(self, path: Path, models: Path, url: str, tls: dict[str, Path] | None = None) -> None:
+        self.path = path
+        self.models = models
+        self.url = url
+        self.tls = tls or {}
+        self.state = path / "state"
+        for role, name in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
+            self.edged("keygen", role, "--id", name, "--no-passphrase")
+        self.edged("keygen", "sensor", "--id", "sensor")
+
+    def edged(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in the site's directory."""
+        return run_edged(*arguments, cwd=self.path, **options)
+
+    def configure(self, model: str = "", *, name: str = "press-07", extra: str = "", engine: str = "auto") -> Path:
+        """Write the board's configuration; ``model`` is the body of its [[model]] table behind name, channel and topic."""
+        tls = "".join(f'{key} = "{path}"\n' for key, path in self.tls.items())
+        config = self.path / "edged.toml"
+        config.write_text(
+            f"""
+[device]
+name = "{name}"
+state = "{self.state}"
+
+[broker]
+url = "{self.url}"
+{tls}
+[publishers.acme]
+key = "acme.pub"
+models = ["gearbox"]
+
+[results]
+hubs = ["home.pub"]
+
+[runtime]
+engine = "{engine}"
+
+{extra}
+
+[[model]]
+name = "gearbox"
+channel = "c1"
+topic = "{TOPIC}"
+{model}
+"""
+        )
+        return config
+
+    def init(self) -> Path:
+        """Make the board's keys; return its record."""
+        self.edged("init", "-c", "edged.toml", "-o", "board.enrol")
+        return self.path / "board.enrol"
+
+    def pack(self, *, version: int = 1, weights: Path | None = None, manifest: str = GEARBOX, output: str | None = None) -> Path:
+        """Pack the gearbox model for the board and the operator."""
+        (self.path / "manifest.toml").write_text(manifest.format(version=version))
+        model = weights or self.models / "gearbox" / "dnn.tflite"
+        if not (self.path / "selftest.npz").exists():
+            golden = self.models / "gearbox" / "golden.npz"
+            arguments = ("--manifest", "manifest.toml", "--input", golden, "--array", "raw_windows", "--labels", "raw_y")
+            self.edged("try", model, *arguments, "--record-self-test", "selftest.npz")
+        output = output or f"gearbox-{version}.edged"
+        self.edged(
+            "pack", model, "--manifest", "manifest.toml", "--sign", "acme.key", "--to", "board.enrol",
+            "--operator", "fleet.pub", "-o", output,
+        )  # fmt: skip
+        return self.path / output
+
+    def install(self, package: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Install a package on the board."""
+        return self.edged("install", package, "-c", "edged.toml", **options)
+
+    @contextmanager
+    def daemon(self, **options: Any) -> Iterator[DaemonProcess]:
+        """Run the daemon until the block ends; it is READY at the start of the block."""
+        process = DaemonProcess(self.path, **options)
+        try:
+            process.wait_ready()
+            yield process
+        finally:
+            process.stop()
+
+    def connection(self) -> list[str]:
+        """Return the connection options of `edged listen` and `edged send`."""
+        names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
+        return ["-L", self.url, *(str(part) for key, path in self.tls.items() for part in (names[key], path))]
+
+    @contextmanager
+    def listener(self, count: int, timeout: float = 60) -> Iterator[ListenProcess]:
+        """Run `edged listen` until it has ``count`` results."""
+        process = ListenProcess(self, count, timeout)
+        try:
+            yield process
+        finally:
+            process.stop()
+
+
+class DaemonProcess:
+    """`edged run` as systemd starts it: with a notification socket, and standard error in a file."""
+
+    def __init__(self, path: Path, *, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+        self.notify_path = path / f"notify-{time.monotonic_ns()}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.notify_path))
+        self.log_path = path / "daemon.log"
+        self.states: list[str] = []
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "edged", "run", "-c", "edged.toml"],
+                cwd=path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environment or {})},
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything that it logged."""
+        return self.log_path.read_text()
+
+    def wait_for(self, wanted: str, timeout: float = 30) -> str:
+        """Wait until a notification holds ``wanted``, and return it."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            readable, _, _ = select.select([self._socket], [], [], 0.1)
+            if readable:
+                state = self._socket.recv(4096).decode()
+                self.states.append(state)
+                if wanted in state:
+                    return state
+            elif self.process.poll() is not None:
+                raise AssertionError(f"the daemon left with {self.process.returncode}:\n{self.log}")
+        raise AssertionError(f"no {wanted} within {timeout} s:\n{self.states}\n{self.log}")
+
+    def wait_ready(self, timeout: float = 30) -> None:
+        """Wait for READY=1."""
+        self.wait_for("READY=1", timeout)
+
+    def status(self, wanted: str, timeout: float = 30) -> str:
+        """Wait for a status line that holds ``wanted``."""
+        return self.wait_for(wanted, timeout)
+
+    def reload(self) -> None:
+        """Send SIGHUP and wait until it is done."""
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for("RELOADING=1")
+        self.wait_ready()
+
+    def stop(self) -> int:
+        """End it with SIGTERM; return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self._socket.close()
+        self.notify_path.unlink(missing_ok=True)
+        return code
+
+
+class ListenProcess:
+    """`edged listen` in the background."""
+
+    def __init__(self, site: Site, count: int, timeout: float) -> None:
+        command = [
+            sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", "home.key",
+            "--board", "board.enrol", "-C", str(count), "-W", str(timeout),
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            command, cwd=site.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._timeout = timeout
+
+    def results(self) -> list[dict[str, Any]]:
+        """Wait until it leaves, and return what it printed."""
+        out, self.errors = self.process.communicate(timeout=self._timeout + 20)
+        return [json.loads(line) for line in out.splitlines()]
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
