@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from edged.broker import BrokerOptions, Message
 from edged.channel.reading import read_key
 from edged.clock import Clock
 from edged.config.board import BoardConfig
-from edged.config.secret import read_secret
+from edged.config.secret import read_secret, secret_path
 from edged.cose.keys import ContentKey, PublicKey
 from edged.errors import EdgedError, MismatchError, MissingFileError
 from edged.identity import Record, Role
@@ -84,6 +82,20 @@ class Board:
         """Read the time as well as this board knows it."""
         return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
 
+    def broker_options(self, will: Message | None = None) -> BrokerOptions:
+        """Return how to reach the configured broker."""
+        broker = self.config.broker
+        return BrokerOptions(
+            url=broker.url,
+            client_id=f"edged-{self.config.device.name}",
+            ca=None if broker.ca is None else Path(broker.ca),
+            cert=None if broker.cert is None else Path(broker.cert),
+            key=None if broker.key is None else secret_path(broker.key),
+            username=broker.username,
+            password=None if broker.password is None else read_secret(broker.password),
+            will=will,
+        )
+
     def engine(self) -> Engine:
         """Return the runtime that is configured."""
         return choose(self.config.runtime.engine)
@@ -132,13 +144,12 @@ class Board:
 
         :raises EdgedError: why it cannot be used.
         """
-        with mapped(installed.path) as data:
-            package = self.verify(data, installed.path)
-            manifest = package.manifest
-            if (manifest.name, manifest.version) != (installed.name, installed.version):
-                raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
-            self.check_acceptable(package, state)
-            return load(package, keystore.agreement, engine, self.config.runtime.threads)
+        package = self.verify(mapped(installed.path), installed.path)
+        manifest = package.manifest
+        if (manifest.name, manifest.version) != (installed.name, installed.version):
+            raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
+        self.check_acceptable(package, state)
+        return load(package, keystore.agreement, engine, self.config.runtime.threads)
 
 
 def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
@@ -147,20 +158,15 @@ def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
     state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
 
 
-@contextmanager
-def mapped(path: Path) -> Iterator[memoryview]:
-    """Map a file for reading.
+def mapped(path: Path) -> memoryview:
+    """Return the content of a file without reading it: a map that lasts as long as a view of it does.
 
     :raises MissingFileError: it is absent, unreadable or empty.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    except ValueError:
+        raise MissingFileError(f"{path} is empty") from None
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        if not os.fstat(descriptor).st_size:
-            raise MissingFileError(f"{path} is empty")
-        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as mapping, memoryview(mapping) as view:
-            yield view
-    finally:
-        os.close(descriptor)

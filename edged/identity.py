@@ -71,7 +71,12 @@ class Record:
 
     def encode(self, signer: Signer, predecessor: Signer | None = None) -> bytes:
         """Return the signed record; ``signer`` holds the private half of :attr:`sign`."""
-        payload: dict[str, object] = {"role": self.role.value, "id": self.id, "sign": self.sign.cose(), "created": self.created}
+        payload: dict[str, object] = {
+            "role": self.role.value,
+            "id": self.id,
+            "sign": self.sign.cose(),
+            "created": self.created,
+        }
         if self.ecdh is not None:
             payload["ecdh"] = self.ecdh.cose()
         if self.aead is not None:
@@ -136,10 +141,14 @@ def _from_payload(payload: object) -> Record:
     if not isinstance(payload, dict) or not required <= set(payload) <= required | optional:
         raise FormatError("the enrolment record has keys missing or unknown")
     role, name, created = payload["role"], payload["id"], payload["created"]
-    if role not in set(Role) or not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(role, str) or role not in set(Role) or not isinstance(name, str) or not NAME.fullmatch(name):
         raise FormatError("the enrolment record has a role or id that does not fit")
     if type(created) is not int or created < 0:
         raise FormatError("the enrolment record has a date that does not fit")
+    if ("ecdh" in payload) is (role == Role.PUBLISHER) or ("aead" in payload) is not (role == Role.DEVICE):
+        raise FormatError(f"the enrolment record of a {role} has a key or an algorithm too many or too few")
+    if payload.get("ecdh") == payload["sign"]:
+        raise FormatError("the enrolment record uses one key for two purposes")
     return Record(
         role=Role(role),
         id=name,

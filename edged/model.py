@@ -22,12 +22,14 @@ Floats = npt.NDArray[np.float32]
 class Model:
     """A signal chain around an interpreter: windows in, scores out.
 
+    :ivar outputs: how many scores there are.
     :raises ModelError: the chain does not fit the model's tensors.
     """
 
     def __init__(self, chain: Chain, interpreter: Interpreter) -> None:
         self.interpreter = interpreter
         self._chain = CompiledChain(chain, interpreter.input, interpreter.output)
+        self.outputs = self._chain.outputs
 
     def scores(self, window: Floats) -> Floats:
         """Return the scores (float32 [k], after activation) for a window (float32 [size, channels])."""
@@ -86,9 +88,8 @@ def load(package: VerifiedPackage, agreement: Agreement, engine: Engine, threads
     with ExitStack() as undo:
         buffer = undo.enter_context(SecretBuffer(package.manifest.plaintext.size))
         unwrapped.decrypt_into(buffer.view)
-        interpreter = Interpreter(engine, buffer.path, threads)
+        interpreter = Interpreter(engine, buffer.path, threads, on_mapped=buffer.seal_runtime_maps)
         undo.callback(interpreter.close)
-        buffer.seal_runtime_maps()
         model = LiveModel(package, buffer, interpreter)
         manifest = package.manifest
         model.self_test(manifest.self_test, (manifest.window.size, len(manifest.input.channels)))

@@ -20,7 +20,7 @@ from edged.errors import ConfigError, ReadingSizeError
 from edged.model import Floats, LiveModel
 from edged.package.manifest import Manifest
 from edged.signal.decide import Decider
-from edged.signal.decode import Decoder, compile_decoder
+from edged.signal.decode import Decoder
 from edged.signal.window import Window
 
 TOPICS = 64
@@ -123,7 +123,15 @@ class Lane:
         manifest = model.manifest
         check_binding(self.config, manifest)
         self.model = model
-        self._decode: Decoder = make_decoder(self.config, manifest, self._limit)
+        self._decode = Decoder(
+            self.config.format,
+            self.config.each,
+            manifest.input,
+            size=manifest.window.size,
+            fields=self.config.fields,
+            calibrate=self.config.calibrate,
+            limit=self._limit,
+        )
         self.encoder = ResultEncoder(
             manifest.name,
             manifest.version,
@@ -141,7 +149,7 @@ class Lane:
         if stream is None:
             manifest = self.model.manifest
             opener = None if self._sensor is None else ReadingOpener(self._sensor, topic)
-            window = Window(manifest.window.size, manifest.window.hop, len(manifest.input.channels))
+            window = Window(manifest.window.size, manifest.window.step, len(manifest.input.channels))
             stream = self._streams[topic] = _Stream(opener, window, self._new_decider())
             if len(self._streams) > TOPICS:
                 self._streams.popitem(last=False)

@@ -78,7 +78,7 @@ def _windows(chain: Chain, samples: Samples) -> Iterator[tuple[Floats, str | Non
         return
     if values.ndim != 2 or values.shape[1] != shape[1]:  # noqa: PLR2004  rows of channels
         raise ReadingShapeError(f"samples of shape {values.shape} are neither rows of {shape[1]} channels nor windows of {shape}")
-    window = Window(chain.window.size, chain.window.hop or chain.window.size, shape[1])
+    window = Window(chain.window.size, chain.window.step, shape[1])
     for full in window.push(values):
         yield full.rows.copy(), None if labels is None else labels[full.last]
 

@@ -11,4 +11,14 @@ from edged.broker.client import Broker, Stats
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, topic_matches
 from edged.broker.probe import ProbeResult, probe
 
-__all__ = ["Address", "Broker", "BrokerOptions", "Delivery", "Message", "ProbeResult", "Stats", "probe", "topic_matches"]
+__all__ = [
+    "Address",
+    "Broker",
+    "BrokerOptions",
+    "Delivery",
+    "Message",
+    "ProbeResult",
+    "Stats",
+    "probe",
+    "topic_matches",
+]

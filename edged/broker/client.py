@@ -1,11 +1,10 @@
-"""What outlives connections: subscriptions, messages that the broker does not have yet, and the patience to come back."""
+"""What outlives connections: subscriptions, messages that the broker does not have yet, patience to come back."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import random
 import select
 import time
 from collections import deque
@@ -13,18 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edged.broker.connection import MQTT5, MQTT311, TAKEN_OVER, UNSUPPORTED_VERSION, Connection
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
+from edged.broker.patience import Patience
 from edged.errors import BrokerError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
-_FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
-_STABLE = 5.0
-"""Seconds after which a connection counts as one that holds."""
-_TAKEOVERS, _TAKEOVERS_WITHIN = 3, 60.0
-_NO_SUBSCRIBER, _FAILURE = 16, 128
+_NO_SUBSCRIBER = 16
 
 
 @dataclass
@@ -59,8 +57,8 @@ class Broker:
     :ivar on_message: takes each message.
     :ivar on_up: called when a connection stands, after its subscriptions were asked for.
     :ivar on_down: called when a connection that stood is lost.
-    :ivar on_delivered: takes a token of :meth:`publish`, once, and whether the broker has the message (else it refused it).
-    :ivar on_error: takes everything that goes wrong: :class:`BrokerError`, and what other callbacks raise. Must not raise.
+    :ivar on_delivered: takes a token of :meth:`publish`, once, and whether the broker took the message or refused it.
+    :ivar on_error: takes all that goes wrong: :class:`BrokerError`, and what other callbacks raise. Must not raise.
     :ivar last_error: the last reason for being without a connection.
     :raises ConfigError: the URL cannot be used.
     """
@@ -78,9 +76,9 @@ class Broker:
         self._connection: Connection | None = None
         self._dialling: Dialling | None = None
         self._retry_at: float | None = None
-        self._failures = 0
+        self._patience = Patience()
         self._protocol = MQTT5
-        self._takeovers: deque[float] = deque(maxlen=_TAKEOVERS)
+        self._spoke_mqtt5 = False
         self._subscriptions: dict[str, int] = {}
         self._unwanted: set[str] = set()
         self._token = 0
@@ -146,11 +144,11 @@ class Broker:
 
     def wake(self) -> None:
         """Have :meth:`run_once` return at once."""
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Hand what waits to the operating system, say goodbye and disconnect. Blocks for about three seconds at most."""
+        """Write what was sent, say goodbye and disconnect. Blocks for about three seconds at most."""
         self._retry_at = None
         if self._dialling is not None:
             self._dialling.abandon()
@@ -168,67 +166,132 @@ class Broker:
         """Wait up to ``timeout`` seconds (at most one) for something to do, and do it."""
         connection = self._connection
         if connection is None:
-            self._dial_when_due()
+            self._dial_if_due()
+            self._wait(timeout)
+            self._take_dialled()
         else:
             connection.flush()
-        readable = self._wait(min(timeout, _LONGEST_SLEEP))
-        if connection is not None:
-            connection.turn(readable=readable)
+            connection.turn(readable=self._wait(timeout))
             if connection.lost is not None:
                 self._after_loss(connection, connection.lost)
-        elif self._dialling is not None and self._dialling.outcome is not None:
-            self._after_dialling(self._dialling)
 
     def _wait(self, timeout: float) -> bool:
         """Return whether the connection has something to read."""
+        timeout = min(timeout, _LONGEST_SLEEP)
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         connection = self._connection
         if connection is not None:
-            poll.register(connection, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
-            if connection.wants_turn:
-                timeout = 0
-        ready = poll.poll(max(0.0, timeout) * 1000)
+            poll.register(connection, select.POLLIN | (select.POLLOUT if connection.unsent else 0))
+            if connection.unread:
+                timeout = 0.0
+        elif self._retry_at is not None and self._dialling is None:
+            timeout = min(timeout, self._retry_at - time.monotonic())
         readable = False
-        for descriptor, events in ready:
+        for descriptor, events in poll.poll(max(0.0, timeout) * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             elif events & ~select.POLLOUT:
                 readable = True
         return readable
 
-    def _dial_when_due(self) -> None:
+    def _dial_if_due(self) -> None:
         if self._dialling is None and self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._dialling = Dialling(self._options, self.wake)
 
-    def _after_dialling(self, dialling: Dialling) -> None:
-        self._dialling = None
-        outcome = dialling.outcome
+    def _take_dialled(self) -> None:
+        if self._dialling is None or self._dialling.outcome is None:
+            return
+        outcome, self._dialling = self._dialling.outcome, None
         if isinstance(outcome, BrokerError):
-            self._fail(outcome)
-        elif outcome is not None:
-            self._connection = Connection(outcome, self._options, self._protocol, self)
+            self._retry_later(outcome)
+        else:
+            events = Events(self._on_connected, self._on_delivery, self._on_acknowledged, self._on_subscribed)
+            self._connection = Connection(outcome, self._options, self._protocol, events)
 
     def _after_loss(self, connection: Connection, error: BrokerError) -> None:
         self._connection = None
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
-        if not connection.up_since:
-            self._protocol, tried = MQTT5, self._protocol
-            if tried == MQTT5 and connection.silent or connection.code == UNSUPPORTED_VERSION:
-                self._protocol = MQTT311
-                self._retry_at = time.monotonic()
-                return
-        self._fail(error)
-        self._call(self.on_down)
+        if connection.other_version and connection.protocol == MQTT5 and not self._spoke_mqtt5:
+            self._protocol = MQTT311
+            self._retry_at = time.monotonic()
+            return
+        self._protocol = MQTT5  # a broker that was busy, or has been updated, is not held to the old version
+        if connection.up_since:
+            now = time.monotonic()
+            self._patience.note_loss(now, now - connection.up_since, connection.code)
+            if self._patience.contested(now):
+                error = BrokerError(
+                    f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
+                    "each takes the connection from the other",
+                    hint="is this board's card a copy? give each board a name and keys of its own",
+                )
+            self._call(self.on_down)
+        self._retry_later(error)
 
-    def _fail(self, error: BrokerError) -> None:
-        ...
+    def _retry_later(self, error: BrokerError) -> None:
+        self.last_error = error
+        self._retry_at = time.monotonic() + self._patience.delay()
+        self.on_error(error)
 
     # --- what the connection reports
 
-    def on_connected(self) -> None:
-        ...
+    def _on_connected(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self.stats.connections += 1
+        self._spoke_mqtt5 = self._spoke_mqtt5 or connection.protocol == MQTT5
+        if self._unwanted:
+            connection.unsubscribe(self._unwanted)
+            self._unwanted.clear()
+        if self._subscriptions:
+            connection.subscribe(self._subscriptions.items())
+        self._call(self.on_up)
+        self._send_waiting()
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self.stats.received += 1
+        self._call(self.on_message, delivery)
+
+    def _on_acknowledged(self, mid: int, code: ReasonCode) -> None:
+        outgoing = self._sent.pop(mid, None)
+        if outgoing is None:
+            return
+        if code.is_failure:
+            self.stats.refused += 1
+            self.on_error(
+                BrokerError(f"broker {self._address}: it refuses a message on {outgoing.message.topic}: {code}")
+            )
+        else:
+            self.stats.delivered += 1
+            self.stats.unheard += code.value == _NO_SUBSCRIBER
+        self._call(self.on_delivered, outgoing.token, not code.is_failure)
+        self._send_waiting()
+
+    def _on_subscribed(self, topic: str, code: ReasonCode) -> None:
+        if code.is_failure:
+            self.on_error(
+                BrokerError(
+                    f"broker {self._address}: it refuses the subscription to {topic}: {code}",
+                    hint="see what the broker allows this client (its ACL)",
+                )
+            )
+
+    def _send_waiting(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.up:
+            return
+        while self._waiting and len(self._sent) < connection.window:
+            outgoing = self._waiting.popleft()
+            self._sent[connection.publish(outgoing.message)] = outgoing
+
+    def _call(self, callback: Callable[..., None], *args: object) -> None:
+        try:
+            callback(*args)
+        except Exception as error:  # noqa: BLE001  an exception must not pass through paho
+            self.on_error(error)
 
 
 def _log_error(error: Exception) -> None:

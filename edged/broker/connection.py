@@ -6,11 +6,10 @@ what this broker allows, and can speak another version of MQTT.
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import NamedTuple
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -27,12 +26,12 @@ MQTT5, MQTT311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 MOST_UNACKNOWLEDGED = 1000
 """Messages that are sent ahead of their acknowledgement, unless the broker takes fewer."""
 
-UNSUPPORTED_VERSION, TAKEN_OVER = 132, 142
+_UNSUPPORTED_VERSION = 132
 _TURN = 0.005
-_MISC_EVERY = 1.0
+_CHECK_EVERY = 1.0
 
 _REFUSALS = {
-    UNSUPPORTED_VERSION: ("it speaks neither MQTT 5 nor 3.1.1", None),
+    _UNSUPPORTED_VERSION: ("it speaks neither MQTT 5 nor 3.1.1", None),
     133: ("it refuses the client id", "give this client another id"),
     134: ("it refuses the user name or password", "check broker.username and broker.password"),
     135: ("not authorised", "check broker.username, broker.password and broker.cert, and what the broker allows them"),
@@ -42,20 +41,19 @@ _REFUSALS = {
 }
 
 
-class Events(Protocol):
-    """What a connection reports, from within :meth:`Connection.turn`."""
+class Events(NamedTuple):
+    """What is called from within :meth:`Connection.turn`. None of it may raise.
 
-    def on_connected(self) -> None:
-        """Say that the broker has accepted this client."""
+    :ivar connected: the broker has accepted this client.
+    :ivar delivered: a message arrived.
+    :ivar acknowledged: the broker's answer to the message of that id; for QoS 0 success, once it is on its way.
+    :ivar subscribed: the broker's answer to the subscription to that topic.
+    """
 
-    def on_delivery(self, delivery: Delivery) -> None:
-        """Take a message."""
-
-    def on_acknowledged(self, mid: int, code: int) -> None:
-        """Take the broker's answer to a message: an MQTT 5 reason code. Comes at once for QoS 0, with success."""
-
-    def on_subscribed(self, topic: str, code: int) -> None:
-        """Take the broker's answer to a subscription: the QoS it grants, or a reason code of 128 and above."""
+    connected: Callable[[], None]
+    delivered: Callable[[Delivery], None]
+    acknowledged: Callable[[int, ReasonCode], None]
+    subscribed: Callable[[str, ReasonCode], None]
 
 
 class _Client(mqtt.Client):
@@ -66,7 +64,7 @@ class _Client(mqtt.Client):
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             protocol=protocol,
-            clean_session=None if protocol == MQTT5 else not options.session_expiry,
+            clean_session=None if protocol == MQTT5 else options.clean,
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -88,8 +86,10 @@ class Connection:
     """Speaks MQTT over a wire until it is lost.
 
     :ivar up: the broker has accepted this client, and the connection stands.
+    :ivar up_since: when it did (monotonic); 0 if never.
     :ivar lost: why it is over.
     :ivar code: the reason code that the broker gave when it refused or ended the connection; 0 if none.
+    :ivar other_version: the broker refused this version of MQTT, or hung up without an answer, as some do then.
     :ivar window: messages that may be sent ahead of their acknowledgement.
     """
 
@@ -99,12 +99,14 @@ class Connection:
         self.up_since = 0.0
         self.lost: BrokerError | None = None
         self.code = 0
+        self.other_version = False
         self.window = MOST_UNACKNOWLEDGED
+        self._accepted = False
         self._wire = wire
         self._address = Address.parse(options.url)
         self._events = events
         self._give_up_at = time.monotonic() + TIMEOUT
-        self._misc_at = 0.0
+        self._check_at = 0.0
         self._turn_ends = 0.0
         self._subscribing: dict[int, list[str]] = {}
         self._client = client = _Client(wire, options, protocol)
@@ -122,11 +124,10 @@ class Connection:
     def _connect(self, options: BrokerOptions) -> None:
         host = self._address.host or "localhost"
         if self.protocol == MQTT5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.ReceiveMaximum = options.receive_maximum
             properties.SessionExpiryInterval = options.session_expiry
-            clean = not options.session_expiry
-            self._client.connect(host, keepalive=options.keepalive, clean_start=clean, properties=properties)
+            self._client.connect(host, keepalive=options.keepalive, clean_start=options.clean, properties=properties)
         else:
             self._client.connect(host, keepalive=options.keepalive)
 
@@ -140,12 +141,12 @@ class Connection:
         return self._wire.fileno()
 
     @property
-    def wants_turn(self) -> bool:
-        """Whether a turn is due without anything new to read."""
+    def unread(self) -> bool:
+        """Whether a turn is due even if nothing more arrives."""
         return self._wire.unread
 
     @property
-    def wants_write(self) -> bool:
+    def unsent(self) -> bool:
         """Whether something waits until the kernel takes more."""
         return self._wire.unsent
 
@@ -173,19 +174,27 @@ class Connection:
             self._client.ack(mid, 1)
 
     def turn(self, *, readable: bool) -> None:
-        """Handle what has arrived: one read, and as many of its packets as begin within a few milliseconds."""
-        wire = self._wire
+        """Handle what has arrived: one read, and as many of its packets as begin within a few milliseconds.
+
+        :param readable: whether there is something to read.
+        """
         now = time.monotonic()
-        if readable and not wire.unread:
-            wire.fill()
         self._turn_ends = now + _TURN
-        wire.hold(False)
-        while self.lost is None and wire.unread and not wire.held:
-            self._client.loop_read()
-        self.flush()
-        if now >= self._misc_at:
-            self._misc_at = now + _MISC_EVERY
-            self._check(now)
+        try:
+            if readable and not self._wire.unread:
+                self._wire.fill()
+            while self.lost is None and self._wire.unread:
+                self._client.loop_read()
+                if self._accepted:
+                    self._accepted = False
+                    self._events.connected()
+            self._wire.held = False
+            self.flush()
+            if now >= self._check_at:
+                self._check_at = now + _CHECK_EVERY
+                self._check(now)
+        except Exception as error:  # noqa: BLE001  whatever paho makes of bytes that are no MQTT
+            self._lose(f"it sent what cannot be read ({type(error).__name__}: {error})")
 
     def flush(self) -> None:
         """Write what waits."""
@@ -196,7 +205,7 @@ class Connection:
 
     def _check(self, now: float) -> None:
         if not self.up and now >= self._give_up_at:
-            self._lose(BrokerError(f"broker {self._address}: it does not answer", hint="is it an MQTT broker?"))
+            self._lose("it does not answer", hint="is it an MQTT broker?")
         else:
             self._client.loop_misc()
 
@@ -205,64 +214,73 @@ class Connection:
         self._wire.linger = self.up
         self._client.disconnect()
         self.flush()
-        self.abort()
+        self._lose("connection closed")
 
-    def abort(self) -> None:
-        """Drop the connection without a word."""
+    def _lose(self, what: str, *, hint: str | None = None) -> None:
         self.up = False
-        self.lost = self.lost or BrokerError(f"broker {self._address}: connection closed")
+        self._note_loss(what, hint=hint)
         self._wire.close()
 
-    def _lose(self, error: BrokerError) -> None:
-        self.lost = self.lost or error
-        self.abort()
+    def _note_loss(self, what: str, *, hint: str | None = None) -> None:
+        """Keep the first reason: what follows it is its consequence."""
+        self.lost = self.lost or BrokerError(f"broker {self._address}: {what}", hint=hint)
 
-    # paho's callbacks. An exception must not pass through paho: it would leave it with half a packet
+    # paho's callbacks
 
-    def _on_connect(self, _client: object, _userdata: Any, _flags: object, code: ReasonCode, info: Properties) -> None:
+    def _on_connect(
+        self, _client: object, _userdata: object, _flags: object, code: ReasonCode, info: Properties | None
+    ) -> None:
         if code.is_failure:
             self.code = code.value
-            what, hint = _REFUSALS.get(code.value, (str(code).lower(), None))
-            self.lost = BrokerError(f"broker {self._address}: {what}", hint=hint)
+            self.other_version = code.value == _UNSUPPORTED_VERSION
+            what, hint = _REFUSALS.get(code.value, (_words(code), None))
+            self._note_loss(what, hint=hint)
             return
         self.window = min(MOST_UNACKNOWLEDGED, getattr(info, "ReceiveMaximum", MOST_UNACKNOWLEDGED))
         self.up = True
         self.up_since = time.monotonic()
-        self._events.on_connected()
+        self._accepted = True  # reported later: paho would trip over what is published from within
 
     def _on_disconnect(
-        self, _client: object, _userdata: Any, flags: mqtt.DisconnectFlags, code: ReasonCode, _info: object
+        self, _client: object, _userdata: object, flags: mqtt.DisconnectFlags, code: ReasonCode, _info: object
     ) -> None:
-        if self.lost is None:
-            if flags.is_disconnect_packet_from_server:
-                self.code = code.value
-                self.lost = BrokerError(f"broker {self._address}: it ended the connection: {str(code).lower()}")
-            elif self._wire.error is not None:
-                self.lost = explain(self._wire.error, self._address)
-            elif self.up:
-                self.lost = BrokerError(f"broker {self._address}: connection lost ({str(code).lower()})")
-            else:
-                self.lost = BrokerError(
-                    f"broker {self._address}: it closed the connection without an answer",
-                    hint="is this its TLS port? then broker.url starts with mqtts://",
-                )
+        error = self._wire.error
+        if flags.is_disconnect_packet_from_server:
+            self.code = code.value
+            self._note_loss(f"it ended the connection: {_words(code)}")
+        elif not self.up_since and (error is None or isinstance(error, ConnectionError)):
+            self.other_version = self.other_version or self.lost is None
+            self._note_loss(
+                "it closed the connection without an answer",
+                hint="is this its TLS port? then broker.url starts with mqtts://",
+            )
+        elif error is not None:
+            self.lost = self.lost or explain(error, self._address)
+        else:
+            self._note_loss(f"connection lost: {_words(code)}")
         self.up = False
 
-    def _on_message(self, _client: object, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, _client: object, _userdata: object, message: mqtt.MQTTMessage) -> None:
         ack = partial(self._ack, message.mid) if message.qos else _nothing_to_acknowledge
-        self._events.on_delivery(
-            Delivery(message.topic, message.payload, message.qos, message.retain, message.dup, ack)
+        self._events.delivered(
+            Delivery(message.topic, bytes(message.payload), message.qos, message.retain, message.dup, ack)
         )
         if time.monotonic() > self._turn_ends:
-            self._wire.hold(True)
+            self._wire.held = True
 
-    def _on_publish(self, _client: object, _userdata: Any, mid: int, code: ReasonCode, _info: object) -> None:
-        self._events.on_acknowledged(mid, code.value)
+    def _on_publish(self, _client: object, _userdata: object, mid: int, code: ReasonCode, _info: object) -> None:
+        self._events.acknowledged(mid, code)
 
-    def _on_subscribe(self, _client: object, _userdata: Any, mid: int, codes: list[ReasonCode], _info: object) -> None:
+    def _on_subscribe(
+        self, _client: object, _userdata: object, mid: int, codes: list[ReasonCode], _info: object
+    ) -> None:
         for topic, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
-            self._events.on_subscribed(topic, code.value)
+            self._events.subscribed(topic, code)
 
 
 def _nothing_to_acknowledge() -> None:
     pass
+
+
+def _words(code: ReasonCode) -> str:
+    return str(code).lower()

@@ -122,7 +122,7 @@ def _words(error: OSError) -> str:
 
 
 class Dialling:
-    """One :func:`dial` in a thread of its own, because looking up a name can take half a minute and the loop must go on.
+    """One :func:`dial` in a thread of its own, for a name can take half a minute to look up.
 
     :ivar outcome: what came of it; None as long as it goes on.
     :param done: called from that thread when there is an outcome.

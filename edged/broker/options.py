@@ -102,6 +102,11 @@ class BrokerOptions:
     session_expiry: int = 3600
     will: Message | None = None
 
+    @property
+    def clean(self) -> bool:
+        """Whether each connection starts without a session."""
+        return not self.session_expiry or not self.client_id
+
 
 def topic_matches(wanted: str, topic: str) -> bool:
     """Return whether a topic filter (``+``, ``#``) takes a topic. Wildcards at its start leave out ``$`` topics."""
@@ -111,4 +116,6 @@ def topic_matches(wanted: str, topic: str) -> bool:
     if filters[-1] == "#":
         filters.pop()
         levels = levels[: len(filters)]
-    return len(levels) == len(filters) and all(want in ("+", level) for want, level in zip(filters, levels, strict=True))
+    return len(levels) == len(filters) and all(
+        want in ("+", level) for want, level in zip(filters, levels, strict=True)
+    )

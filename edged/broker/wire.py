@@ -21,18 +21,19 @@ class Wire:
     """What paho takes for its socket.
 
     :ivar error: what ended the connection, if it was not simply closed.
-    :ivar linger: have :meth:`close` write what waits and let the broker read it; a bare close could reset the connection.
+    :ivar held: have :meth:`recv` look empty, so that paho comes back at the end of the packet that it handles.
+    :ivar linger: have :meth:`close` write what waits and let the broker read it, which a bare close may cut off.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)
         self.error: OSError | None = None
+        self.held = False
         self.linger = False
         self._sock = sock
         self._in = b""
         self._at = 0
         self._out = bytearray()
-        self._held = False
         self._ended = False
 
     def fill(self) -> None:
@@ -42,7 +43,7 @@ class Wire:
         except _WOULD_BLOCK:
             return
         except OSError as error:
-            self._fail(error)
+            self.error = error  # says more than an earlier failure to write: a TLS alert is only read
             self._in = b""
         self._at = 0
         self._ended = not self._in
@@ -50,7 +51,7 @@ class Wire:
     @property
     def unread(self) -> bool:
         """Whether :meth:`recv` has something to say before another :meth:`fill`."""
-        return self._at < len(self._in) or self._ended
+        return not self.held and (self._at < len(self._in) or self._ended)
 
     @property
     def unsent(self) -> bool:
@@ -62,23 +63,16 @@ class Wire:
         """Return the version of TLS that is spoken, if any."""
         return self._sock.version() if isinstance(self._sock, ssl.SSLSocket) else None
 
-    def hold(self, held: bool) -> None:  # noqa: FBT001
-        """Let :meth:`recv` look empty, so that paho comes back at the end of the packet that it handles."""
-        self._held = held
-
     def flush(self) -> None:
-        """Write what the kernel takes. After an error nothing more is written, but what the broker said is still read."""
+        """Write what the kernel takes. After an error only reading goes on: the broker may have said why."""
         try:
             while self._out:
                 del self._out[: self._sock.send(self._out)]
         except _WOULD_BLOCK:
             return
         except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError) -> None:
-        self.error = self.error or error
-        self._out.clear()
+            self.error = self.error or error
+            self._out.clear()
 
     # what paho calls
 
@@ -91,7 +85,7 @@ class Wire:
 
     def recv(self, size: int) -> bytes:
         """Return up to ``size`` bytes of what was read; none at the connection's end."""
-        if self._held:
+        if self.held:
             raise BlockingIOError
         piece = self._in[self._at : self._at + size]
         self._at += len(piece)

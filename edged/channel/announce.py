@@ -10,6 +10,7 @@ from typing import Any
 from edged.cose import cbor
 from edged.cose.algorithms import IV_SIZE, Aead
 from edged.cose.encrypt import Encrypt, seal
+from edged.cose.encrypt0 import KID_SIZE
 from edged.cose.keys import Agreement, ContentKey, PublicKey, Signer
 from edged.cose.sign1 import Sign1, sign
 from edged.errors import FormatError, MismatchError
@@ -20,6 +21,8 @@ MOST_EPOCHS = 32
 MOST_HUBS = 64
 NONCE_SIZE = 16
 COMMIT_SIZE = 32
+_THUMBPRINT_SIZE = 32
+_NUMBER_LIMIT = 1 << 53  # what every language holds exactly
 LIMITS = cbor.Limits(size=32 * 1024, depth=12, items=4096)
 
 
@@ -64,7 +67,6 @@ class Announcement:
             raise MismatchError("the channel key is for another algorithm than the announcement says")
         return key
 
-
     def encode(self, signer: Signer) -> bytes:
         """Return the announcement signed by the board."""
         payload = {
@@ -100,8 +102,10 @@ class Announcement:
             raise MismatchError(f"an announcement of {fields['device']!r} came on the topic of {device!r}")
         key = Encrypt.parse(fields.pop("key"), MOST_HUBS)
         announcement = cls(aead=Aead.parse(fields.pop("alg")), key=key, **fields)
-        if announcement.kid != announcement.commit[:8]:
+        if announcement.kid != announcement.commit[:KID_SIZE]:
             raise MismatchError("an announcement's key id is not that of its commitment")
+        if key.aead is not announcement.aead:
+            raise MismatchError("an announcement's channel key is sealed with another algorithm than it is for")
         return announcement
 
 
@@ -127,13 +131,21 @@ def _check_fields(payload: object) -> dict[str, Any]:
     for name, wanted in _SHAPE.items():
         if wanted is not object and type(payload[name]) is not wanted:
             raise FormatError(f"{name!r} of an announcement is not of type {wanted.__name__}")
-    if len(payload["commit"]) != COMMIT_SIZE or min(payload["epoch"], payload["serial"], payload["issued"]) < 0:
-        raise FormatError("an announcement has a commitment or a number that does not fit")
-    if not all(type(kid) is bytes and type(count) is int for kid, count in payload["closed"].items()):
+    if len(payload["commit"]) != COMMIT_SIZE:
+        raise FormatError(f"'commit' of an announcement is not {COMMIT_SIZE} bytes long")
+    if not all(0 <= payload[name] < _NUMBER_LIMIT for name in ("epoch", "serial", "issued", "expires")):
+        raise FormatError("an announcement has a number that is negative or not below 2^53")
+    if payload["expires"] - payload["issued"] > LIFETIME:
+        raise FormatError(f"an announcement lasts longer than {LIFETIME} s")
+    if not all(_is_id(kid, KID_SIZE) and type(count) is int and count >= 0 for kid, count in payload["closed"].items()):
         raise FormatError("'closed' of an announcement is not a map from key ids to counts")
-    if not all(type(kid) is bytes and type(nonce) is bytes for kid, nonce in payload["echo"].items()):
+    if not all(_is_id(hub, _THUMBPRINT_SIZE) and _is_id(nonce, NONCE_SIZE) for hub, nonce in payload["echo"].items()):
         raise FormatError("'echo' of an announcement is not a map from key ids to nonces")
     return payload
+
+
+def _is_id(value: object, size: int) -> bool:
+    return type(value) is bytes and len(value) == size
 
 
 def seal_channel_key(device: str, epoch: int, key: ContentKey, hubs: Sequence[PublicKey]) -> Encrypt:

@@ -1,4 +1,4 @@
-"""The board's side of a channel: the epoch that seals, those that still have results on their way, and their announcement."""
+"""The board's side of a channel: the epoch that seals, those with results still on their way, and what it announces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, RESIGN_AFTER, Announcement, seal_channel_key
+from edged.channel.announce import (
+    LIFETIME,
+    LIMITS,
+    MOST_EPOCHS,
+    NONCE_SIZE,
+    RESIGN_AFTER,
+    Announcement,
+    seal_channel_key,
+)
 from edged.channel.epoch import Epoch
 from edged.channel.result import Answer, Input, ResultEncoder
 from edged.cose import cbor
@@ -21,12 +29,14 @@ class _Running:
     """An epoch with what its announcement needs.
 
     :ivar pending: results sealed under it that no broker has acknowledged yet.
+    :ivar prompt: whether one of those is not flagged late, so that hubs refuse it once the epoch is closed.
     """
 
     epoch: Epoch
     sealed_key: Encrypt
     serial: int = 0
     pending: int = 0
+    prompt: bool = False
 
 
 class Announcer:
@@ -80,18 +90,26 @@ class Announcer:
         self._issued = 0.0
 
     def set_hubs(self, hubs: Sequence[PublicKey]) -> None:
-        """Grant the channel to other hubs; a changed list begins a new epoch, so that a removed hub reads nothing more."""
+        """Grant the channel to other hubs; a changed list begins a new epoch: a removed hub reads nothing more."""
         if {hub.thumbprint for hub in hubs} != {hub.thumbprint for hub in self._hubs}:
             self._hubs = list(hubs)
             self.rotate()
 
-    def seal(self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input) -> tuple[bytes, bytes]:
-        """Seal a result; return the message and the key id that :meth:`delivered` wants back."""
-        if self._current.epoch.spent or time.monotonic() - self._current.epoch.born > self._max_age:
+    def seal(
+        self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, *, late: bool = False
+    ) -> tuple[bytes, bytes]:
+        """Seal a result; return the message and the key id that :meth:`delivered` wants back.
+
+        :param late: whether no broker is there to take it: then it may come under an epoch that is closed by then.
+        """
+        aged = time.monotonic() - self._current.epoch.born > self._max_age
+        if self._current.epoch.spent or (aged and not (late and self._current.prompt)):
             self.rotate()
-        epoch = self._current.epoch
-        message = epoch.seal(channel, encoder.encode(answer, epoch.count + 1, time.time(), of))
-        self._current.pending += 1
+        running = self._current
+        epoch = running.epoch
+        message = epoch.seal(channel, encoder.encode(answer, epoch.count + 1, time.time(), of, late=late))
+        running.pending += 1
+        running.prompt = running.prompt or not late
         return epoch.key.kid, message
 
     def delivered(self, kid: bytes) -> None:
@@ -99,6 +117,7 @@ class Announcer:
         for running in (self._current, *self._closing):
             if running.epoch.key.kid == kid:
                 running.pending -= 1
+                running.prompt = running.prompt and running.pending > 0
         self._closing = [running for running in self._closing if running.pending > 0]
 
     @property

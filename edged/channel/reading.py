@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box
@@ -51,7 +51,9 @@ def read_key(path: Path) -> ContentKey:
     try:
         return ContentKey.parse(cbor.decode_canonical(data))
     except EdgedError as error:
-        raise KeystoreError(f"{path} is not a sensor's key: {error.message}", hint="`edged keygen sensor` makes one") from error
+        raise KeystoreError(
+            f"{path} is not a sensor's key: {error.message}", hint="`edged keygen sensor` makes one"
+        ) from error
 
 
 class ReadingSealer:
@@ -67,7 +69,8 @@ class ReadingSealer:
         return self._box.seal(self._last.to_bytes(8, "big") + os.urandom(_SALT_SIZE), reading)
 
 
-class OpenedReading(NamedTuple):
+@dataclass(frozen=True)
+class OpenedReading:
     """A reading that opened: what it is counted by, its count, and the reading itself."""
 
     key: MarkKey
@@ -76,7 +79,7 @@ class OpenedReading(NamedTuple):
 
 
 class ReadingOpener:
-    """The board's side for one sensor key and topic: opens readings. Whether a count is new, :class:`ReplayGuard` says."""
+    """The board's side for one sensor key and topic: opens readings. :class:`ReplayGuard` says whether they are new."""
 
     def __init__(self, key: ContentKey, topic: str) -> None:
         sensor, channel = names_of(topic)
@@ -112,7 +115,9 @@ class ReplayGuard:
         if count <= self._marks.get(key, -1):
             raise ReplayError(f"count {count} of sensor key {key.kid.hex()} was accepted before")
         if clock_synchronised and count >= CLOCK_COUNTS and count > time.time_ns() // 1000 + _DAY:
-            raise ReplayError(f"count {count} of sensor key {key.kid.hex()} lies over a day ahead of this board's clock")
+            raise ReplayError(
+                f"count {count} of sensor key {key.kid.hex()} lies over a day ahead of this board's clock"
+            )
 
     def accept(self, key: MarkKey, count: int) -> None:
         """Accept a count that was checked, for as long as this process lives."""

@@ -11,12 +11,13 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import pairwise
 
-from edged.channel.announce import LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
+from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
 from edged.channel.epoch import MAX_COUNT, result_aad, signed_result_aad
 from edged.channel.reading import names_of
 from edged.channel.result import LIMITS as RESULT_LIMITS
@@ -45,7 +46,8 @@ _ENVELOPE = 1024
 _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
 
 
-class Opened(NamedTuple):
+@dataclass(frozen=True)
+class Opened:
     """A result that was opened and accepted."""
 
     device: str
@@ -86,7 +88,8 @@ class _Device:
     current: _Epoch | None = None
     epochs: dict[bytes, _Epoch] = field(default_factory=dict)
     signs: bool = False
-    nonce: bytes = field(default_factory=lambda: os.urandom(NONCE_SIZE))
+    nonce: bytes = b""
+    asked: float = -math.inf
 
 
 class Receiver:
@@ -134,18 +137,31 @@ class Receiver:
         if not items:
             raise FormatError(f"the announcement of {device} is empty")
         announced = [Announcement.parse(item, device, known.record.sign) for item in items]
+        if any(later.epoch >= earlier.epoch for earlier, later in pairwise(announced)):
+            raise FormatError(f"the epochs that {device} announces do not go from newest to oldest")
+        if len({one.kid for one in announced}) != len(announced):
+            raise FormatError(f"two epochs that {device} announces have one key")
         newest = announced[0]
         self._check_fresh(known, newest, now)
         _check_newer(known, newest)
-        epochs = {one.kid: self._epoch(known, one, newest) for one in announced if _is_usable(one, newest)}
+        usable = [one for one in announced if self._is_usable(one, newest)]
+        epochs = {one.kid: known.epochs.get(one.kid) or self._epoch(one) for one in usable}
+        for one in usable:
+            epoch = epochs[one.kid]
+            epoch.serial = one.serial
+            epoch.last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
         known.epochs = epochs
         known.current = epochs[newest.kid]
         known.signs = newest.sign_results
 
     def _check_fresh(self, known: _Device, newest: Announcement, now: float) -> None:
-        if newest.echo.get(self._hub.public.thumbprint) == known.nonce:
+        """Check that an announcement was made lately: by its dates, or because it echoes what this hub asked lately."""
+        asked_lately = now - known.asked <= LIFETIME
+        if asked_lately and newest.echo.get(self._hub.public.thumbprint) == known.nonce:
             return
         if now > newest.expires:
+            if not asked_lately:
+                known.nonce, known.asked = os.urandom(NONCE_SIZE), now
             raise ExpiredError(
                 f"the announcement of {newest.device} lapsed {now - newest.expires:.0f} s ago",
                 hint="is the board running, and is its clock right?",
@@ -153,14 +169,20 @@ class Receiver:
         if newest.issued > now + _CLOCK_SKEW:
             raise NotYetValidError(f"the announcement of {newest.device} was issued in the future")
 
-    def _epoch(self, known: _Device, one: Announcement, newest: Announcement) -> _Epoch:
-        """Return the epoch of an announcement: the one already known, brought up to date, or a new one."""
-        epoch = known.epochs.get(one.kid)
-        if epoch is None:
-            epoch = _Epoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
-        epoch.serial = one.serial
-        epoch.last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
-        return epoch
+    def _is_usable(self, one: Announcement, newest: Announcement) -> bool:
+        """Return whether an epoch of the sequence may be used at all.
+
+        A hub that was added since was not granted the earlier epochs, and passes them over. A hub that was removed
+        since knows their keys: unless results are signed, anything that comes under them may be that hub's forgery.
+        """
+        if one is newest:
+            return True
+        granted_then = {recipient.kid for recipient in one.key.recipients}
+        granted_now = {recipient.kid for recipient in newest.key.recipients}
+        return self._hub.public.thumbprint in granted_then and (one.sign_results or granted_then <= granted_now)
+
+    def _epoch(self, one: Announcement) -> _Epoch:
+        return _Epoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
 
     def open(self, topic: str, payload: bytes) -> Opened:
         """Open and accept the result that arrived on ``topic``.
@@ -174,12 +196,13 @@ class Receiver:
         """
         device, channel = names_of(topic)
         known = self._device(device)
-        kid = peek_kid(payload)
+        kid = peek_kid(payload, _MESSAGE_LIMIT)
         epoch = known.epochs.get(kid)
         if epoch is None:
             raise UnknownKeyError(f"{device} has not announced key {kid.hex()}")
-        box = epoch.boxes.get(channel) or epoch.boxes.setdefault(channel, Box(epoch.key, result_aad(device, channel)))
+        box = epoch.boxes.get(channel) or Box(epoch.key, result_aad(device, channel))
         iv, plaintext = box.open(payload, _MESSAGE_LIMIT)
+        epoch.boxes[channel] = box  # only now: anybody can make up channels
         count = int.from_bytes(iv[:8], "big")
         if not 0 < count <= MAX_COUNT:
             raise FormatError(f"count {count} of a result is out of range")
@@ -217,16 +240,3 @@ def _check_newer(known: _Device, newest: Announcement) -> None:
         )
     if newest.serial < current.serial:
         raise ReplayError(f"an older announcement of epoch {newest.epoch} of {newest.device} came again")
-
-
-def _is_usable(one: Announcement, newest: Announcement) -> bool:
-    """Return whether an epoch of the sequence may be used at all.
-
-    A hub that was removed since knows the key of an earlier epoch: unless results are signed, anything that comes
-    under it may be that hub's forgery.
-    """
-    if one is newest:
-        return True
-    granted_then = {recipient.kid for recipient in one.key.recipients}
-    granted_now = {recipient.kid for recipient in newest.key.recipients}
-    return one.epoch < newest.epoch and (one.sign_results or granted_then <= granted_now)

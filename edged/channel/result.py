@@ -10,12 +10,14 @@ import cbor2
 
 from edged.channel.epoch import MAX_COUNT
 from edged.cose import cbor
+from edged.cose.encrypt0 import KID_SIZE
 from edged.errors import FormatError
 
 LIMITS = cbor.Limits(size=256 * 1024, depth=4, items=8192)
 PAD_LEAST, PAD_MOST = 24, 87
 _PAD_KEY = cbor.encode("pad") + b"\x58"
 _UINT64 = (1 << 64) - 1
+_DIGEST = 32
 
 
 class Plain(NamedTuple):
@@ -60,7 +62,14 @@ class ResultEncoder:
     """
 
     def __init__(
-        self, model: str, version: int, identity: bytes, *, labels: Sequence[str], scores: int, tune: Mapping[str, float]
+        self,
+        model: str,
+        version: int,
+        identity: bytes,
+        *,
+        labels: Sequence[str],
+        scores: int,
+        tune: Mapping[str, float],
     ) -> None:
         self._fixed: dict[str, object] = {"model": model, "version": version, "digest": identity}
         if tune:
@@ -135,8 +144,7 @@ class Result:
         pad = fields.pop("pad")
         if any(pad) or not PAD_LEAST <= len(pad) <= PAD_MOST:
             raise FormatError("'pad' of a result is not 24 to 87 zero bytes")
-        if not all(type(score) is float for score in fields["scores"]):
-            raise FormatError("'scores' of a result are not all floats")
+        _check_values(fields)
         return cls(**{**fields, "scores": tuple(fields["scores"]), "input": _input(fields["input"])})
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +157,9 @@ class Result:
         shown["late"] = self.late
         shown["digest"] = self.digest.hex()
         of = self.input
-        shown["input"] = of.digest.hex() if isinstance(of, Plain) else {"kid": of.kid.hex(), "first": of.first, "last": of.last}
+        shown["input"] = (
+            of.digest.hex() if isinstance(of, Plain) else {"kid": of.kid.hex(), "first": of.first, "last": of.last}
+        )
         if self.tune:
             shown["tune"] = dict(self.tune)
         return shown
@@ -172,11 +182,22 @@ _FIELDS: dict[str, tuple[type | tuple[type, ...], bool]] = {
 }
 
 
+def _check_values(fields: Mapping[str, Any]) -> None:
+    if not all(type(score) is float for score in fields["scores"]):
+        raise FormatError("'scores' of a result are not all floats")
+    if not all(type(name) is str and type(value) is float for name, value in fields.get("tune", {}).items()):
+        raise FormatError("'tune' of a result is not a map from names to floats")
+    if fields["version"] < 0 or len(fields["digest"]) != _DIGEST:
+        raise FormatError("a result has a version or digest that does not fit")
+    if ("label" in fields) is not ("score" in fields) or ("label" in fields) is ("value" in fields):
+        raise FormatError("a result has neither a label with its score nor a value, or both")
+
+
 def _input(value: object) -> Input:
-    if isinstance(value, bytes) and len(value) == 32:
+    if isinstance(value, bytes) and len(value) == _DIGEST:
         return Plain(value)
-    if isinstance(value, list) and len(value) == 3:
+    if isinstance(value, list) and [type(part) for part in value] == [bytes, int, int]:
         kid, first, last = value
-        if isinstance(kid, bytes) and type(first) is int and type(last) is int and 0 <= first <= last:
+        if len(kid) == KID_SIZE and 0 <= first <= last:
             return Sealed(kid, first, last)
     raise FormatError("'input' of a result is neither a digest nor a sensor's counts")

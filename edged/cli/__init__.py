@@ -65,7 +65,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and end the process with a code from sysexits.h."""
     try:
-        result = cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(UsageError.exit_code)
@@ -84,7 +85,6 @@ def main() -> None:
     except OSError as error:
         click.echo(f"edged: error: {error.filename or 'the system'}: {error.strerror}", err=True)
         sys.exit(_EX_OSERR)
-    sys.exit(result if isinstance(result, int) else 0)
 
 
 def fail(error: EdgedError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -98,12 +98,9 @@ def install_command(packages: tuple[Path, ...], config: Path) -> None:
     Example: edged install gearbox-3.edged
     """
     board = Board(load_board(config))
-    sources = [mapped(path) for path in packages]  # opened before root's rights are given up
-    with ExitStack() as stack:
-        views = [stack.enter_context(source) for source in sources]
-        become_owner_of(board.directory)
-        state = State(board.directory)
-        stack.callback(state.close)
+    views = [mapped(path) for path in packages]  # before root's rights are given up
+    become_owner_of(board.directory)
+    with closing(State(board.directory)) as state:
         for path, view in zip(packages, views, strict=True):
             manifest = board.install(view, path, state)
             click.echo(f"installed {manifest.name} {manifest.version}")
@@ -127,12 +124,11 @@ def models_command(config: Path, *, as_json: bool) -> None:
     for installed in board.packages.all():
         row: dict[str, object] = {"name": installed.name, "version": installed.version}
         try:
-            with mapped(installed.path) as view:
-                package = board.verify(view, installed.path)
-                row["summary"] = package.manifest.summary
-                row["size"] = package.manifest.plaintext.size
-                row["identity"] = package.identity.hex()
-                row["expires"] = iso_date(package.manifest.expires)
+            package = board.verify(mapped(installed.path), installed.path)
+            row["summary"] = package.manifest.summary
+            row["size"] = package.manifest.plaintext.size
+            row["identity"] = package.identity.hex()
+            row["expires"] = iso_date(package.manifest.expires)
             newest = board.packages.newest(installed.name)
             row["state"] = "in use" if installed.name in used and installed == newest else "kept"
         except EdgedError as error:

@@ -76,7 +76,7 @@ def listen_command(
 
 def _refuse_hopeless(broker: Broker) -> None:
     """Leave with the broker's reason where a first connection fails: a person waits, and no retry helps a wrong name."""
-    if broker.tried and not broker.ever_up and broker.last_error is not None:
+    if not broker.stats.connections and broker.last_error is not None:
         raise BrokerError(broker.last_error.message, hint=broker.last_error.hint)
 
 

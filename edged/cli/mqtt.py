@@ -58,5 +58,5 @@ def broker_options(
         username=username,
         password=read_secret(password_file) if password_file else None,
         client_id=client_id or f"edged-{socket.gethostname()}-{os.getpid()}",
-        clean=True,
+        session_expiry=0,
     )

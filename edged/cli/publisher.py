@@ -68,16 +68,15 @@ def pack_command(
     weights = author.weights_path(base, model)
     check_weights(author, base, weights)
     signer = open_personal_keys(key, passphrase_file).signer
-    with mapped(weights) as view:
-        chunks = pack(
-            author,
-            base,
-            view,
-            signer=signer,
-            to=recipients,
-            aead=Aead[aead] if aead else preferred_aead(records),
-            created=int(time.time()),
-        )
+    chunks = pack(
+        author,
+        base,
+        mapped(weights),
+        signer=signer,
+        to=recipients,
+        aead=Aead[aead] if aead else preferred_aead(records),
+        created=int(time.time()),
+    )
     output = output or Path(f"{author.name}-{author.version}.edged")
     _write(output, chunks)
     click.echo(f"{output}  {author.name} {author.version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
@@ -98,19 +97,15 @@ def grant_command(package: Path, boards: tuple[Path, ...], key: Path, output: Pa
     recipients = [Record.read(path, Role.DEVICE).sealing_key for path in boards]
     operator = open_personal_keys(key, passphrase_file).need_agreement(key)
     output = output or package
-    with mapped(package) as view:
-        parsed = _parse(view, package)
-        before = len(parsed.recipients.recipients)
-        chunks = grant(parsed, operator, recipients)
-        _write(output, chunks, replace=True)
-    with mapped(output) as view:
-        added = len(_parse(view, output).recipients.recipients) - before
+    parsed = _parse(package)
+    _write(output, grant(parsed, operator, recipients), replace=True)
+    added = len(_parse(output).recipients.recipients) - len(parsed.recipients.recipients)
     click.echo(f"{output}  granted to {added} more")
 
 
-def _parse(view: memoryview, source: Path) -> Package:
+def _parse(source: Path) -> Package:
     try:
-        return Package.parse(view)
+        return Package.parse(mapped(source))
     except EdgedError as error:
         raise type(error)(f"{source}: {error.message}", hint="damaged, or no package: fetch it again") from error
 
@@ -120,9 +115,10 @@ def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
     with click.progressbar(length=size, label=path.name, hidden=size < _LARGE) as bar:
 
         def cut() -> Iterator[memoryview]:
-            for chunk in map(memoryview, chunks):
-                for at in range(0, len(chunk), _CHUNK):
-                    piece = chunk[at : at + _CHUNK]
+            for chunk in chunks:
+                view = memoryview(chunk)
+                for at in range(0, len(view), _CHUNK):
+                    piece = view[at : at + _CHUNK]
                     yield piece
                     bar.update(len(piece))
 
@@ -140,31 +136,30 @@ def inspect_command(package: Path, publisher: tuple[Path, ...], *, card: bool, a
     \b
     Example: edged inspect gearbox-1.edged --publisher acme.pub
     """
-    with mapped(package) as view:
-        parsed = _parse(view, package)
-        manifest = Manifest.parse(parsed.signed.unverified)
-        if card:
-            click.echo(manifest.card)
-            return
-        signature = _judge_signature(parsed, manifest, publisher)
-        facts = {
-            "name": manifest.name,
-            "version": manifest.version,
-            "summary": manifest.summary,
-            "license": manifest.license,
-            "signature": signature,
-            "publisher": manifest.publisher.hex(),
-            "created": iso_date(manifest.created),
-            "expires": iso_date(manifest.expires) or "never",
-            "needs edged": manifest.edged,
-            "input": f"{', '.join(manifest.input.channels)}",
-            "window": f"{manifest.window.size} rows",
-            "labels": ", ".join(manifest.output.labels),
-            "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
-            "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
-            "sealed with": manifest.aead.name,
-            "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
-        }
+    parsed = _parse(package)
+    manifest = Manifest.parse(parsed.signed.unverified)
+    if card:
+        click.echo(manifest.card)
+        return
+    signature = _judge_signature(parsed, manifest, publisher)
+    facts = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "summary": manifest.summary,
+        "license": manifest.license,
+        "signature": signature,
+        "publisher": manifest.publisher.hex(),
+        "created": iso_date(manifest.created),
+        "expires": iso_date(manifest.expires) or "never",
+        "needs edged": manifest.edged,
+        "input": f"{', '.join(manifest.input.channels)}",
+        "window": f"{manifest.window.size} rows",
+        "labels": ", ".join(manifest.output.labels),
+        "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
+        "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
+        "sealed with": manifest.aead.name,
+        "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
+    }
     if as_json:
         print_json(facts)
         return

@@ -62,7 +62,7 @@ def send_command(
     sealer = ReadingSealer(read_key(key), topic) if key else None
     broker = Broker(broker_options(**connection))
     waiting: set[int] = set()
-    broker.on_delivered = waiting.discard
+    broker.on_delivered = lambda token, _taken: waiting.discard(token)
     broker.connect()
     started = time.monotonic()
     try:
@@ -94,9 +94,9 @@ def _wait(broker: Broker, waiting: set[int], *, most: int, until: float) -> None
     patience = time.monotonic() + _PATIENCE
     while True:
         now = time.monotonic()
-        if not broker.ever_up and broker.tried and broker.last_error is not None:
+        if not broker.stats.connections and broker.last_error is not None:
             raise BrokerError(broker.last_error.message, hint=broker.last_error.hint)
-        if broker.ever_up and now >= until and len(waiting) <= most:
+        if broker.stats.connections and now >= until and len(waiting) <= most:
             broker.run_once(0.0)
             return
         if now > max(patience, until):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -14,7 +14,7 @@ from edged.config.load import load_board
 from edged.errors import UsageError
 from edged.model import Model, load
 from edged.package.author import Author
-from edged.runtime import choose
+from edged.runtime import EngineChoice, choose
 from edged.samples import read_samples
 from edged.signal.spec import Chain
 from edged.trial import Trial, open_model, record_self_test, try_samples
@@ -26,7 +26,7 @@ from edged.trial import Trial, open_model, record_self_test, try_samples
 @click.option("-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl.")
 @click.option("--array", help="Array of samples in an .npz.")
 @click.option("--labels", "label_array", help="Array of labels in an .npz (a CSV or JSON-lines file has `label`).")
-@click.option("-o", "--output", type=click.File("w"), help="Write JSON lines here instead of printing them.")
+@click.option("-o", "--output", type=click.File("w"), default="-", help="Write JSON lines here instead of printing them.")
 @click.option("--engine", type=click.Choice(["auto", "litert", "tflite"]), default="auto", show_default=True)
 @click.option("--record-self-test", "record", type=path_type, help="Write self-test vectors for the manifest to this .npz.")
 @config_option
@@ -36,8 +36,8 @@ def try_command(
     source: Path,
     array: str | None,
     label_array: str | None,
-    output: click.utils.LazyFile | None,
-    engine: str,
+    output: IO[str],
+    engine: EngineChoice,
     record: Path | None,
     config: Path,
 ) -> None:
@@ -53,7 +53,7 @@ def try_command(
     trials: list[Trial] = []
     try:
         for number, trial in enumerate(try_samples(opened, chain, samples)):
-            click.echo(json.dumps(_shown(number, trial), ensure_ascii=False), file=output or sys.stdout)
+            click.echo(json.dumps(_shown(number, trial), ensure_ascii=False), file=output)
             trials.append(trial)
     finally:
         opened.close()
@@ -62,12 +62,11 @@ def try_command(
     _say_accuracy(trials)
 
 
-def _open(model: Path, manifest: Path | None, engine: str, config: Path) -> tuple[Chain, Model]:
+def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
     if model.suffix == ".edged":
         board = Board(load_board(config))
-        with mapped(model) as view:
-            package = board.verify(view, model)
-            return package.manifest, load(package, board.keystore().agreement, choose(engine), 1)
+        package = board.verify(mapped(model), model)
+        return package.manifest, load(package, board.keystore().agreement, choose(engine), 1)
     if manifest is None:
         raise UsageError(f"{model} needs a manifest", hint="--manifest FILE")
     author = Author.read(manifest)

@@ -48,7 +48,7 @@ class _Frame:
         self.keys = keys
 
 
-def scan(data: bytes, start: int, limits: Limits) -> int:
+def scan(data: bytes, start: int, limits: Limits) -> int:  # noqa: C901, PLR0912  one loop: it runs once an item
     """Check one data item that begins at ``start`` and return the offset just behind it.
 
     :raises FormatError: the bytes break a rule of this module or a limit.
@@ -201,4 +201,6 @@ def bytes_head(length: int) -> bytes:
         return bytes((0x58, length))
     if length < 0x10000:
         return b"\x59" + length.to_bytes(2, "big")
-    return b"\x5a" + length.to_bytes(4, "big")
+    if length < 0x100000000:
+        return b"\x5a" + length.to_bytes(4, "big")
+    return b"\x5b" + length.to_bytes(8, "big")

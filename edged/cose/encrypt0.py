@@ -26,8 +26,6 @@ from edged.errors import FormatError, UnknownKeyError
 
 KID_SIZE = 8
 _IV_HEAD = b"\x05\x4c"
-_ENVELOPE = 64
-"""More bytes than everything around the ciphertext takes."""
 
 
 class Encrypt0(NamedTuple):
@@ -41,7 +39,9 @@ class Encrypt0(NamedTuple):
 
 def _prefix(aead: Aead, kid: bytes) -> bytes:
     header = protected(aead)
-    return b"\xd0\x83" + cbor.bytes_head(len(header)) + header + b"\xa2\x04" + cbor.bytes_head(len(kid)) + kid + _IV_HEAD
+    return (
+        b"\xd0\x83" + cbor.bytes_head(len(header)) + header + b"\xa2\x04" + cbor.bytes_head(len(kid)) + kid + _IV_HEAD
+    )
 
 
 def parse(data: bytes, limit: int) -> Encrypt0:
@@ -102,8 +102,8 @@ class Box:
         return message.iv, decrypt(self._cipher, message.iv, message.ciphertext, self._aad)
 
 
-def peek_kid(data: bytes) -> bytes:
-    """Return the key id that a message of edged's own encoding names: a claim, good for finding the key to try.
+def peek_kid(data: bytes, limit: int) -> bytes:
+    """Return the key id that a message of at most ``limit`` bytes names: a claim, good for finding the key to try.
 
     :raises FormatError: not a COSE_Encrypt0 of edged's shape.
     """
@@ -111,14 +111,14 @@ def peek_kid(data: bytes) -> bytes:
         prefix = _PEEK[aead]
         if data.startswith(prefix) and len(data) > len(prefix) + KID_SIZE:
             return data[len(prefix) : len(prefix) + KID_SIZE]
-    return parse(data, max(len(data), _ENVELOPE)).kid
+    return parse(data, limit).kid
 
 
 _PEEK = {aead: _prefix(aead, bytes(KID_SIZE))[: -KID_SIZE - len(_IV_HEAD)] for aead in Aead}
 
 
 def _ciphertext_at(data: bytes, at: int) -> int:
-    """Return where the ciphertext begins that must reach to the end of ``data``, or 0 if nothing of the kind stands there."""
+    """Return where the ciphertext begins that must reach to the end of ``data``, or 0 if none stands there."""
     length = len(data)
     if length - at < 2 + TAG_SIZE:
         return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
@@ -23,6 +23,11 @@ _PREHASHED = ec.ECDSA(Prehashed(hashes.SHA256()))
 _COORDINATE = 32
 _SIGNATURE = 2 * _COORDINATE
 _KTY_EC2, _KTY_SYMMETRIC, _CRV_P256 = 2, 4, 1
+
+
+def _is(value: object, number: int) -> bool:
+    """Return whether ``value`` is this integer: ``True == 1`` and ``4.0 == 4``, but neither is one."""
+    return type(value) is int and value == number
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class PublicKey:
         if len(self.x) != _COORDINATE or len(self.y) != _COORDINATE:
             raise FormatError("a P-256 coordinate is not 32 bytes long")
         try:
-            numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big"), _CURVE)
+            numbers = ec.EllipticCurvePublicNumbers(
+                int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big"), _CURVE
+            )
             object.__setattr__(self, "_point", numbers.public_key())
         except ValueError as error:
             raise FormatError("the point does not lie on P-256") from error
@@ -56,8 +63,10 @@ class PublicKey:
     @classmethod
     def parse(cls, value: object) -> PublicKey:
         """Take a COSE_Key map, which must be exactly ``{1: 2, -1: 1, -2: x, -3: y}`` with ``y`` as a byte string."""
-        if not isinstance(value, dict) or set(value) != {1, -1, -2, -3} or (value[1], value[-1]) != (_KTY_EC2, _CRV_P256):
-            raise FormatError("not a COSE_Key of exactly kty EC2, crv P-256, x and y")
+        if not isinstance(value, dict) or set(value) != {1, -1, -2, -3}:
+            raise FormatError("not a COSE_Key of exactly kty, crv, x and y")
+        if not _is(value[1], _KTY_EC2) or not _is(value[-1], _CRV_P256):
+            raise FormatError("a COSE_Key is not of type EC2 on P-256")
         x, y = value[-2], value[-3]
         if not isinstance(x, bytes) or not isinstance(y, bytes):
             raise FormatError("a COSE_Key needs both coordinates as byte strings")
@@ -134,7 +143,7 @@ class PrivateKey:
         """
         try:
             key = serialization.load_pem_private_key(pem, passphrase)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeystoreError(f"the private key cannot be opened: {error}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise KeystoreError("the private key is not on P-256")
@@ -150,6 +159,8 @@ class PrivateKey:
     @classmethod
     def from_scalar(cls, scalar: bytes) -> PrivateKey:
         """Take the private scalar (32 bytes, big-endian), the ``d`` of a COSE_Key."""
+        if len(scalar) != _COORDINATE:
+            raise KeystoreError(f"a P-256 scalar is not {_COORDINATE} bytes long")
         try:
             return cls(ec.derive_private_key(int.from_bytes(scalar, "big"), _CURVE))
         except ValueError as error:
@@ -223,7 +234,7 @@ class ContentKey:
         :raises FormatError: another shape or algorithm.
         :raises MismatchError: the kid does not belong to the key.
         """
-        if not isinstance(value, dict) or set(value) != {1, 2, 3, -1} or value[1] != _KTY_SYMMETRIC:
+        if not isinstance(value, dict) or set(value) != {1, 2, 3, -1} or not _is(value[1], _KTY_SYMMETRIC):
             raise FormatError("not a COSE_Key of exactly kty Symmetric, kid, alg and k")
         if not isinstance(value[-1], bytes):
             raise FormatError("a symmetric COSE_Key needs k as a byte string")

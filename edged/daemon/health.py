@@ -35,6 +35,11 @@ class Health:
         self.dropped += 1
         self.trouble(f"{topic}: result dropped, too many wait for the broker", "dropped")
 
+    def refused_by_broker(self) -> None:
+        """Count a result that the broker did not take: sending it again would not change that."""
+        self.dropped += 1
+        self.trouble("the broker refuses results: may this board publish to its own topics?", "refused by broker")
+
     def trouble(self, message: str, kind: str) -> None:
         """Log something that the daemon lives with, once per kind and minute, and keep it for the status line."""
         self.last_error = message

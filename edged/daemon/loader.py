@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from edged.board import Board, accept
 from edged.channel.reading import ReplayGuard
 from edged.config.board import ModelConfig
+from edged.config.units import parse_size
 from edged.cose.keys import ContentKey
 from edged.errors import EdgedError, MissingFileError
 from edged.keystore import Keystore
@@ -79,7 +80,7 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard) ->
     A lane whose new version cannot be used goes on with the old one, and the log says why.
     """
     following: dict[str, Lane] = {}
-    limit = loaded.board.config.limits.message
+    limit = parse_size(loaded.board.config.limits.message)
     for table in loaded.board.config.model:
         lane, model = lanes.get(table.channel), loaded.models.get(table.channel)
         if table.channel in loaded.errors:

@@ -16,6 +16,7 @@ from edged.channel.announcer import Announcer
 from edged.channel.reading import ReplayGuard
 from edged.clock import is_synchronised
 from edged.config.load import load_board
+from edged.config.units import parse_duration
 from edged.cose.algorithms import Aead
 from edged.daemon.health import Health
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
@@ -78,7 +79,7 @@ class Daemon:
             aead=self._board.record().aead or Aead.A256GCM,
             hubs=self._board.hubs(),
             sign_results=config.results.sign,
-            max_age=config.results.rotate,
+            max_age=parse_duration(config.results.rotate),
             begin_epoch=self._begin_epoch,
         )
         traffic = Traffic(

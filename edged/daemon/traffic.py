@@ -151,12 +151,14 @@ class Traffic:
         if reading.sealed is not None:
             self._guard.settle(reading.sealed.key, reading.sealed.count)
 
-    def on_delivered(self, token: int) -> None:
-        """Note that the broker has a message: what waited for it is acknowledged."""
+    def on_delivered(self, token: int, taken: bool) -> None:  # noqa: FBT001  the broker's callback
+        """Note that the broker has a message, or will not have it: what waited for it is acknowledged."""
         sent = self._sent.pop(token, None)
         if sent is None:
             return
         self._announcer.delivered(sent.kid)
+        if not taken:
+            self._health.refused_by_broker()
         if sent.window is not None:
             self._settle(sent.reading)
             for debt in self._windows.pop(sent.window, ()):

@@ -21,12 +21,12 @@ from edged.channel.reading import ReadingSealer, read_key
 from edged.channel.receiver import Opened, Receiver
 from edged.demo.broker import PrivateBroker
 from edged.demo.machine import Condition, simulate
+from edged.demo.notified import NotifySocket
 from edged.demo.search import Search, look_for_plaintext
 from edged.errors import EdgedError
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from edged.listen import Listener
-from edged.notify import NotifySocket
 from edged.samples import encode_reading
 
 MODEL = Path(__file__).parent / "model"
@@ -108,10 +108,10 @@ class Demo:
         self._say("a private Mosquitto with TLS on a free port")
         with PrivateBroker(self._path / "broker") as broker:
             self._set_up(broker)
-            notified = NotifySocket(self._path / "notify")
-            daemon = self._start_daemon(notified)
+            with NotifySocket(self._path / "notify") as notified:
+                daemon = self._start_daemon(notified)
+                notified.wait_for("READY=1", _PATIENCE)
             try:
-                notified.wait_for("READY=1", _PATIENCE, alive=lambda: daemon.poll() is None)
                 self._play(broker, windows, rate)
                 self._say("looking for the model in plain on this machine")
                 self._summary.search = look_for_plaintext(MODEL / "pump.tflite", self._path, daemon.pid)
@@ -187,7 +187,7 @@ class Demo:
 
     def _connect(self, broker: PrivateBroker, name: str) -> Broker:
         tls = broker.client(name)
-        connection = Broker(BrokerOptions(url=broker.url, ca=tls.ca, cert=tls.cert, key=tls.key, client_id=name, clean=True))
+        connection = Broker(BrokerOptions(url=broker.url, ca=tls.ca, cert=tls.cert, key=tls.key, client_id=name, session_expiry=0))
         connection.connect()
         return connection
 

@@ -45,7 +45,7 @@ class PackageStore:
         if not self.directory.is_dir():
             return []
         check_private(self.directory)
-        found = (( _FILE.fullmatch(path.name), path) for path in self.directory.iterdir())
+        found = ((_FILE.fullmatch(path.name), path) for path in self.directory.iterdir())
         return sorted(Installed(match[1], int(match[2]), path) for match, path in found if match)
 
     def newest(self, name: str) -> Installed | None:

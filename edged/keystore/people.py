@@ -65,5 +65,7 @@ class PersonalKeys:
         :raises KeystoreError: the file holds a publisher's key, to which nothing is sealed.
         """
         if self.agreement is None:
-            raise KeystoreError(f"{path} holds a publisher's key, which opens nothing", hint="name the hub's or operator's key")
+            raise KeystoreError(
+                f"{path} holds a publisher's key, which opens nothing", hint="name the hub's or operator's key"
+            )
         return self.agreement

@@ -33,14 +33,18 @@ class SelfTestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An author's manifest."""
+    """An author's manifest.
+
+    :ivar card: file of the model card, beside the manifest.
+    :ivar expires: last day (UTC) on which the package may be installed.
+    """
 
     name: str
     version: int
     summary: str = ""
     license: str = ""
     card: str | None = None
-    expires: dt.datetime | dt.date | None = None
+    expires: dt.date | None = None
     model: ModelFile | None = None
     self_test: SelfTestFile | None = None
 
@@ -104,8 +108,6 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return SelfTest(float(self.self_test.tolerance), tuple(SelfTestCase(w.tobytes(), s.tobytes()) for w, s in cases))
 
 
-def _last_second(expires: dt.datetime | dt.date) -> int:
-    """Return Unix seconds; a date without a time lasts until its end, a time without a zone is UTC."""
-    if isinstance(expires, dt.datetime):
-        return int((expires if expires.tzinfo else expires.replace(tzinfo=dt.UTC)).timestamp())
-    return int(dt.datetime.combine(expires, dt.time(23, 59, 59), dt.UTC).timestamp())
+def _last_second(day: dt.date) -> int:
+    """Return the end of a day in UTC, in Unix seconds."""
+    return int(dt.datetime.combine(day, dt.time(23, 59, 59), dt.UTC).timestamp())

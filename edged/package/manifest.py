@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from edged.config.names import NAME
 from edged.cose import cbor
 from edged.cose.algorithms import IV_SIZE, Aead
-from edged.errors import FormatError
+from edged.errors import ConfigError, FormatError
 from edged.signal.spec import Chain
 
 AAD = cbor.encode(["edged.manifest.1"])
 LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=12, items=65_536)
+MOST_CASES = 64
 _COMMIT = 32
+_FLOAT32 = 4
+_DATE_LIMIT = 1 << 53
 
 
 class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,14 +82,27 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         value = cbor.decode_canonical(data, LIMITS)
         try:
             manifest = msgspec.convert(value, cls)
-        except (msgspec.ValidationError, ValueError) as error:
+        except (msgspec.ValidationError, ConfigError) as error:
             raise FormatError(f"the manifest does not fit: {error}") from error
         Aead.parse(manifest.alg)
+        if not NAME.fullmatch(manifest.name):
+            raise FormatError("the manifest's name does not fit")
         if not 0 < manifest.version < 1 << 32:
             raise FormatError("the manifest's version is not between 1 and 2^32 - 1")
         if len(manifest.iv) != IV_SIZE or len(manifest.commit) != _COMMIT:
             raise FormatError(f"the manifest's iv and commit are not {IV_SIZE} and {_COMMIT} bytes long")
+        if not all(0 <= date < _DATE_LIMIT for date in (manifest.created, manifest.expires or 0)):
+            raise FormatError("the manifest's dates are negative or not below 2^53")
+        manifest._check_self_test()
         return manifest
+
+    def _check_self_test(self) -> None:
+        window = _FLOAT32 * self.window.size * len(self.input.channels)
+        cases = self.self_test.cases
+        if not 0 < len(cases) <= MOST_CASES or not all(len(case.window) == window for case in cases):
+            raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {window} bytes")
+        if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
+            raise FormatError("the manifest's self-test has scores that are not float32")
 
     @property
     def aead(self) -> Aead:

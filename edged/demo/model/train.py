@@ -34,6 +34,7 @@ MANIFEST = HERE / "pump.toml"
 WEIGHTS = HERE / "pump.tflite"
 SELF_TEST = HERE / "pump-selftest.npz"
 CONDITIONS = tuple(Condition)
+FEATURES = 4 * len(CHANNELS)  # as pump.toml says; refused where it does not
 
 TRAINING_SEED, HELD_OUT_SEED, SELF_TEST_SEED = 1, 2, 3
 TRAINING_WINDOWS, HELD_OUT_WINDOWS = 4000, 1000  # for each condition
@@ -69,10 +70,9 @@ class Windows(NamedTuple):
 
 def features(author: Author, windows: Windows) -> Floats:
     """Return what the daemon would hand to the model: float32 [n, features]."""
-    width = len(author.features.use) * len(CHANNELS)
     chain = CompiledChain(
         author,
-        TensorInfo("features", (1, width), np.dtype(np.float32)),
+        TensorInfo("features", (1, FEATURES), np.dtype(np.float32)),
         TensorInfo("scores", (1, len(CONDITIONS)), np.dtype(np.float32)),
     )
     return np.concatenate([chain.prepare(rows) for rows in windows.rows])

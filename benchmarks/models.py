@@ -1,0 +1,118 @@
+"""Makes dense models of any size with random weights, straight in TFLite's schema: TensorFlow is not needed for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import tflite
+
+_SCHEMA = 3
+
+
+def _ints(builder: flatbuffers.Builder, start: object, values: list[int]) -> int:
+    start(builder, len(values))  # type: ignore[operator]
+    for value in reversed(values):
+        builder.PrependInt32(value)
+    return int(builder.EndVector())
+
+
+def _offsets(builder: flatbuffers.Builder, start: object, offsets: list[int]) -> int:
+    start(builder, len(offsets))  # type: ignore[operator]
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def dense(path: Path, sizes: list[int], seed: int = 1) -> None:
+    """Write a chain of dense layers, ReLU between them: float32 ``[1, sizes[0]]`` in, ``[1, sizes[-1]]`` out.
+
+    The weights are random, not zero, so that nothing in memory can be shared or compressed away.
+    """
+    rng = np.random.default_rng(seed)
+    builder = flatbuffers.Builder(1024)
+    buffers = [_buffer(builder, None)]
+    tensors = [_tensor(builder, "input", [1, sizes[0]], 0)]
+    operators = []
+    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        weights = (rng.standard_normal((outputs, inputs), dtype=np.float32) / np.sqrt(inputs)).astype("<f4")
+        buffers += [_buffer(builder, weights), _buffer(builder, np.zeros(outputs, "<f4"))]
+        source = 3 * layer
+        tensors += [
+            _tensor(builder, f"weights{layer}", [outputs, inputs], len(buffers) - 2),
+            _tensor(builder, f"bias{layer}", [outputs], len(buffers) - 1),
+            _tensor(builder, f"dense{layer}", [1, outputs], 0),
+        ]
+        last = layer == len(sizes) - 2
+        operators.append(_operator(builder, [source, source + 1, source + 2], source + 3, relu=not last))
+    path.write_bytes(_finish(builder, buffers, tensors, operators))
+
+
+def _buffer(builder: flatbuffers.Builder, data: np.ndarray | None) -> int:
+    if data is None:
+        tflite.BufferStart(builder)
+        return int(tflite.BufferEnd(builder))
+    raw = data.tobytes()
+    builder.StartVector(1, len(raw), 16)
+    builder.head -= len(raw)
+    builder.Bytes[builder.head : builder.head + len(raw)] = raw
+    vector = builder.EndVector()
+    tflite.BufferStart(builder)
+    tflite.BufferAddData(builder, vector)
+    return int(tflite.BufferEnd(builder))
+
+
+def _tensor(builder: flatbuffers.Builder, name: str, shape: list[int], buffer: int) -> int:
+    text = builder.CreateString(name)
+    dims = _ints(builder, tflite.TensorStartShapeVector, shape)
+    tflite.TensorStart(builder)
+    tflite.TensorAddShape(builder, dims)
+    tflite.TensorAddType(builder, tflite.TensorType.FLOAT32)
+    tflite.TensorAddBuffer(builder, buffer)
+    tflite.TensorAddName(builder, text)
+    return int(tflite.TensorEnd(builder))
+
+
+def _operator(builder: flatbuffers.Builder, inputs: list[int], output: int, *, relu: bool) -> int:
+    activation = tflite.ActivationFunctionType.RELU if relu else tflite.ActivationFunctionType.NONE
+    tflite.FullyConnectedOptionsStart(builder)
+    tflite.FullyConnectedOptionsAddFusedActivationFunction(builder, activation)
+    options = tflite.FullyConnectedOptionsEnd(builder)
+    sources = _ints(builder, tflite.OperatorStartInputsVector, inputs)
+    results = _ints(builder, tflite.OperatorStartOutputsVector, [output])
+    tflite.OperatorStart(builder)
+    tflite.OperatorAddOpcodeIndex(builder, 0)
+    tflite.OperatorAddInputs(builder, sources)
+    tflite.OperatorAddOutputs(builder, results)
+    tflite.OperatorAddBuiltinOptionsType(builder, tflite.BuiltinOptions.FullyConnectedOptions)
+    tflite.OperatorAddBuiltinOptions(builder, options)
+    return int(tflite.OperatorEnd(builder))
+
+
+def _finish(builder: flatbuffers.Builder, buffers: list[int], tensors: list[int], operators: list[int]) -> bytes:
+    all_tensors = _offsets(builder, tflite.SubGraphStartTensorsVector, tensors)
+    inputs = _ints(builder, tflite.SubGraphStartInputsVector, [0])
+    outputs = _ints(builder, tflite.SubGraphStartOutputsVector, [len(tensors) - 1])
+    all_operators = _offsets(builder, tflite.SubGraphStartOperatorsVector, operators)
+    tflite.SubGraphStart(builder)
+    tflite.SubGraphAddTensors(builder, all_tensors)
+    tflite.SubGraphAddInputs(builder, inputs)
+    tflite.SubGraphAddOutputs(builder, outputs)
+    tflite.SubGraphAddOperators(builder, all_operators)
+    graph = tflite.SubGraphEnd(builder)
+    tflite.OperatorCodeStart(builder)
+    tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, tflite.BuiltinOperator.FULLY_CONNECTED)
+    tflite.OperatorCodeAddBuiltinCode(builder, tflite.BuiltinOperator.FULLY_CONNECTED)
+    tflite.OperatorCodeAddVersion(builder, 1)
+    code = tflite.OperatorCodeEnd(builder)
+    codes = _offsets(builder, tflite.ModelStartOperatorCodesVector, [code])
+    graphs = _offsets(builder, tflite.ModelStartSubgraphsVector, [graph])
+    all_buffers = _offsets(builder, tflite.ModelStartBuffersVector, buffers)
+    tflite.ModelStart(builder)
+    tflite.ModelAddVersion(builder, _SCHEMA)
+    tflite.ModelAddOperatorCodes(builder, codes)
+    tflite.ModelAddSubgraphs(builder, graphs)
+    tflite.ModelAddBuffers(builder, all_buffers)
+    builder.Finish(tflite.ModelEnd(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,38 @@
+"""Secrets that a configuration refers to and never holds: systemd credentials, and files that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edged.errors import MissingFileError
+from edged.files import check_private, read_bounded
+
+_SCHEME = "credential:"
+_LIMIT = 64 * 1024
+
+
+def read_secret(reference: str) -> bytes:
+    """Return a secret without its last line break.
+
+    :param reference: ``credential:NAME`` for a systemd credential, else a path.
+    :raises MissingFileError: there is no such credential or file.
+    :raises PermissionsError: others may read the file.
+    """
+    return read_bounded(secret_path(reference), _LIMIT).removesuffix(b"\n")
+
+
+def secret_path(reference: str) -> Path:
+    """Return the file that holds a secret, for libraries that want a path; parameters and errors as :func:`read_secret`."""
+    if not reference.startswith(_SCHEME):
+        path = Path(reference)
+        check_private(path)
+        return path
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory or "/", reference.removeprefix(_SCHEME))
+    if directory is None or not path.is_file():
+        raise MissingFileError(
+            f"there is no credential {path.name!r}",
+            hint=f"LoadCredentialEncrypted={path.name}:... in the unit; commands: systemd-run -p LoadCredentialEncrypted=...",
+        )
+    return path

@@ -1,0 +1,7 @@
+"""What keeps plaintext in RAM, and nowhere else."""
+
+from edged.memory.buffer import SecretBuffer, wipe
+from edged.memory.harden import Protection, Protections, harden
+from edged.memory.libc import trim
+
+__all__ = ["Protection", "Protections", "SecretBuffer", "harden", "trim", "wipe"]

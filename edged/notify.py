@@ -1,0 +1,61 @@
+"""What the daemon tells systemd, by sd_notify(3). Without ``$NOTIFY_SOCKET`` nothing happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+
+
+def ready() -> None:
+    """Say that the daemon serves, after its start or after a reload."""
+    _send("READY=1")
+
+
+def reloading() -> None:
+    """Say that a reload has begun; :func:`ready` ends it."""
+    _send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def stopping() -> None:
+    """Say that the daemon is on its way out."""
+    _send("STOPPING=1")
+
+
+def status(text: str) -> None:
+    """Say in one line how things stand."""
+    _send(f"STATUS={' '.join(text.splitlines())}")  # a line of its own would be a message of its own
+
+
+def watchdog() -> None:
+    """Say that the daemon makes progress."""
+    _send("WATCHDOG=1")
+
+
+def watchdog_interval() -> float | None:
+    """Return the seconds within which systemd wants to hear :func:`watchdog`, or None if it does not."""
+    meant_for = os.environ.get("WATCHDOG_PID", "")
+    interval = os.environ.get("WATCHDOG_USEC", "")
+    if meant_for not in ("", str(os.getpid())) or not interval.isdecimal() or not int(interval):
+        return None
+    return int(interval) / 1e6
+
+
+def _send(state: str) -> None:
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return
+    try:
+        from systemd.daemon import notify  # noqa: PLC0415  an extra, and not worth its time where nobody listens
+    except ImportError:
+        _send_datagram(state)
+    else:
+        notify(state)
+
+
+def _send_datagram(state: str) -> None:
+    address = os.environ["NOTIFY_SOCKET"]
+    if address.startswith("@"):  # an abstract socket
+        address = f"\0{address[1:]}"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), address)

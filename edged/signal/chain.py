@@ -1,0 +1,95 @@
+"""The chain between a window and the model's tensors: features, normalisation, quantisation, activation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.errors import ModelError
+from edged.signal.features import Extractor
+from edged.signal.spec import Chain, Normalise
+from edged.signal.tensor import TensorInfo
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+class CompiledChain:
+    """A manifest's chain, fitted to a model's tensors.
+
+    :raises ModelError: it does not fit; the message names the manifest's key and both sizes.
+    """
+
+    def __init__(self, chain: Chain, source: TensorInfo, target: TensorInfo) -> None:
+        channels = len(chain.input.channels)
+        self._extract = None if chain.features is None else Extractor(chain.features.all, chain.window.size)
+        values = channels * (chain.window.size if chain.features is None else len(chain.features.use))
+        if values != _size(source):
+            what = "window.size x input.channels" if chain.features is None else "features.use x input.channels"
+            raise ModelError(f"{what} gives {values} values, the model's input {source.shape} takes {_size(source)}")
+        self.outputs = _size(target)
+        wanted = len(chain.output.labels) or 1
+        if chain.output.kind == "classifier" and wanted != self.outputs:
+            raise ModelError(f"output.labels names {wanted} labels, the model's output {target.shape} has {self.outputs}")
+        self._normalise = _normalisation(chain.normalise, channels if chain.features is None else values)
+        self._source = source
+        self._target = target
+        self._activate = chain.output.activation
+
+    def prepare(self, window: Floats) -> npt.NDArray[Any]:
+        """Return the input tensor for a window float32 [size, channels]."""
+        values: npt.NDArray[Any] = window if self._extract is None else self._extract(window)
+        if self._normalise is not None:
+            subtract, divide = self._normalise
+            values = (values - subtract) / divide
+        return quantise(values, self._source).reshape(self._source.shape)
+
+    def scores(self, output: npt.NDArray[Any]) -> Floats:
+        """Return float32 [k] for the model's output tensor."""
+        scores = dequantise(output.reshape(-1), self._target)
+        if self._activate == "softmax":
+            powers = np.exp(scores - scores.max())
+            return np.asarray(powers / powers.sum())
+        if self._activate == "sigmoid":
+            return np.asarray(1 / (1 + np.exp(-scores)))
+        return scores
+
+
+def _size(tensor: TensorInfo) -> int:
+    size = 1
+    for extent in tensor.shape:
+        size *= int(extent)
+    return size
+
+
+def _normalisation(normalise: Normalise, values: int) -> tuple[Doubles, Doubles] | None:
+    if normalise.method == "none":
+        return None
+    first, second = (normalise.mean, normalise.std) if normalise.method == "zscore" else (normalise.min, normalise.max)
+    subtract, divide = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if normalise.method == "minmax":
+        divide = divide - subtract
+    for array in (subtract, divide):
+        if array.ndim and len(array) != values:
+            raise ModelError(f"normalise gives {len(array)} numbers for {values} values")
+    if not np.all(divide):
+        raise ModelError("normalise divides by zero")
+    return subtract, divide
+
+
+def quantise(values: npt.NDArray[Any], tensor: TensorInfo) -> npt.NDArray[Any]:
+    """Return ``values`` in the tensor's dtype: round(x / scale) + zero_point, halves to even, clipped."""
+    if not tensor.scale:
+        return values.astype(tensor.dtype, copy=False)
+    bounds = np.iinfo(tensor.dtype.name)
+    steps = np.rint(values / tensor.scale) + tensor.zero_point
+    return np.asarray(np.clip(steps, bounds.min, bounds.max).astype(tensor.dtype))
+
+
+def dequantise(values: npt.NDArray[Any], tensor: TensorInfo) -> Floats:
+    """Return float32: (q - zero_point) * scale."""
+    if not tensor.scale:
+        return values.astype(np.float32, copy=False)
+    return ((values.astype(np.float32) - tensor.zero_point) * tensor.scale).astype(np.float32)

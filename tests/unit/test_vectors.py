@@ -1,0 +1,182 @@
+"""Every vector under tests/vectors/ does what its file says: it opens, or fails as the exact class that it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edged.channel import reading as reading_module
+from edged.channel.reading import ReadingOpener, ReplayGuard, read_key
+from edged.channel.receiver import Opened, Receiver
+from edged.clock import Clock
+from edged.cose import cbor
+from edged.cose.algorithms import Aead
+from edged.cose.encrypt import Encrypt
+from edged.cose.encrypt0 import Box
+from edged.cose.keys import ContentKey, PrivateKey
+from edged.cose.sign1 import Sign1
+from edged.errors import EdgedError
+from edged.identity import Record
+from edged.keystore.file import FileKeystore
+from edged.package.verify import Package, Publishers
+from edged.state import Floor
+
+Vector = dict[str, Any]
+VECTORS = Path(__file__).parents[1] / "vectors"
+DOCS = Path(__file__).parents[2] / "docs"
+FILES = {path.stem: json.loads(path.read_text()) for path in sorted(VECTORS.glob("*.json"))}
+KEYS = {name: PrivateKey.from_scalar(bytes.fromhex(key["d"])) for name, key in FILES.pop("keys")["keys"].items()}
+
+
+def open_cbor(vector: Vector, _: Path) -> None:
+    data = bytes.fromhex(vector["data"])
+    match vector.get("mode", "decode"):
+        case "decode":
+            cbor.decode(data)
+        case "canonical":
+            cbor.decode_canonical(data)
+        case "sequence":
+            cbor.split_sequence(data, cbor.TRUST, vector["most"])
+
+
+def open_sign1(vector: Vector, _: Path) -> None:
+    payload = Sign1.parse(bytes.fromhex(vector["data"])).verify(
+        KEYS[vector["key"]].public, bytes.fromhex(vector["aad"])
+    )
+    assert payload.hex() == vector["payload"]
+
+
+def open_encrypt0(vector: Vector, _: Path) -> None:
+    key = ContentKey(Aead(vector["key"]["alg"]), bytes.fromhex(vector["key"]["k"]))
+    iv, plaintext = Box(key, bytes.fromhex(vector["aad"])).open(bytes.fromhex(vector["data"]), vector["limit"])
+    assert (iv.hex(), plaintext.hex()) == (vector["iv"], vector["plaintext"])
+
+
+def open_encrypt(vector: Vector, _: Path) -> None:
+    message = Encrypt.parse(cbor.decode_canonical(bytes.fromhex(vector["data"])), most=4)
+    key = message.unwrap(KEYS[vector["key"]], bytes.fromhex(vector["commit"]))
+    assert message.open(key, bytes.fromhex(vector["aad"])).hex() == vector["plaintext"]
+
+
+def open_record(vector: Vector, _: Path) -> None:
+    record = Record.parse(bytes.fromhex(vector["data"]))
+    if "replaces" in vector:
+        record.check_replaces(Record.parse(bytes.fromhex(vector["replaces"])))
+    if "fingerprint" in vector:
+        shown = {"role": record.role, "id": record.id, "fingerprint": record.fingerprint.replace(" ", "")}
+        assert shown == {name: vector[name] for name in shown}
+
+
+def open_at_hub(vector: Vector, _: Path) -> Opened | None:
+    enrolled = Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))
+    receiver = Receiver(KEYS[vector["hub"]], [enrolled])
+    opened = None
+    for number, step in enumerate(vector["steps"]):
+        data = bytes.fromhex(step["data"])
+        try:
+            if "now" in step:
+                receiver.announce(step["topic"].split("/")[-2], data, step["now"])
+            else:
+                opened = receiver.open(step["topic"], data)
+        except EdgedError as error:
+            assert number == len(vector["steps"]) - 1, f"step {number} failed: {error!r}"
+            raise
+    return opened
+
+
+def open_reading(vector: Vector, path: Path) -> None:
+    (path / "sensor.key").write_bytes(bytes.fromhex(vector["key"]))
+    (path / "sensor.key").chmod(0o600)
+    opener = ReadingOpener(read_key(path / "sensor.key"), vector["topic"])
+    guard = ReplayGuard({})
+    for number, message in enumerate(vector["messages"]):
+        try:
+            opened = opener.open(bytes.fromhex(message), 1024)
+            guard.check(opened.key, opened.count, clock_synchronised=vector["synchronised"])
+        except EdgedError as error:
+            assert number == len(vector["messages"]) - 1, f"message {number} failed: {error!r}"
+            raise
+        guard.accept(opened.key, opened.count)
+
+
+def open_key(vector: Vector, path: Path) -> None:
+    path.chmod(0o700)
+    file = path / f"{vector['kind']}.key"
+    file.write_bytes(bytes.fromhex(vector["data"]))
+    file.chmod(0o600)
+    if vector["kind"] == "sensor":
+        assert read_key(file).kid.hex() == vector["kid"]
+        return
+    plain = next(one for one in FILES["key"]["vectors"] if one["name"] == "board")
+    (path / "ecdh.key").write_bytes(bytes.fromhex(plain["data"]))
+    (path / "ecdh.key").chmod(0o600)
+    if "secret" not in vector:
+        assert FileKeystore.open(path, None).signer.public.thumbprint.hex() == vector["kid"]
+        return
+    from edged.keystore.file import _read  # noqa: PLC0415  the other key of this vector's key store is not wrapped
+
+    assert _read(path, "sign", bytes.fromhex(vector["secret"])).public.thumbprint.hex() == vector["kid"]
+
+
+def open_package(vector: Vector, _: Path) -> None:
+    publisher = KEYS[vector["publisher"]].public
+    publishers = Publishers({publisher.thumbprint: (publisher, frozenset(vector["models"]))})
+    package = Package.parse(memoryview(bytes.fromhex(vector["data"]))).verify(publishers)
+    package.check_release()
+    package.check_floor(vector["floor"] and Floor(vector["floor"][0], bytes.fromhex(vector["floor"][1])))
+    package.check_dates(Clock(vector["now"], vector["synchronised"]))
+    opened = package.unwrap(KEYS[vector["board"]])
+    weights = bytearray(opened.manifest.plaintext.size)
+    opened.decrypt_into(memoryview(weights))
+    if "plaintext" in vector:
+        assert (weights.hex(), package.identity.hex()) == (vector["plaintext"], vector["identity"])
+
+
+OPEN: dict[str, Callable[[Vector, Path], object]] = {
+    "cbor": open_cbor,
+    "sign1": open_sign1,
+    "encrypt0": open_encrypt0,
+    "encrypt": open_encrypt,
+    "record": open_record,
+    "announcement": open_at_hub,
+    "result": open_at_hub,
+    "reading": open_reading,
+    "key": open_key,
+    "package": open_package,
+}
+ALL = [pytest.param(kind, one, id=f"{kind}-{one['name']}") for kind, file in FILES.items() for one in file["vectors"]]
+
+
+@pytest.mark.parametrize(("kind", "vector"), ALL)
+def test_vector(kind: str, vector: Vector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "reading":
+        monkeypatch.setattr(reading_module.time, "time_ns", lambda: vector["now"] * 10**9)
+    if vector["expect"] == "opens":
+        OPEN[kind](vector, tmp_path)
+        return
+    with pytest.raises(EdgedError) as caught:
+        OPEN[kind](vector, tmp_path)
+    assert type(caught.value).__name__ == vector["expect"], caught.value
+
+
+def test_document_examples_are_the_vectors() -> None:
+    """Each worked example of docs/formats.md is a vector's bytes: `<!-- vector: FILE NAME FIELD -->` and a block of hex."""
+    text = (DOCS / "formats.md").read_text()
+    examples = re.findall(r"<!-- vector: (\S+) (\S+) (\S+) -->\n+```\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= len(FILES) - 1
+    for kind, name, field, block in examples:
+        vector = next(one for one in FILES[kind]["vectors"] if one["name"] == name)
+        expected = vector["steps"][-1]["data"] if field == "step" else vector[field]
+        expected = expected[-1] if isinstance(expected, list) else expected
+        assert "".join(block.split()) == expected, f"{kind} {name}"
+
+
+def test_document_quotes_the_cddl() -> None:
+    """All of docs/formats.cddl stands in docs/formats.md, piece by piece, in order."""
+    blocks = re.findall(r"```cddl\n(.*?)```", (DOCS / "formats.md").read_text(), re.DOTALL)
+    assert "\n".join(blocks) == (DOCS / "formats.cddl").read_text()
