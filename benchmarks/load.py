@@ -1,4 +1,4 @@
-"""A load generator that is no bottleneck: MQTT 3.1.1 over one raw socket, its PUBLISH packets encoded before the clock starts.
+"""A load generator that is no bottleneck: MQTT 3.1.1 over one raw socket, packets encoded before the clock starts.
 
 Closed loop: a bounded number of windows is on its way, and each result that comes back lets another window go.
 """
@@ -19,6 +19,7 @@ HOST = "127.0.0.1"
 OUTSTANDING = 200
 _CONNACK, _PUBLISH, _PUBACK, _SUBACK = 0x20, 0x30, 0x40, 0x90
 _QOS1 = 0x02
+_MORE = 0x80  # in each byte of a length but the last
 _LAST_ID = 0xFFFF
 _READ = 1 << 18
 
@@ -47,7 +48,7 @@ class Run:
 
 
 class LoadGenerator:
-    """Publishes windows on one topic (QoS 1) and counts the results on another (subscribed at QoS 0: nothing to acknowledge)."""
+    """Publishes windows on one topic (QoS 1) and counts results on another (QoS 0: nothing to acknowledge)."""
 
     def __init__(self, port: int, topic: str, results: str) -> None:
         self._topic = topic
@@ -61,7 +62,9 @@ class LoadGenerator:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._socket.close()
 
     def _call(self, request: bytes, answer: int) -> None:
@@ -79,7 +82,7 @@ class LoadGenerator:
             _packet(_PUBLISH | _QOS1, topic + (1 + at % _LAST_ID).to_bytes(2, "big") + payload)
             for at, payload in enumerate(payloads)
         ]
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         started, busy = time.perf_counter(), cpu_seconds_here()
         sent = got = 0
         unsent = memoryview(b"")
@@ -118,9 +121,9 @@ def _end_of_packet(data: bytes, at: int) -> int | None:
     size = shift = 0
     for position in range(at + 1, min(at + 5, len(data))):
         byte = data[position]
-        size |= (byte & 0x7F) << shift
+        size |= (byte & ~_MORE) << shift
         shift += 7
-        if byte < 0x80:
+        if not byte & _MORE:
             end = position + 1 + size
             return end if end <= len(data) else None
     return None
@@ -128,8 +131,8 @@ def _end_of_packet(data: bytes, at: int) -> int | None:
 
 def _packet(kind: int, body: bytes) -> bytes:
     size, head = len(body), bytearray([kind])
-    while size >= 0x80:
-        head.append(size & 0x7F | 0x80)
+    while size >= _MORE:
+        head.append(size % _MORE | _MORE)
         size >>= 7
     head.append(size)
     return bytes(head) + body

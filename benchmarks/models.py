@@ -1,31 +1,35 @@
-"""Makes dense models of any size with random weights, straight in TFLite's schema: TensorFlow is not needed for that."""
+"""Dense models of any size with random weights, written straight in TFLite's schema: no TensorFlow needed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-import tflite
+import numpy.typing as npt
+import tflite  # type: ignore[import-untyped]
 
 _SCHEMA = 3
 
 
-def _ints(builder: flatbuffers.Builder, start: object, values: list[int]) -> int:
-    start(builder, len(values))  # type: ignore[operator]
+def _ints(builder: flatbuffers.Builder, start: Callable[[flatbuffers.Builder, int], Any], values: list[int]) -> int:
+    start(builder, len(values))
     for value in reversed(values):
         builder.PrependInt32(value)
     return int(builder.EndVector())
 
 
-def _offsets(builder: flatbuffers.Builder, start: object, offsets: list[int]) -> int:
-    start(builder, len(offsets))  # type: ignore[operator]
+def _offsets(builder: flatbuffers.Builder, start: Callable[[flatbuffers.Builder, int], Any], offsets: list[int]) -> int:
+    start(builder, len(offsets))
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return int(builder.EndVector())
 
 
-def dense(path: Path, sizes: list[int], seed: int = 1) -> None:
+def dense(path: Path, sizes: Sequence[int], seed: int = 1) -> None:
     """Write a chain of dense layers, ReLU between them: float32 ``[1, sizes[0]]`` in, ``[1, sizes[-1]]`` out.
 
     The weights are random, not zero, so that nothing in memory can be shared or compressed away.
@@ -35,7 +39,7 @@ def dense(path: Path, sizes: list[int], seed: int = 1) -> None:
     buffers = [_buffer(builder, None)]
     tensors = [_tensor(builder, "input", [1, sizes[0]], 0)]
     operators = []
-    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         weights = (rng.standard_normal((outputs, inputs), dtype=np.float32) / np.sqrt(inputs)).astype("<f4")
         buffers += [_buffer(builder, weights), _buffer(builder, np.zeros(outputs, "<f4"))]
         source = 3 * layer
@@ -49,7 +53,7 @@ def dense(path: Path, sizes: list[int], seed: int = 1) -> None:
     path.write_bytes(_finish(builder, buffers, tensors, operators))
 
 
-def _buffer(builder: flatbuffers.Builder, data: np.ndarray | None) -> int:
+def _buffer(builder: flatbuffers.Builder, data: npt.NDArray[np.float32] | None) -> int:
     if data is None:
         tflite.BufferStart(builder)
         return int(tflite.BufferEnd(builder))

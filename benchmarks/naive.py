@@ -1,9 +1,9 @@
-"""The script that one would write by hand today: JSON windows sealed with AES-GCM in, JSON results sealed with AES-GCM out.
+"""The script that one would write by hand today: JSON windows in and JSON results out, both sealed with AES-GCM.
 
 It is written as well as its libraries allow: TCP_NODELAY, 1000 messages in flight, tensor indices looked up once, one
 thread. It stores its model and key in plain files, says nothing of who sent what, and notices no replay.
 
-    python naive.py --port 1883 --model model.tflite --key key.bin --input in --output out
+Example: naive.py --port 1883 --model model.tflite --key key.bin --input in --output out
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def main() -> None:
     def on_connect(client: mqtt.Client, *_: Any) -> None:
         client.subscribe(args.input, qos=1)
 
-    def on_socket_open(_client: mqtt.Client, _userdata: object, sock: socket.socket) -> None:
+    def on_subscribe(*_: Any) -> None:
+        print("ready", flush=True)
+
+    def on_socket_open(_client: mqtt.Client, _userdata: object, sock: mqtt.SocketLike) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def on_message(client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
@@ -67,6 +70,7 @@ def main() -> None:
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(1000)
     client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
     client.on_socket_open = on_socket_open
     client.on_message = on_message
     client.connect("127.0.0.1", args.port)

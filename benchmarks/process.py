@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -84,12 +85,31 @@ def running_until_ready(command: Sequence[object], *, cwd: Path, log: Path) -> I
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         path = f"{directory}/notify"
         notify.bind(path)
-        notify.settimeout(_PATIENCE)
+        notify.settimeout(0.1)
         started = time.perf_counter()
         with running(command, cwd=cwd, log=log, environment={"NOTIFY_SOCKET": path}) as process:
-            try:
-                while b"READY=1" not in notify.recv(4096):
-                    pass
-            except TimeoutError:
-                raise ProcessError(f"not ready within {_PATIENCE:.0f} s: {log.read_text()[-1000:]}") from None
+            _wait_ready(notify, process, log)
             yield process.pid, time.perf_counter() - started
+
+
+def _wait_ready(notify: socket.socket, process: subprocess.Popen[str], log: Path) -> None:
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(TimeoutError):
+            if b"READY=1" in notify.recv(4096):
+                return
+    raise ProcessError(f"{_name(process)} did not become ready: {log.read_text()[-1000:]}")
+
+
+def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
+    """Wait until a process prints ``wanted``.
+
+    :raises ProcessError: it says something else, or leaves.
+    """
+    line = process.stdout.readline().strip() if process.stdout else ""
+    if line != wanted:
+        raise ProcessError(f"{_name(process)} says {line!r} instead of {wanted!r}")
+
+
+def _name(process: subprocess.Popen[str]) -> str:
+    return shlex.join(map(str, process.args)) if isinstance(process.args, list) else str(process.args)

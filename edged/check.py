@@ -10,7 +10,7 @@ from typing import Any
 from edged.board import Board
 from edged.broker import probe
 from edged.config.load import load_board
-from edged.errors import EdgedError, MissingFileError, MismatchError
+from edged.errors import EdgedError, MismatchError, MissingFileError
 from edged.pipeline import check_binding
 from edged.state import State
 

@@ -70,6 +70,7 @@ class Listener:
             question = [self._hub.thumbprint, self._receiver.nonce(device)]
             self._broker.publish(f"{self._prefix}/{device}/nonce", cbor2.dumps(question), qos=1)
             raise
+        _LOG.info("%s announces epoch %d", device, self._receiver.epoch(device))
         held, self._held = self._held, deque(maxlen=_HELD)
         for topic, message in held:
             try:

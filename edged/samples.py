@@ -120,7 +120,9 @@ def encode_reading(values: Floats, format_: str, names: tuple[str, ...] | None) 
             return values.astype("<f4").tobytes()
         case "cbor":
             typed = cbor2.CBORTag(_TAG_FLOAT32_LE, values.astype("<f4").tobytes())
-            return cbor2.dumps(typed if values.ndim == 1 else cbor2.CBORTag(_TAG_MULTI_DIMENSIONAL, [values.shape, typed]))
+            return cbor2.dumps(
+                typed if values.ndim == 1 else cbor2.CBORTag(_TAG_MULTI_DIMENSIONAL, [values.shape, typed])
+            )
     raise UsageError(f"format {format_!r} is none of json, text, csv, cbor and f32le")
 
 

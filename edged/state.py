@@ -68,7 +68,9 @@ class State:
             if version == 0:
                 self._db.executescript(_SCHEMA)
             elif version != _VERSION:
-                raise StateError(f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged")
+                raise StateError(
+                    f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
+                )
 
     def close(self) -> None:
         """Close the database."""

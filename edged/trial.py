@@ -77,7 +77,9 @@ def _windows(chain: Chain, samples: Samples) -> Iterator[tuple[Floats, str | Non
             yield values[at].reshape(shape), None if labels is None else labels[at]
         return
     if values.ndim != 2 or values.shape[1] != shape[1]:  # noqa: PLR2004  rows of channels
-        raise ReadingShapeError(f"samples of shape {values.shape} are neither rows of {shape[1]} channels nor windows of {shape}")
+        raise ReadingShapeError(
+            f"samples of shape {values.shape} are neither rows of {shape[1]} channels nor windows of {shape}"
+        )
     window = Window(chain.window.size, chain.window.step, shape[1])
     for full in window.push(values):
         yield full.rows.copy(), None if labels is None else labels[full.last]
@@ -106,5 +108,7 @@ def record_self_test(trials: Sequence[Trial], path: Path) -> int:
         by_label.setdefault(trial.best, []).append(trial)
     rounds = max(map(len, by_label.values()))
     chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_SELF_TESTS]
-    np.savez(path, windows=np.stack([trial.window for trial in chosen]), scores=np.stack([trial.scores for trial in chosen]))
+    np.savez(
+        path, windows=np.stack([trial.window for trial in chosen]), scores=np.stack([trial.scores for trial in chosen])
+    )
     return len(chosen)

@@ -14,6 +14,8 @@ from edged.errors import BrokerError
 TIMEOUT = 10.0
 """Seconds for each of: the connection, the TLS handshake, the broker's answer."""
 
+_TLS_HINT = "is this the broker's TLS port? mqtt:// is without TLS"
+
 # from OpenSSL's x509_vfy.h
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _WRONG_NAME = (62, 64)
@@ -26,14 +28,10 @@ def dial(options: BrokerOptions) -> Wire:
     :raises BrokerError: the broker cannot be reached, or the two do not trust each other.
     """
     address = Address.parse(options.url)
+    context = _tls_context(options) if address.tls else None
     try:
-        context = _tls_context(options) if address.tls else None
         sock = _connect(address)
-        try:
-            return Wire(sock if context is None else context.wrap_socket(sock, server_hostname=address.host))
-        except BaseException:
-            sock.close()
-            raise
+        return Wire(sock if context is None else _shake_hands(sock, context, address))
     except OSError as error:
         raise explain(error, address) from error
 
@@ -51,6 +49,13 @@ def _connect(address: Address) -> socket.socket:
     sock = socket.create_connection((address.host, address.port), TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
+
+
+def _shake_hands(sock: socket.socket, context: ssl.SSLContext, address: Address) -> socket.socket:
+    try:
+        return context.wrap_socket(sock, server_hostname=address.host)
+    except ConnectionError as error:
+        raise BrokerError(f"broker {address}: TLS fails: connection closed", hint=_TLS_HINT) from error
 
 
 def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
@@ -112,7 +117,7 @@ def _tls_failure(error: ssl.SSLError) -> tuple[str, str]:
             f"it refuses this client's certificate ({_words(error)})",
             "broker.cert must be from a CA that the broker trusts, and in date",
         )
-    return f"TLS fails: {_words(error)}", "is this the broker's TLS port? mqtt:// is without TLS"
+    return f"TLS fails: {_words(error)}", _TLS_HINT
 
 
 def _words(error: OSError) -> str:

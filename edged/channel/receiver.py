@@ -109,6 +109,11 @@ class Receiver:
         """Names of the boards that are believed."""
         return list(self._devices)
 
+    def epoch(self, device: str) -> int | None:
+        """Return the epoch that ``device`` has announced; None before its first announcement that was believed."""
+        current = self._device(device).current
+        return None if current is None else current.number
+
     def enrol(self, record: Record) -> None:
         """Believe a board. Where one of its name is known, the new record must continue it.
 

@@ -27,7 +27,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 def config_option(function: _Function) -> _Function:
     """Add ``--config``."""
     return click.option(
-        "-c", "--config", type=path_type, default=DEFAULT_CONFIG, show_default=True, envvar="EDGED_CONFIG",
+        "-c",
+        "--config",
+        type=path_type,
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        envvar="EDGED_CONFIG",
         help="The board's configuration.",
     )(function)
 
@@ -35,7 +40,9 @@ def config_option(function: _Function) -> _Function:
 def passphrase_option(function: _Function) -> _Function:
     """Add ``--passphrase-file``."""
     return click.option(
-        "--passphrase-file", metavar="FILE", envvar="EDGED_PASSPHRASE_FILE",
+        "--passphrase-file",
+        metavar="FILE",
+        envvar="EDGED_PASSPHRASE_FILE",
         help="Read the passphrase of private keys from this file (mode 0600), or from credential:NAME.",
     )(function)
 

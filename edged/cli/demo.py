@@ -66,7 +66,9 @@ class _Screen:
         self._last = seen.label
         end = self._shown == self._windows
         if self._live:
-            click.echo(("\r" if self._shown > 1 and not changed else "\n" if self._shown > 1 else "") + _line(seen), nl=end)
+            click.echo(
+                ("\r" if self._shown > 1 and not changed else "\n" if self._shown > 1 else "") + _line(seen), nl=end
+            )
         elif changed or end or self._shown % 25 == 0:
             click.echo(_line(seen))
 
@@ -105,4 +107,6 @@ def _print_summary(summary: Summary) -> None:
         return
     found = ", ".join(path.name for path in search.found) or "nowhere"
     click.echo(f"the model in plain, in {search.files} files: {found}")
-    click.echo(f"core dump limit {search.core_limit}, in swap {search.swapped} bytes, locked in RAM {search.locked >> 10} KiB")
+    click.echo(
+        f"core dump limit {search.core_limit}, in swap {search.swapped} bytes, locked in RAM {search.locked >> 10} KiB"
+    )

@@ -24,12 +24,18 @@ _TIMED_OUT = 27  # as mosquitto_sub -W
 @click.command("listen")
 @click.option("--hub-key", type=path_type, required=True, help="The hub's private key.")
 @click.option(
-    "-b", "--board", "boards", type=path_type, multiple=True, required=True,
+    "-b",
+    "--board",
+    "boards",
+    type=path_type,
+    multiple=True,
+    required=True,
     help="Enrolment record of a board to believe, or a directory of them (*.enrol); repeat.",
 )
 @click.option("--prefix", default="edged", show_default=True, help="The boards' results.prefix.")
 @click.option("-C", "--count", type=int, help="Leave after so many results.")
 @click.option("-W", "--timeout", type=float, help="Leave after so many seconds, with exit code 27.")
+@click.option("-d", "--debug", is_flag=True, help="Also say who announces what.")
 @connection_options
 @passphrase_option
 def listen_command(
@@ -38,6 +44,8 @@ def listen_command(
     prefix: str,
     count: int | None,
     timeout: float | None,
+    *,
+    debug: bool,
     passphrase_file: str | None,
     **connection: Any,
 ) -> int:
@@ -46,7 +54,7 @@ def listen_command(
     \b
     Example: edged listen -h broker.local --cafile ca.crt --hub-key home.key --board press-07.enrol
     """
-    set_up_logging("warning")
+    set_up_logging("info" if debug else "warning")
     agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
     receiver = Receiver(agreement, [Record.read(path, Role.DEVICE) for path in _records(boards)])
     broker = Broker(broker_options(**connection))

@@ -49,7 +49,9 @@ def _person(role: Role, meaning: str) -> None:
 
 
 _person(Role.PUBLISHER, "A publisher's key: signs models, and nothing else.")
-_person(Role.OPERATOR, "An operator's keys: open packages in order to grant them to further boards; cannot sign models.")
+_person(
+    Role.OPERATOR, "An operator's keys: open packages in order to grant them to further boards; cannot sign models."
+)
 _person(Role.HUB, "A hub's keys: open what boards announce and publish.")
 
 

@@ -38,9 +38,13 @@ _LARGE = 8 << 20
 @click.argument("model", type=path_type, required=False)
 @click.option("-m", "--manifest", type=path_type, required=True, help="The author's manifest (TOML).")
 @click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
-@click.option("--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat.")
+@click.option(
+    "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
+)
 @click.option("--operator", type=path_type, help="Record of the operator, who may grant the package to further boards.")
-@click.option("--aead", type=click.Choice([aead.name for aead in Aead]), help="Default: what most of the boards prefer.")
+@click.option(
+    "--aead", type=click.Choice([aead.name for aead in Aead]), help="Default: what most of the boards prefer."
+)
 @click.option("-o", "--output", type=path_type, help="Default: NAME-VERSION.edged.")
 @passphrase_option
 def pack_command(
@@ -79,16 +83,22 @@ def pack_command(
     )
     output = output or Path(f"{author.name}-{author.version}.edged")
     _write(output, chunks)
-    click.echo(f"{output}  {author.name} {author.version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    click.echo(
+        f"{output}  {author.name} {author.version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes"
+    )
 
 
 @click.command("grant")
 @click.argument("package", type=path_type)
-@click.option("--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat.")
+@click.option(
+    "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
+)
 @click.option("--operator-key", "key", type=path_type, required=True, help="The operator's private key.")
 @click.option("-o", "--output", type=path_type, help="Default: the package itself, replaced whole.")
 @passphrase_option
-def grant_command(package: Path, boards: tuple[Path, ...], key: Path, output: Path | None, passphrase_file: str | None) -> None:
+def grant_command(
+    package: Path, boards: tuple[Path, ...], key: Path, output: Path | None, passphrase_file: str | None
+) -> None:
     """Seal a package to further boards, with the operator's key; the publisher is not needed.
 
     \b
@@ -127,7 +137,9 @@ def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
 
 @click.command("inspect")
 @click.argument("package", type=path_type)
-@click.option("--publisher", type=path_type, multiple=True, help="Record of a publisher to check the signature with; repeat.")
+@click.option(
+    "--publisher", type=path_type, multiple=True, help="Record of a publisher to check the signature with; repeat."
+)
 @click.option("--card", is_flag=True, help="Print the model card only.")
 @json_option
 def inspect_command(package: Path, publisher: tuple[Path, ...], *, card: bool, as_json: bool) -> None:

@@ -27,10 +27,16 @@ _PATIENCE = 30.0
 @click.argument("source", type=path_type)
 @click.option("-t", "--topic", required=True, help="Topic to send to.")
 @click.option(
-    "--format", "format_", type=click.Choice(["json", "text", "csv", "cbor", "f32le"]), default="json", show_default=True,
+    "--format",
+    "format_",
+    type=click.Choice(["json", "text", "csv", "cbor", "f32le"]),
+    default="json",
+    show_default=True,
     help="The board's `format` for this topic.",
 )
-@click.option("--each", type=click.Choice(["row", "window"]), default="row", show_default=True, help="What one message holds.")
+@click.option(
+    "--each", type=click.Choice(["row", "window"]), default="row", show_default=True, help="What one message holds."
+)
 @click.option("--names", help="Channel names, separated by commas, where the file has none: a1,a2,a3,a4.")
 @click.option("--array", help="Array of samples in an .npz.")
 @click.option("--rate", type=float, help="Messages a second (default: as fast as the broker takes them).")

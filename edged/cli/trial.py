@@ -23,12 +23,18 @@ from edged.trial import Trial, open_model, record_self_test, try_samples
 @click.command("try")
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
-@click.option("-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl.")
+@click.option(
+    "-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl."
+)
 @click.option("--array", help="Array of samples in an .npz.")
 @click.option("--labels", "label_array", help="Array of labels in an .npz (a CSV or JSON-lines file has `label`).")
-@click.option("-o", "--output", type=click.File("w"), default="-", help="Write JSON lines here instead of printing them.")
+@click.option(
+    "-o", "--output", type=click.File("w"), default="-", help="Write JSON lines here instead of printing them."
+)
 @click.option("--engine", type=click.Choice(["auto", "litert", "tflite"]), default="auto", show_default=True)
-@click.option("--record-self-test", "record", type=path_type, help="Write self-test vectors for the manifest to this .npz.")
+@click.option(
+    "--record-self-test", "record", type=path_type, help="Write self-test vectors for the manifest to this .npz."
+)
 @config_option
 def try_command(
     model: Path,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +16,23 @@ from edged.errors import ConfigError
 
 RESERVED_CHANNELS = frozenset({"announce", "nonce", "status"})
 
+_LEVEL = r"(?:\+|[^+#/\0]*)"
+_TOPIC_FILTER = re.compile(rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*")
+
 Format = Literal["json", "text", "csv", "cbor", "f32le"]
 Each = Literal["row", "rows", "window"]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file: its keys and no others."""
+
+
+def _check(key: str, parse: Callable[[str], float], text: str) -> None:
+    """Refuse ``text`` with the name of its key if ``parse`` does."""
+    try:
+        parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error.message}", hint=error.hint) from error
 
 
 def _host_name() -> str:
@@ -94,7 +107,7 @@ class Results(_Table, frozen=True):
     outbox: Outbox = Outbox()
 
     def __post_init__(self) -> None:
-        parse_duration(self.rotate)
+        _check("results.rotate", parse_duration, self.rotate)
         if not self.hubs:
             raise ConfigError("results.hubs: nobody could read the results", hint="name at least one hub's record")
         for level in self.prefix.split("/"):
@@ -111,7 +124,7 @@ class Calibration(_Table, frozen=True):
 class ModelConfig(_Table, frozen=True):
     """``[[model]]``: one model in use.
 
-    :ivar fields: JSON pointer (RFC 6901) or column of each of the manifest's channels.
+    :ivar fields: JSON pointer (RFC 6901) of each of the manifest's channels.
     :ivar tune: what the publisher lets a site set.
     """
 
@@ -127,13 +140,15 @@ class ModelConfig(_Table, frozen=True):
     tune: dict[str, float] = {}
 
     def __post_init__(self) -> None:
-        check_name("name", self.name)
-        check_name("channel", self.channel)
+        where = f"[[model]] {check_name('model.name', self.name)}"
+        check_name(f"{where}: channel", self.channel)
         if self.channel in RESERVED_CHANNELS:
-            raise ConfigError(f"channel: {self.channel!r} is edged's own", hint="choose another name")
-        levels = self.topic.split("/")
-        if not self.topic or "\0" in self.topic or any("+" in level and level != "+" for level in levels) or "#" in self.topic:
-            raise ConfigError(f"topic: {self.topic!r} is no topic filter", hint="+ stands for one whole level; # is not taken")
+            raise ConfigError(f"{where}: channel: {self.channel!r} is edged's own", hint="choose another name")
+        if not _TOPIC_FILTER.fullmatch(self.topic):
+            raise ConfigError(
+                f"{where}: topic: {self.topic!r} is no topic filter",
+                hint="+ stands for one whole level; # is not taken",
+            )
 
 
 class Limits(_Table, frozen=True):
@@ -142,7 +157,7 @@ class Limits(_Table, frozen=True):
     message: str = "1 MB"
 
     def __post_init__(self) -> None:
-        parse_size(self.message)
+        _check("limits.message", parse_size, self.message)
 
 
 class Runtime(_Table, frozen=True):
@@ -150,6 +165,10 @@ class Runtime(_Table, frozen=True):
 
     engine: Literal["auto", "litert", "tflite"] = "auto"
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError("runtime.threads: at least 1")
 
 
 class Log(_Table, frozen=True):

@@ -15,6 +15,7 @@ from edged.errors import ConfigError
 from edged.files import read_bounded
 
 _Type = TypeVar("_Type")
+_Info = msgspec.inspect.Type
 _LIMIT = 1024 * 1024
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
@@ -23,16 +24,18 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 def load_board(path: Path) -> BoardConfig:
     """Read a board's configuration, with every ``<path>.d/*.toml`` merged over it in the order of their names.
 
-    Tables merge. A ``[[model]]`` of a channel that is there already takes its place, another is added. Paths are relative
-    to the main file's directory.
+    Tables merge. A ``[[model]]`` of a channel that is there already takes its place, another is added. Paths are
+    relative to the main file's directory.
 
     :raises MissingFileError: the file is absent.
     :raises ConfigError: a key is unknown, absent, or does not fit.
     """
+    extras = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
     merged = read_toml(path)
-    for extra in sorted(path.with_name(f"{path.name}.d").glob("*.toml")):
+    for extra in extras:
         _merge(merged, read_toml(extra))
-    return convert(merged, BoardConfig, path).resolved(path.parent.absolute())
+    source = " + ".join(map(str, [path, *extras]))
+    return convert(merged, BoardConfig, source).resolved(path.parent.absolute())
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
-def convert(value: object, wanted: type[_Type], source: Path) -> _Type:
+def convert(value: object, wanted: type[_Type], source: Path | str) -> _Type:
     """Turn what was read from ``source`` into a structure.
 
     :raises ConfigError: a key is unknown, absent, or does not fit; the message names it.
@@ -68,21 +71,22 @@ def convert(value: object, wanted: type[_Type], source: Path) -> _Type:
 
 def _near(name: str, wanted: type, where: str) -> str | None:
     """Return a hint with the known key that ``name`` comes closest to."""
-    keys = _keys_at(wanted, [part for part in re.split(r"[.\[]", where) if part and not part.endswith("]")])
+    steps = re.findall(r"[^.\[\]]+|\[\.{3}\]", where)
+    keys = _keys_at(wanted, [step for step in steps if not step.isdecimal()])
     close = difflib.get_close_matches(name, keys, n=1)
     return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(keys)}" if keys else None
 
 
-def _keys_at(wanted: Any, path: list[str]) -> list[str]:
+def _keys_at(wanted: type, path: list[str]) -> list[str]:
     """Return the keys of the structure that stands at ``path`` below ``wanted``."""
-    info = msgspec.inspect.type_info(wanted)
+    info: _Info = msgspec.inspect.type_info(wanted)
     for step in path:
         info = _step(info, step)
     info = _unwrap(info)
     return [field.encode_name for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
 
 
-def _unwrap(info: Any) -> Any:
+def _unwrap(info: _Info) -> _Info:
     """Return the structure inside an optional type, a list, or nothing of the kind."""
     if isinstance(info, msgspec.inspect.UnionType):
         return next((_unwrap(one) for one in info.types if not isinstance(one, msgspec.inspect.NoneType)), info)
@@ -91,7 +95,8 @@ def _unwrap(info: Any) -> Any:
     return info
 
 
-def _step(info: Any, step: str) -> Any:
+def _step(info: _Info, step: str) -> _Info:
+    """Return what stands below ``info`` under a key; msgspec calls any key of a dictionary ``[...]``."""
     info = _unwrap(info)
     if isinstance(info, msgspec.inspect.DictType):
         return info.value_type

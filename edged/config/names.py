@@ -16,5 +16,7 @@ def check_name(where: str, value: str) -> str:
     :raises ConfigError: it is not.
     """
     if not NAME.fullmatch(value):
-        raise ConfigError(f"{where}: {value!r} is not a name", hint="a-z, 0-9, - and _, at most 64, beginning with a letter or digit")
+        raise ConfigError(
+            f"{where}: {value!r} is not a name", hint="a-z, 0-9, - and _, at most 64, beginning with a letter or digit"
+        )
     return value

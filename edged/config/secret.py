@@ -1,4 +1,4 @@
-"""Secrets that a configuration refers to and never holds: systemd credentials, and files that only their owner may read."""
+"""Secrets that a configuration refers to and never holds: systemd credentials, and files only their owner may read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_secret(reference: str) -> bytes:
 
 
 def secret_path(reference: str) -> Path:
-    """Return the file that holds a secret, for libraries that want a path; parameters and errors as :func:`read_secret`."""
+    """Return the file that holds a secret, for libraries that want a path; the rest is as in :func:`read_secret`."""
     if not reference.startswith(_SCHEME):
         path = Path(reference)
         check_private(path)
@@ -33,6 +33,6 @@ def secret_path(reference: str) -> Path:
     if directory is None or not path.is_file():
         raise MissingFileError(
             f"there is no credential {path.name!r}",
-            hint=f"LoadCredentialEncrypted={path.name}:... in the unit; commands: systemd-run -p LoadCredentialEncrypted=...",
+            hint=f"LoadCredentialEncrypted={path.name}:... in the unit; for a command, systemd-run -p with the same",
         )
     return path

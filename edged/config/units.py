@@ -6,7 +6,7 @@ import re
 
 from edged.errors import ConfigError
 
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-zµ]+)")
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-zµ]+)")
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
 
     :raises ConfigError: it is no size.
     """
-    return int(_parse(text, "a size", _BYTES))
+    return round(_parse(text, "a size", _BYTES))
 
 
 def parse_rate(text: str) -> float:
@@ -39,6 +39,7 @@ def parse_rate(text: str) -> float:
 
 def _parse(text: str, what: str, units: dict[str, float] | dict[str, int]) -> float:
     match = _QUANTITY.fullmatch(text.strip())
-    if match is None or match[2] not in units:
-        raise ConfigError(f"{text!r} is not {what}", hint=f"a number and one of {', '.join(units)}")
-    return float(match[1]) * units[match[2]]
+    quantity = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
+    if not quantity:
+        raise ConfigError(f"{text!r} is not {what}", hint=f"a number above 0 and one of {', '.join(units)}")
+    return quantity

@@ -94,7 +94,7 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard) ->
                 following[table.channel] = Lane(table, model, loaded.sensors.get(table.channel), guard, limit)
         except EdgedError as error:
             loaded.errors[table.channel] = error
-            _LOG.error("model %s: %s", table.name, error.message)  # noqa: TRY400  no traceback for what a person can mend
+            _LOG.error("model %s: %s", table.name, error.message)
             if lane is not None:
                 following[table.channel] = lane
     return following

@@ -138,7 +138,9 @@ class Demo:
         tls = broker.client(BOARD)
         (self._path / "edged.toml").write_text(_CONFIG.format(state=self._path / "state", url=broker.url, tls=tls))
         self._edged("init", "-c", "edged.toml", "-o", "pump-1.enrol")
-        self._edged("pack", "--manifest", "pump.toml", "--sign", "acme.key", "--to", "pump-1.enrol", "-o", "pump-1.edged")
+        self._edged(
+            "pack", "--manifest", "pump.toml", "--sign", "acme.key", "--to", "pump-1.enrol", "-o", "pump-1.edged"
+        )
         self._edged("install", "pump-1.edged", "-c", "edged.toml")
         for plain in ("pump.tflite", "pump-selftest.npz"):
             (self._path / plain).unlink()  # the publisher's copy: a board never has it
@@ -147,7 +149,7 @@ class Demo:
     def _start_daemon(self, notified: NotifySocket) -> subprocess.Popen[bytes]:
         self._say("$ edged run -c edged.toml")
         with (self._path / "daemon.log").open("wb") as log:
-            return subprocess.Popen(  # noqa: S603  our own command
+            return subprocess.Popen(
                 [sys.executable, "-m", "edged", "run", "-c", "edged.toml"],
                 cwd=self._path,
                 stdin=subprocess.DEVNULL,
@@ -167,6 +169,9 @@ class Demo:
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
         listener = Listener(hub, receiver, agreement.public, PREFIX, self._read)
         listener.subscribe()
+        deadline = time.monotonic() + _PATIENCE
+        while receiver.epoch(BOARD) is None and time.monotonic() < deadline:
+            self._turn(spy, hub, until=time.monotonic())
         sealer = ReadingSealer(read_key(self._path / "sensor.key"), TOPIC)
         rng = np.random.default_rng(_SEED)
         self._say(f"a simulated pump: {windows} windows, {rate:g} a second, sealed by the sensor")
@@ -187,7 +192,9 @@ class Demo:
 
     def _connect(self, broker: PrivateBroker, name: str) -> Broker:
         tls = broker.client(name)
-        connection = Broker(BrokerOptions(url=broker.url, ca=tls.ca, cert=tls.cert, key=tls.key, client_id=name, session_expiry=0))
+        connection = Broker(
+            BrokerOptions(url=broker.url, ca=tls.ca, cert=tls.cert, key=tls.key, client_id=name, session_expiry=0)
+        )
         connection.connect()
         return connection
 

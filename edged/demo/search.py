@@ -63,7 +63,7 @@ def _fields(status: str) -> dict[str, str]:
 
 
 def _kilobytes(value: str) -> int:
-    return int(value.split()[0]) * 1024
+    return int(value.split(maxsplit=1)[0]) * 1024
 
 
 def _core_limit(limits: str) -> int:

@@ -12,11 +12,10 @@ from edged.config.load import convert, read_toml
 from edged.config.names import check_name
 from edged.errors import ConfigError
 from edged.files import read_bounded
-from edged.package.manifest import SelfTest, SelfTestCase
+from edged.package.manifest import MOST_CASES, SelfTest, SelfTestCase
 from edged.signal.spec import Chain
 
 _CARD_LIMIT = 256 * 1024
-_CASES = 64
 
 
 class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,13 +98,15 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"self_test.file: {path}: {error}", hint="an .npz with `windows` and `scores`") from error
         wanted = (self.window.size, len(self.input.channels))
-        if windows.shape[1:] != wanted or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= _CASES:  # noqa: PLR2004
+        if windows.shape[1:] != wanted or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= MOST_CASES:  # noqa: PLR2004
             raise ConfigError(
                 f"self_test.file: {path}: windows {windows.shape} and scores {scores.shape} are not"
-                f" [n, {wanted[0]}, {wanted[1]}] and [n, outputs] with n from 1 to {_CASES}"
+                f" [n, {wanted[0]}, {wanted[1]}] and [n, outputs] with n from 1 to {MOST_CASES}"
             )
         cases = zip(windows.astype("<f4"), scores.astype("<f4"), strict=True)
-        return SelfTest(float(self.self_test.tolerance), tuple(SelfTestCase(w.tobytes(), s.tobytes()) for w, s in cases))
+        return SelfTest(
+            float(self.self_test.tolerance), tuple(SelfTestCase(w.tobytes(), s.tobytes()) for w, s in cases)
+        )
 
 
 def _last_second(day: dt.date) -> int:

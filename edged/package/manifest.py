@@ -93,22 +93,24 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
             raise FormatError(f"the manifest's iv and commit are not {IV_SIZE} and {_COMMIT} bytes long")
         if not all(0 <= date < _DATE_LIMIT for date in (manifest.created, manifest.expires or 0)):
             raise FormatError("the manifest's dates are negative or not below 2^53")
-        manifest._check_self_test()
+        _check_self_test(manifest)
         return manifest
-
-    def _check_self_test(self) -> None:
-        window = _FLOAT32 * self.window.size * len(self.input.channels)
-        cases = self.self_test.cases
-        if not 0 < len(cases) <= MOST_CASES or not all(len(case.window) == window for case in cases):
-            raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {window} bytes")
-        if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
-            raise FormatError("the manifest's self-test has scores that are not float32")
 
     @property
     def aead(self) -> Aead:
         """The content algorithm."""
         return Aead(self.alg)
 
+
 def content_context(name: str, version: int) -> bytes:
     """Return the external_aad under which the weights of a package are sealed."""
     return cbor.encode(["edged.package.1", name, version])
+
+
+def _check_self_test(manifest: Manifest) -> None:
+    window = _FLOAT32 * manifest.window.size * len(manifest.input.channels)
+    cases = manifest.self_test.cases
+    if not 0 < len(cases) <= MOST_CASES or not all(len(case.window) == window for case in cases):
+        raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {window} bytes")
+    if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
+        raise FormatError("the manifest's self-test has scores that are not float32")

@@ -1,4 +1,4 @@
-"""Seal a model: encrypt the weights once, wrap the key to each board, sign the manifest. And grant it to more boards."""
+"""Seal a model: encrypt the weights once, wrap the key to each board, sign the manifest. Grant it to more boards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-
 from pathlib import Path
 
 from edged import __version__

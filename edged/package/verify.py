@@ -22,7 +22,6 @@ from edged.cose.encrypt import Encrypt, content_aad
 from edged.cose.keys import Agreement, ContentKey, PublicKey
 from edged.cose.sign1 import Sign1
 from edged.errors import (
-    EdgedError,
     ExpiredError,
     FormatError,
     MismatchError,
@@ -59,7 +58,8 @@ class Publishers:
         key, names = self.pinned[kid]
         if name not in names:
             raise NotAllowedError(
-                f"publisher key {kid.hex()[:16]} may not sign model {name!r}", hint="see `models` under [publishers.NAME]"
+                f"publisher key {kid.hex()[:16]} may not sign model {name!r}",
+                hint="see `models` under [publishers.NAME]",
             )
         return key
 
@@ -135,7 +135,7 @@ class VerifiedPackage:
         """
         if _release(self.manifest.edged) > _release(__version__):
             raise MismatchError(
-                f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}, and this is {__version__}",
+                f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}; this is {__version__}",
                 hint="upgrade edged on this board",
             )
 
@@ -161,7 +161,8 @@ class VerifiedPackage:
         """
         if self.manifest.expires is not None and clock.now > self.manifest.expires:
             raise ExpiredError(
-                f"{self.manifest.name} {self.manifest.version} has expired", hint="ask its publisher for a newer version"
+                f"{self.manifest.name} {self.manifest.version} has expired",
+                hint="ask its publisher for a newer version",
             )
         if clock.synchronised and self.manifest.created > clock.now + _CLOCK_SKEW:
             raise NotYetValidError(f"{self.manifest.name} {self.manifest.version} was created in the future")
@@ -188,7 +189,7 @@ class UnwrappedPackage:
     key: ContentKey
 
     def decrypt_into(self, buffer: memoryview) -> None:
-        """Decrypt the weights into ``buffer`` (``plaintext.size`` bytes) and check them, in place, against what was signed.
+        """Decrypt the weights into ``buffer`` (``plaintext.size`` bytes) and check them, in place.
 
         On any exception ``buffer`` may hold plaintext: the caller wipes it.
 

@@ -32,7 +32,9 @@ class CompiledChain:
         self.outputs = _size(target)
         wanted = len(chain.output.labels) or 1
         if chain.output.kind == "classifier" and wanted != self.outputs:
-            raise ModelError(f"output.labels names {wanted} labels, the model's output {target.shape} has {self.outputs}")
+            raise ModelError(
+                f"output.labels names {wanted} labels, the model's output {target.shape} has {self.outputs}"
+            )
         self._normalise = _normalisation(chain.normalise, channels if chain.features is None else values)
         self._source = source
         self._target = target

@@ -30,7 +30,10 @@ class Decision(NamedTuple):
 
 
 class _Watch:
-    """Hysteresis with N of M: on after ``n`` of the last ``of`` scores at or above ``enter``, off after ``n`` below ``leave``."""
+    """Hysteresis with N of M.
+
+    On after ``n`` of the last ``of`` scores were at or above ``enter``, off after ``n`` of them were below ``leave``.
+    """
 
     def __init__(self, enter: float, leave: float, n: int, of: int) -> None:
         self._enter, self._leave, self._n = enter, leave, n

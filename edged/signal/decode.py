@@ -83,7 +83,9 @@ class Decoder:
     def _shaped(self, values: Floats) -> Floats:
         channels = self._channels
         if values.ndim > 1 and values.shape[-1] != channels:
-            raise ReadingShapeError(f"a reading has rows of {values.shape[-1]} values, the model has {channels} channels")
+            raise ReadingShapeError(
+                f"a reading has rows of {values.shape[-1]} values, the model has {channels} channels"
+            )
         if not values.size or values.size % channels:
             raise ReadingShapeError(f"a reading has {values.size} values, which is no number of rows of {channels}")
         rows = values.reshape(-1, channels)
@@ -151,7 +153,9 @@ class Decoder:
         try:
             return np.array(msgspec.convert(columns, list[list[float]]), np.float32).T
         except (msgspec.ValidationError, ValueError) as error:
-            raise ReadingFormatError("a reading is not an object with one array of numbers, all equally long, a channel") from error
+            raise ReadingFormatError(
+                "a reading is not an object with one array of numbers, all equally long, a channel"
+            ) from error
 
     def _text(self, payload: bytes) -> Floats:
         separated = payload.translate(_SEPARATORS).split()

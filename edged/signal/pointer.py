@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from edged.errors import ConfigError
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+", re.DOTALL)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def compile_pointer(pointer: str) -> Callable[[object], object]:
@@ -12,8 +16,10 @@ def compile_pointer(pointer: str) -> Callable[[object], object]:
 
     :raises ConfigError: it is no JSON pointer.
     """
-    if not pointer.startswith("/"):
-        raise ConfigError(f"{pointer!r} is no JSON pointer", hint='it begins with a slash: "/vib/x1"')
+    if not _POINTER.fullmatch(pointer):
+        raise ConfigError(
+            f"{pointer!r} is no JSON pointer", hint='for example "/vib/x1"; ~1 stands for a slash, ~0 for ~'
+        )
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/")]
     if len(steps) == 1:
         only = steps[0]
@@ -23,7 +29,7 @@ def compile_pointer(pointer: str) -> Callable[[object], object]:
         for step in steps:
             if isinstance(value, dict):
                 value = value.get(step)
-            elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
                 value = value[int(step)]
             else:
                 return None

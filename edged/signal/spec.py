@@ -114,7 +114,9 @@ class Normalise(Table, frozen=True):
         wanted = {"none": (), "zscore": ("mean", "std"), "minmax": ("min", "max")}[self.method]
         for name in ("mean", "std", "min", "max"):
             if (getattr(self, name) is not None) != (name in wanted):
-                raise ConfigError(f"normalise.{name}: {'wanted' if name in wanted else 'not known'} with method {self.method!r}")
+                raise ConfigError(
+                    f"normalise.{name}: {'wanted' if name in wanted else 'not known'} with method {self.method!r}"
+                )
 
 
 class Output(Table, frozen=True):
@@ -127,7 +129,9 @@ class Output(Table, frozen=True):
 
     def __post_init__(self) -> None:
         if (self.kind == "classifier") != bool(self.labels):
-            raise ConfigError(f"output.labels: a {self.kind} has {'at least one' if self.kind == 'classifier' else 'none'}")
+            raise ConfigError(
+                f"output.labels: a {self.kind} has {'at least one' if self.kind == 'classifier' else 'none'}"
+            )
         if len(self.labels) > MOST_LABELS or len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"output.labels: at most {MOST_LABELS}, each once")
         for label in self.labels:
@@ -198,7 +202,9 @@ class Chain(Table, frozen=True):
             raise ConfigError("publish: a regressor publishes every window")
         for name, (low, high) in self.tunable.items():
             if name not in TUNABLE or self.decide is None:
-                raise ConfigError(f"tunable: {name!r} cannot be tuned", hint=f"known, with [decide]: {', '.join(TUNABLE)}")
+                raise ConfigError(
+                    f"tunable: {name!r} cannot be tuned", hint=f"known, with [decide]: {', '.join(TUNABLE)}"
+                )
             if not low <= high:
                 raise ConfigError(f"tunable: {name!r}: the first bound must not be above the second")
 

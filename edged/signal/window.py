@@ -32,20 +32,28 @@ class Window:
         self._rows = np.zeros((size, channels), np.float32)
         self._filled = 0
         self._seen = 0
+        self._pushing = False
 
     def push(self, rows: Floats) -> Iterator[Slice]:
-        """Take rows (float32 [n, channels], in order) and yield each window that they fill."""
-        at = 0
+        """Take rows (float32 [n, channels], in order) and yield each window that they fill.
+
+        A caller that stops half-way (its model refused a window) leaves a gap: the next window begins anew behind it.
+        """
+        if self._pushing:
+            self.reset()
+        self._pushing = True
+        start, at = self._seen, 0
+        self._seen += len(rows)
         while at < len(rows):
             taken = min(self._size - self._filled, len(rows) - at)
             self._rows[self._filled : self._filled + taken] = rows[at : at + taken]
             self._filled += taken
-            self._seen += taken
             at += taken
             if self._filled == self._size:
-                yield Slice(self._rows, self._seen - self._size, self._seen - 1)
+                yield Slice(self._rows, start + at - self._size, start + at - 1)
                 self._filled = self._size - self._hop
                 self._rows[: self._filled] = self._rows[self._hop :]
+        self._pushing = False
 
     def reset(self) -> None:
         """Forget the rows of the window that is being filled."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.site import TOPIC, Site
+
+from support.site import Site
 
 NAMES = "a1,a2,a3,a4"
 
@@ -33,7 +33,9 @@ def test_every_gearbox_window_is_decided_right_row_by_row(
         listener.wait_connected()
         seal = ["--seal", "sensor.key"] if sealed else []
         source = site.models / "gearbox" / "golden.npz"
-        site.edged("send", source, "--array", "raw_windows", "--names", NAMES, "-t", TOPIC, *seal, *site.connection())
+        site.edged(
+            "send", source, "--array", "raw_windows", "--names", NAMES, "-t", site.topic, *seal, *site.connection()
+        )
         results = listener.results()
         assert daemon.stop() == 0
     assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in right]
@@ -56,7 +58,7 @@ def test_whole_windows_are_answered_in_every_format(site: Site, golden: dict[str
         source = site.models / "gearbox" / "golden.npz"
         site.edged(
             "send", source, "--array", "raw_windows", "--each", "window", "--format", format_, *names,
-            "-t", TOPIC, *site.connection(),
+            "-t", site.topic, *site.connection(),
         )  # fmt: skip
         results = listener.results()
     assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in golden["raw_y"]]
@@ -72,7 +74,17 @@ def test_signed_results_open_and_say_so(site: Site) -> None:
         listener.wait_connected()
         source = site.models / "gearbox" / "golden.npz"
         site.edged(
-            "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", TOPIC, *site.connection()
+            "send",
+            source,
+            "--array",
+            "raw_windows",
+            "--each",
+            "window",
+            "--format",
+            "f32le",
+            "-t",
+            site.topic,
+            *site.connection(),
         )
         results = listener.results()
     assert len(results) == 5
@@ -85,7 +97,7 @@ def test_a_new_version_takes_over_while_readings_flow(site: Site) -> None:
     site.install(site.pack(version=1))
     source = site.models / "gearbox" / "golden.npz"
     send = (
-        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", TOPIC, "--rate", "50",
+        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic, "--rate", "50",
         *site.connection(),
     )  # fmt: skip
     second = site.pack(version=2)
@@ -111,7 +123,17 @@ def test_sighup_serves_a_changed_configuration(site: Site) -> None:
         site.configure('format = "json"\neach = "window"')
         daemon.reload()
         site.edged(
-            "send", source, "--array", "raw_windows", "--each", "window", "--names", NAMES, "-t", TOPIC, *site.connection()
+            "send",
+            source,
+            "--array",
+            "raw_windows",
+            "--each",
+            "window",
+            "--names",
+            NAMES,
+            "-t",
+            site.topic,
+            *site.connection(),
         )
         assert len(listener.results()) == 100
 
@@ -124,9 +146,4 @@ def test_sigterm_says_goodbye_and_leaves_with_zero(site: Site) -> None:
         daemon.status("STATUS=")
         assert daemon.stop() == 0
     assert "stops" in daemon.log
-    assert site.retained("edged/press-07/status") == b"offline"
-
-
-@pytest.fixture
-def site(tmp_path: Path, models: Path, tls_broker: object) -> Iterator[Site]:
-    yield Site(tmp_path, models, tls_broker.url, tls_broker.client_tls("press-07"))
+    assert site.retained(f"edged/{site.name}/status") == b"offline"

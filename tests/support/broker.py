@@ -55,15 +55,14 @@ def password_file(path: Path, **users: str) -> Path:
 
 
 class Client(Broker):
-    """A broker connection that remembers what happens to it."""
+    """A broker connection that acknowledges everything and remembers what happens to it."""
 
-    def __init__(self, options: BrokerOptions, *, acknowledge: bool = True) -> None:
+    def __init__(self, options: BrokerOptions) -> None:
         super().__init__(options)
         self.deliveries: list[Delivery] = []
         self.delivered: list[tuple[int, bool]] = []
         self.errors: list[Exception] = []
         self.ups = self.downs = 0
-        self._acknowledge = acknowledge
         self.on_message = self._take
         self.on_delivered = lambda token, taken: self.delivered.append((token, taken))
         self.on_error = self.errors.append
@@ -75,10 +74,14 @@ class Client(Broker):
         """What arrived, in order."""
         return [delivery.payload for delivery in self.deliveries]
 
+    @property
+    def hears(self) -> bool:
+        """Whether the broker has answered all subscriptions."""
+        return self.is_up and self._connection is not None and not self._connection._subscribing
+
     def _take(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
-        if self._acknowledge:
-            delivery.ack()
+        delivery.ack()
 
     def _count_up(self) -> None:
         self.ups += 1

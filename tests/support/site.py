@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edged.broker import Broker, BrokerOptions
+
 GEARBOX = """
 name = "gearbox"
 version = {version}
@@ -43,8 +45,6 @@ file = "selftest.npz"
 tolerance = 0.02
 """
 
-TOPIC = "factory/press-07/vibration"
-
 
 def run_edged(*arguments: object, cwd: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command line of edged's."""
@@ -59,10 +59,15 @@ def run_edged(*arguments: object, cwd: Path, check: bool = True, **options: Any)
 class Site:
     """Keys, records, configuration and packages under ``path``.
 
+    :param name: the board's.
     :param url: the broker's URL; ``tls`` holds ca, cert and key files where it speaks TLS.
     """
 
-    def __init__(self, path: Path, models: Path, url: str, tls: dict[str, Path] | None = None) -> None:
+    def __init__(
+        self, path: Path, models: Path, url: str, tls: dict[str, Path] | None = None, *, name: str = "press-07"
+    ) -> None:
+        self.name = name
+        self.topic = f"factory/{name}/vibration"
         self.path = path
         self.models = models
         self.url = url
@@ -76,14 +81,14 @@ class Site:
         """Run a command in the site's directory."""
         return run_edged(*arguments, cwd=self.path, **options)
 
-    def configure(self, model: str = "", *, name: str = "press-07", extra: str = "", engine: str = "auto") -> Path:
+    def configure(self, model: str = "", *, extra: str = "", engine: str = "auto") -> Path:
         """Write the board's configuration; ``model`` is the body of its [[model]] table behind name, channel and topic."""
         tls = "".join(f'{key} = "{path}"\n' for key, path in self.tls.items())
         config = self.path / "edged.toml"
         config.write_text(
             f"""
 [device]
-name = "{name}"
+name = "{self.name}"
 state = "{self.state}"
 
 [broker]
@@ -104,7 +109,7 @@ engine = "{engine}"
 [[model]]
 name = "gearbox"
 channel = "c1"
-topic = "{TOPIC}"
+topic = "{self.topic}"
 {model}
 """
         )
@@ -115,13 +120,24 @@ topic = "{TOPIC}"
         self.edged("init", "-c", "edged.toml", "-o", "board.enrol")
         return self.path / "board.enrol"
 
-    def pack(self, *, version: int = 1, weights: Path | None = None, manifest: str = GEARBOX, output: str | None = None) -> Path:
+    def pack(
+        self, *, version: int = 1, weights: Path | None = None, manifest: str = GEARBOX, output: str | None = None
+    ) -> Path:
         """Pack the gearbox model for the board and the operator."""
         (self.path / "manifest.toml").write_text(manifest.format(version=version))
         model = weights or self.models / "gearbox" / "dnn.tflite"
         if not (self.path / "selftest.npz").exists():
             golden = self.models / "gearbox" / "golden.npz"
-            arguments = ("--manifest", "manifest.toml", "--input", golden, "--array", "raw_windows", "--labels", "raw_y")
+            arguments = (
+                "--manifest",
+                "manifest.toml",
+                "--input",
+                golden,
+                "--array",
+                "raw_windows",
+                "--labels",
+                "raw_y",
+            )
             self.edged("try", model, *arguments, "--record-self-test", "selftest.npz")
         output = output or f"gearbox-{version}.edged"
         self.edged(
@@ -148,6 +164,22 @@ topic = "{TOPIC}"
         """Return the connection options of `edged listen` and `edged send`."""
         names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
         return ["-L", self.url, *(str(part) for key, path in self.tls.items() for part in (names[key], path))]
+
+    def retained(self, topic: str) -> bytes:
+        """Return what the broker retains on ``topic``; empty for nothing."""
+        options = BrokerOptions(
+            url=self.url, ca=self.tls.get("ca"), cert=self.tls.get("cert"), key=self.tls.get("key"), session_expiry=0
+        )
+        broker = Broker(options)
+        found: list[bytes] = []
+        broker.on_message = lambda delivery: found.append(delivery.payload)
+        broker.subscribe(topic, 0)
+        broker.connect()
+        deadline = time.monotonic() + 5
+        while not found and time.monotonic() < deadline:
+            broker.run_once(0.1)
+        broker.close()
+        return found[0] if found else b""
 
     @contextmanager
     def listener(self, count: int, timeout: float = 60) -> Iterator[ListenProcess]:
@@ -236,12 +268,20 @@ class ListenProcess:
     def __init__(self, site: Site, count: int, timeout: float) -> None:
         command = [
             sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", "home.key",
-            "--board", "board.enrol", "-C", str(count), "-W", str(timeout),
+            "--board", "board.enrol", "-C", str(count), "-W", str(timeout), "-d",
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, cwd=site.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self._timeout = timeout
+
+    def wait_connected(self) -> None:
+        """Wait until the board's announcement is believed: from then on no result is missed."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if "announces epoch" in line:
+                return
+        raise AssertionError("edged listen left before it heard of the board")
 
     def results(self) -> list[dict[str, Any]]:
         """Wait until it leaves, and return what it printed."""

@@ -12,7 +12,6 @@ import pytest
 from edged.errors import ConfigError, MissingFileError, ModelError
 from edged.runtime import Engine, Interpreter, choose
 
-MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 GOOD = [
     *(f"gearbox/{name}" for name in ("autoencoder", "autoencoder_int8quantized", "dnn", "dnn_int8quantized")),
     *(f"ic_resnet/{name}" for name in ("pretrainedResnet", "pretrainedResnet_quant")),
@@ -28,8 +27,6 @@ BAD = {
     "odd/model_invoking_error.tflite": "needs the custom operator 'fake-op-double', which the runtime lacks",
 }
 
-needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"{MODELS} is absent")
-
 
 @pytest.fixture(params=["litert", "tflite"])
 def engine(request: pytest.FixtureRequest) -> Engine:
@@ -39,43 +36,41 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         pytest.skip(error.message)
 
 
-def load(engine: Engine, name: str) -> Interpreter:
-    return Interpreter(engine, str(MODELS / name))
+def load(engine: Engine, path: Path) -> Interpreter:
+    return Interpreter(engine, str(path))
 
 
-@needs_models
-def test_every_model_is_expected_to_run_or_to_be_refused() -> None:
-    found = {str(path.relative_to(MODELS)) for path in MODELS.glob("*/*lite")}
+def test_every_model_is_expected_to_run_or_to_be_refused(models: Path) -> None:
+    found = {str(path.relative_to(models)) for path in models.glob("*/*lite")}
 
     assert found == {f"{name}.tflite" for name in GOOD} | set(BAD)
 
 
-@needs_models
 @pytest.mark.parametrize("name", GOOD)
-def test_good_model_answers_in_the_shapes_that_it_states(engine: Engine, name: str) -> None:
-    interpreter = load(engine, f"{name}.tflite")
+def test_good_model_answers_in_the_shapes_that_it_states(models: Path, engine: Engine, name: str) -> None:
+    interpreter = load(engine, models / f"{name}.tflite")
 
     answers = interpreter.run(*[np.ones(tensor.shape, tensor.dtype) for tensor in interpreter.inputs])
 
     assert [(a.shape, a.dtype) for a in answers] == [(t.shape, t.dtype) for t in interpreter.outputs]
 
 
-@needs_models
 @pytest.mark.parametrize(("name", "reason"), BAD.items())
-def test_bad_model_is_refused_by_name_in_plain_words(engine: Engine, name: str, reason: str) -> None:
+def test_bad_model_is_refused_by_name_in_plain_words(models: Path, engine: Engine, name: str, reason: str) -> None:
     with pytest.raises(ModelError) as caught:
-        load(engine, name)
+        load(engine, models / name)
 
-    assert caught.value.message == f"{MODELS / name} {reason}"
+    assert caught.value.message == f"{models / name} {reason}"
     assert caught.value.hint
 
 
-@needs_models
-@pytest.mark.parametrize("name", ["gearbox/dnn", "kws/kws_ref_model", "odd/multi_signature_model"])
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.99])
-def test_truncated_model_is_refused(engine: Engine, tmp_path: Path, name: str, share: float) -> None:
+@pytest.mark.parametrize(
+    "name", ["gearbox/dnn", "kws/kws_ref_model", "gearbox/dnn_int8quantized", "odd/multi_signature_model"]
+)
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+def test_truncated_model_is_refused(models: Path, engine: Engine, tmp_path: Path, name: str, share: float) -> None:
     """tflite-runtime would crash."""
-    content = (MODELS / f"{name}.tflite").read_bytes()
+    content = (models / f"{name}.tflite").read_bytes()
     path = tmp_path / "short.tflite"
     path.write_bytes(content[: int(len(content) * share)])
 
@@ -97,58 +92,52 @@ def test_absent_file_is_named(engine: Engine, tmp_path: Path) -> None:
         Interpreter(engine, f"{tmp_path}/none.tflite")
 
 
-@needs_models
 @pytest.mark.parametrize(
     ("name", "right"),
     [("kws/kws_ref_model", 12), ("ic_resnet/pretrainedResnet_quant", 10), ("magic_wand/magic_wand_quant", 3)],
 )
-def test_known_inputs_are_classified_as_they_were_upstream(engine: Engine, name: str, right: int) -> None:
-    golden = np.load((MODELS / name).parent / "golden.npz")
+def test_known_inputs_are_classified_as_they_were_upstream(models: Path, engine: Engine, name: str, right: int) -> None:
+    golden = np.load((models / name).parent / "golden.npz")
     expected = golden["y"] if "y" in golden else golden["y_quant"]
-    interpreter = load(engine, f"{name}.tflite")
+    interpreter = load(engine, models / f"{name}.tflite")
 
     answers = np.concatenate([interpreter.invoke(x[np.newaxis]) for x in golden["x"]])
 
     assert int((answers.argmax(1) == expected.argmax(1)).sum()) == len(expected) == right
 
 
-@needs_models
-def test_tensor_states_its_quantisation(engine: Engine) -> None:
-    tensor = load(engine, "gearbox/dnn_int8quantized.tflite").input
+def test_tensor_states_its_quantisation(models: Path, engine: Engine) -> None:
+    tensor = load(engine, models / "gearbox/dnn_int8quantized.tflite").input
 
     assert (tensor.shape, tensor.dtype, tensor.zero_point) == ((1, 16), np.int8, -128)
     assert tensor.scale == pytest.approx(11.936451)
-    assert load(engine, "gearbox/dnn.tflite").input.scale == 0.0
+    assert load(engine, models / "gearbox/dnn.tflite").input.scale == 0.0
 
 
-@needs_models
-def test_inputs_stand_in_the_order_of_the_signature_of_the_main_subgraph(engine: Engine) -> None:
+def test_inputs_stand_in_the_order_of_the_signature_of_the_main_subgraph(models: Path, engine: Engine) -> None:
     """The file has them the other way round, and two more signatures of other subgraphs."""
-    interpreter = load(engine, "odd/multi_signature_model.tflite")
+    interpreter = load(engine, models / "odd/multi_signature_model.tflite")
 
     assert [tensor.name for tensor in interpreter.inputs] == ["add_a:0", "add_b:0"]
 
 
-@needs_models
-def test_several_inputs_are_refused_where_one_is_needed(engine: Engine) -> None:
-    interpreter = load(engine, "odd/mixed_input_model.tflite")
+def test_several_inputs_are_refused_where_one_is_needed(models: Path, engine: Engine) -> None:
+    interpreter = load(engine, models / "odd/mixed_input_model.tflite")
 
     with pytest.raises(ModelError, match=r"must have one input, and has 2 \('int_input', 'float_input'\)"):
         _ = interpreter.input
 
 
-@needs_models
 @pytest.mark.parametrize("value", [np.zeros((1, 15), np.float32), np.zeros((1, 16)), np.zeros(16, np.float32)])
-def test_value_that_does_not_fit_is_refused(engine: Engine, value: np.ndarray) -> None:
-    interpreter = load(engine, "gearbox/dnn.tflite")
+def test_value_that_does_not_fit_is_refused(models: Path, engine: Engine, value: np.ndarray) -> None:
+    interpreter = load(engine, models / "gearbox/dnn.tflite")
 
     with pytest.raises(ModelError, match="Cannot set tensor"):
         interpreter.invoke(value)
 
 
-@needs_models
-def test_answer_is_a_copy(engine: Engine) -> None:
-    interpreter = load(engine, "gearbox/autoencoder.tflite")
+def test_answer_is_a_copy(models: Path, engine: Engine) -> None:
+    interpreter = load(engine, models / "gearbox/autoencoder.tflite")
     first = interpreter.invoke(np.zeros((1, 16), np.float32))
     kept = first.copy()
 
@@ -157,18 +146,17 @@ def test_answer_is_a_copy(engine: Engine) -> None:
     assert np.array_equal(first, kept)
 
 
-@needs_models
-def test_model_is_unmapped_when_closed_and_when_refused(engine: Engine) -> None:
+def test_model_is_unmapped_when_closed_and_when_refused(models: Path, engine: Engine) -> None:
     """Nothing may keep the weights, not even the traceback of the error that is being handled."""
 
     def mapped(name: str) -> bool:
         return name in Path("/proc/self/maps").read_text()
 
     seen: list[bool] = []
-    good = MODELS / "gearbox/autoencoder.tflite"
+    good = models / "gearbox/autoencoder.tflite"
     Interpreter(engine, str(good), on_mapped=lambda: seen.append(mapped(good.name))).close()
     with pytest.raises(ModelError) as caught:
-        load(engine, "odd/with_custom_op.lite")
+        load(engine, models / "odd/with_custom_op.lite")
 
     assert seen == [True]
     assert not mapped(good.name)
@@ -179,7 +167,7 @@ def test_model_is_unmapped_when_closed_and_when_refused(engine: Engine) -> None:
 def test_absent_runtime_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
-    with pytest.raises(ConfigError, match="runtime.engine = 'litert' cannot be used") as caught:
+    with pytest.raises(ConfigError, match=r"runtime\.engine = 'litert' cannot be used") as caught:
         choose("litert")
 
     assert "pip install" in str(caught.value.hint)

@@ -1,60 +1,22 @@
-"""The only importer of TFLite and LiteRT: one model in one interpreter, its refusals in plain words."""
+"""One model in one interpreter, and the runtime's refusals in plain words."""
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import re
-import struct
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edged.errors import ConfigError, MissingFileError, ModelError
+from edged.errors import MissingFileError, ModelError
+from edged.runtime.engine import Engine
+from edged.runtime.whole import is_whole
 from edged.signal.tensor import TensorInfo
 
-EngineName = Literal["litert", "tflite"]
-EngineChoice = Literal["auto", "litert", "tflite"]
 Array = npt.NDArray[np.generic]
-
-_PACKAGES: dict[EngineName, str] = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}  # in order of preference
-_EXTRA = "pip install 'edged[litert]' on 64-bit systems; tflite-runtime exists for Python 3.11 and older only"
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A runtime that is installed and can be imported.
-
-    :ivar reason: why it was chosen, for the log.
-    :ivar interpret: its class ``Interpreter``.
-    """
-
-    name: EngineName
-    version: str
-    reason: str
-    interpret: Callable[..., Any] = field(repr=False)
-
-
-def choose(engine: EngineChoice = "auto") -> Engine:
-    """Import a runtime: the one that is named, or with ``auto`` LiteRT where it is installed, else TFLite.
-
-    :raises ConfigError: it is not installed, or does not fit the numpy that is.
-    """
-    failures = []
-    for name in _PACKAGES if engine == "auto" else (engine,):
-        package = _PACKAGES[name]
-        try:
-            interpret = importlib.import_module(f"{package}.interpreter").Interpreter
-        except ImportError as error:
-            failures.append(str(error).partition("\n")[0])
-            continue
-        reason = "as configured" if engine != "auto" else "; ".join(failures) or "preferred where it is installed"
-        return Engine(name, importlib.import_module(package).__version__, reason, interpret)
-    raise ConfigError(f"runtime.engine = {engine!r} cannot be used: {'; '.join(failures)}", hint=_EXTRA)
 
 
 class Interpreter:
@@ -145,7 +107,7 @@ class Interpreter:
                 if head[4:8] != b"TFL3":
                     raise ModelError(f"{self._subject} is not a TFLite model", hint="convert it to .tflite first")
                 with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-                    whole = _is_whole(data)
+                    whole = is_whole(data)
         except OSError as error:
             raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
         if not whole:
@@ -172,33 +134,6 @@ class Interpreter:
             f"{self._subject} needs the custom operator {custom[1]!r}, which the runtime lacks",
             hint="convert it with built-in operators only",
         )
-
-
-def _is_whole(data: mmap.mmap) -> bool:
-    """Tell whether each buffer of weights ends inside the file, which tflite-runtime trusts it to do: it crashes else.
-
-    A walk through the FlatBuffer (flatbuffers.dev/internals): Model.buffers is field 4, Buffer.data is field 0.
-    """
-
-    def read(layout: str, at: int) -> int:
-        return int(struct.unpack_from(layout, data, at)[0])
-
-    def vector(table: int, field: int) -> int:
-        """Return where a field's vector starts, with its length; 0 where the table has no such field."""
-        fields = table - read("<i", table)
-        slot = 4 + 2 * field
-        offset = read("<H", fields + slot) if slot < read("<H", fields) else 0
-        return table + offset + read("<I", table + offset) if offset else 0
-
-    try:
-        if buffers := vector(read("<I", 0), 4):
-            for at in range(buffers + 4, buffers + 4 + 4 * read("<I", buffers), 4):
-                weights = vector(at + read("<I", at), 0)
-                if weights and weights + 4 + read("<I", weights) > len(data):
-                    return False
-    except struct.error:
-        return False
-    return True
 
 
 def _details(
