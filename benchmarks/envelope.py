@@ -31,7 +31,6 @@ def measure(*, quick: bool) -> list[Row]:
     box = Box(key, cbor.encode(["edged.result.1", "bench", "c1"]))
     bare = AESGCM(key.secret)
     iv, plaintext = os.urandom(12), os.urandom(_SIZE)
-    message, ciphertext = box.seal(iv, plaintext), bare.encrypt(iv, plaintext, None)
     names = {
         "bare": bare, "box": box, "iv": iv, "plaintext": plaintext,
         "message": box.seal(iv, plaintext), "ciphertext": bare.encrypt(iv, plaintext, None), "limit": _LIMIT,

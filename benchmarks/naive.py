@@ -53,7 +53,7 @@ def main() -> None:
     def on_subscribe(*_: Any) -> None:
         print("ready", flush=True)
 
-    def on_socket_open(_client: mqtt.Client, _userdata: object, sock: mqtt.SocketLike) -> None:
+    def on_socket_open(_client: mqtt.Client, _userdata: object, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def on_message(client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
@@ -71,7 +71,7 @@ def main() -> None:
     client.max_inflight_messages_set(1000)
     client.on_connect = on_connect
     client.on_subscribe = on_subscribe
-    client.on_socket_open = on_socket_open
+    client.on_socket_open = on_socket_open  # type: ignore[assignment]  # paho's type has no options
     client.on_message = on_message
     client.connect("127.0.0.1", args.port)
     client.loop_forever()

@@ -126,7 +126,7 @@ class Board:
         return package.manifest
 
     def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
-        """Check everything about a package that changes with time: release, floor, and dates until it was accepted once.
+        """Check everything about a package that changes with time: release, floor, and dates until it was accepted.
 
         :raises MismatchError: it needs a newer release.
         :raises RollbackError: a higher version was accepted before.

@@ -85,7 +85,8 @@ def _model(board: Board, name: str) -> str:
         for table in board.config.model:
             if table.name == name:
                 check_binding(table, model.manifest)
-        return f"version {model.manifest.version}, self-test passed, weights {'locked' if model.locked else 'not locked'} in RAM"
+        locked = "locked" if model.locked else "not locked"
+        return f"version {model.manifest.version}, self-test passed, weights {locked} in RAM"
     finally:
         model.close()
 

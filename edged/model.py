@@ -49,7 +49,7 @@ class Model:
             if not error <= test.tolerance:
                 raise SelfTestError(
                     f"self-test {number} of {len(test.cases)} is off by {error:.4g}, more than {test.tolerance:.4g}",
-                    hint="this runtime answers differently from the publisher's: try another engine, or ask the publisher",
+                    hint="this runtime answers unlike the publisher's: try another engine, or ask the publisher",
                 )
         self.interpreter.reset()
 

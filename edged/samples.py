@@ -126,7 +126,7 @@ def encode_reading(values: Floats, format_: str, names: tuple[str, ...] | None) 
     raise UsageError(f"format {format_!r} is none of json, text, csv, cbor and f32le")
 
 
-def _named(values: Floats, names: tuple[str, ...] | None) -> Any:
+def _named(values: Floats, names: tuple[str, ...] | None) -> object:
     plain = values.tolist()
     if names is None:
         return plain

@@ -97,7 +97,8 @@ class State:
         with self._wrapped():
             self._db.execute(
                 "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
-                " SET version = excluded.version, identity = excluded.identity, created = max(created, excluded.created)"
+                " SET version = excluded.version, identity = excluded.identity,"
+                " created = max(created, excluded.created)"
                 " WHERE excluded.version > version",
                 (name, floor.version, floor.identity, created),
             )

@@ -1,4 +1,4 @@
-"""The signal chain and the model without any broker: what `edged try` runs, and what `edged pack` asks before it seals."""
+"""The signal chain and the model without a broker: what `edged try` runs, and `edged pack` asks before it seals."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def listen_command(
 
 
 def _refuse_hopeless(broker: Broker) -> None:
-    """Leave with the broker's reason where a first connection fails: a person waits, and no retry helps a wrong name."""
+    """Leave with the broker's reason where a first connection fails: a person waits, and a wrong name stays wrong."""
     if not broker.stats.connections and broker.last_error is not None:
         raise BrokerError(broker.last_error.message, hint=broker.last_error.hint)
 

@@ -1,1 +1,1 @@
-"""The daemon: it owns the socket, the signals and the time; what it does with a message stands in :mod:`edged.pipeline`."""
+"""The daemon: it owns the socket, the signals and the time. What a message comes to stands in :mod:`edged.pipeline`."""

@@ -170,7 +170,7 @@ class Daemon:
         self._broker.publish(self._traffic.topic(STATUS), b"online", qos=1, retain=True)
 
     def _after_turn(self) -> None:
-        """What may follow from any turn of the loop: being ready, a reload that was asked for, one that is done."""
+        """Do what may follow from any turn of the loop: be ready, begin a reload, end one."""
         if not self._ready and self._broker.tried:
             self._ready = True
             notify.ready()

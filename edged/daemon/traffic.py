@@ -184,6 +184,7 @@ class Traffic:
 
 def _parse_nonce(payload: bytes) -> tuple[bytes, bytes]:
     value = cbor.decode(payload, _NONCE_LIMITS)
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(part, bytes) for part in value):
-        raise FormatError("a hub's question is not an array of its key id and a nonce")
-    return value[0], value[1]
+    match value:
+        case [bytes(hub), bytes(nonce)]:
+            return hub, nonce
+    raise FormatError("a hub's question is not an array of its key id and a nonce")

@@ -48,7 +48,7 @@ def look_for_plaintext(weights: Path, directory: Path, pid: int) -> Search:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """Return pieces that are the model's own: those with the most different bytes, which no other file has by chance."""
+    """Return pieces that are the model's own: those with the most different bytes, which nothing else has by chance."""
     pieces = [data[at : at + _NEEDLE] for at in range(0, len(data) - _NEEDLE, _NEEDLE)]
     return sorted(pieces, key=lambda piece: len(set(piece)), reverse=True)[:_NEEDLES]
 

@@ -46,13 +46,13 @@ class PersonalKeys:
         :raises PermissionsError: others may read it.
         """
         blocks = _BLOCK.findall(read_private(path, _LIMIT))
-        if not 1 <= len(blocks) <= 2:
+        if len(blocks) not in (1, 2):
             raise KeystoreError(f"{path} holds {len(blocks)} PEM blocks, not one or two private keys")
         try:
             keys = [PrivateKey.from_pem(block, passphrase) for block in blocks]
         except EdgedError as error:
             raise KeystoreError(f"{path}: {error.message}", hint="is the passphrase right?") from error
-        return cls(keys[0], keys[1] if len(keys) == 2 else None)
+        return cls(keys[0], keys[1] if keys[1:] else None)
 
     @staticmethod
     def is_encrypted(path: Path) -> bool:

@@ -135,7 +135,7 @@ class VerifiedPackage:
         """
         if _release(self.manifest.edged) > _release(__version__):
             raise MismatchError(
-                f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}; this is {__version__}",
+                f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}, not {__version__}",
                 hint="upgrade edged on this board",
             )
 

@@ -136,7 +136,7 @@ class Decoder:
         return row
 
     def _number(self, at: int, found: object) -> float:
-        """Return an integer as it is, and what stands for the channel number ``at`` where a row lacks it or has null."""
+        """Return an integer as it is, and what stands for channel number ``at`` where a row lacks it or has null."""
         if type(found) is int:
             return found
         if found is not None:

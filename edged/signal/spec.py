@@ -151,9 +151,7 @@ class Needed(Table, frozen=True):
 
 
 class Decide(Table, frozen=True):
-    """``[decide]``: ``watch`` is decided once its score has been ``enter`` or more in enough windows, and until it has been
-    below ``leave`` in enough.
-    """
+    """``[decide]``: ``watch`` holds from when its score was ``enter`` or more in enough windows until it was below ``leave``."""
 
     watch: str
     enter: float = 0.5

@@ -97,8 +97,8 @@ def test_a_new_version_takes_over_while_readings_flow(site: Site) -> None:
     site.install(site.pack(version=1))
     source = site.models / "gearbox" / "golden.npz"
     send = (
-        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic, "--rate", "50",
-        *site.connection(),
+        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "--rate", "50",
+        "-t", site.topic, *site.connection(),
     )  # fmt: skip
     second = site.pack(version=2)
     with site.daemon() as daemon, site.listener(200) as listener:

@@ -73,8 +73,8 @@ class Site:
         self.url = url
         self.tls = tls or {}
         self.state = path / "state"
-        for role, name in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
-            self.edged("keygen", role, "--id", name, "--no-passphrase")
+        for role, owner in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
+            self.edged("keygen", role, "--id", owner, "--no-passphrase")
         self.edged("keygen", "sensor", "--id", "sensor")
 
     def edged(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -82,7 +82,7 @@ class Site:
         return run_edged(*arguments, cwd=self.path, **options)
 
     def configure(self, model: str = "", *, extra: str = "", engine: str = "auto") -> Path:
-        """Write the board's configuration; ``model`` is the body of its [[model]] table behind name, channel and topic."""
+        """Write the board's configuration; ``model`` goes into its [[model]] table behind name, channel and topic."""
         tls = "".join(f'{key} = "{path}"\n' for key, path in self.tls.items())
         config = self.path / "edged.toml"
         config.write_text(

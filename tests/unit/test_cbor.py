@@ -163,4 +163,4 @@ def test_sequence_of_nothing_is_empty() -> None:
 def test_bytes_head_is_the_shortest(length: int) -> None:
     head = cbor.bytes_head(length)
     assert cbor.read_head(head, 0) == (2, length, len(head))
-    assert len(head) == {**dict.fromkeys(range(1, 6), 2), 6: 3, 7: 3}.get(0, len(cbor2.dumps(length)))
+    assert len(head) == len(cbor2.dumps(length))  # an integer's head is as long as a string's

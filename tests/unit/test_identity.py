@@ -13,7 +13,7 @@ from edged.cose.algorithms import Aead
 from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, SignatureError, UnknownSignerError
 from edged.identity import Record, Role
-from support.parties import NOW, Board
+from support.parties import NOW, Board, Hub
 
 
 def make(role: Role = Role.DEVICE, name: str = "press-07") -> tuple[Record, PrivateKey]:
@@ -99,7 +99,7 @@ def test_replacement_without_the_old_key_is_refused() -> None:
 
 
 def test_replacement_of_the_agreement_key_alone_needs_the_old_key_too() -> None:
-    """Whoever steals the signing key... holds it; whoever swaps the other key in transit does not."""
+    """What is sealed to a board goes to that key: a record that changes it is a change of keys."""
     old, key = make()
     changed = replace(old, ecdh=PrivateKey.generate().public)
     with pytest.raises(UnknownSignerError):
@@ -122,8 +122,6 @@ def test_replacement_endorsement_altered_is_refused() -> None:
 
 
 def test_enrolled_board_is_not_replaced_by_one_of_its_name() -> None:
-    from support.parties import Hub  # noqa: PLC0415  used once
-
     receiver = Hub().receiver(Board())
     with pytest.raises(UnknownSignerError):
         receiver.enrol(Board().record)

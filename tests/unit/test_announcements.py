@@ -1,0 +1,213 @@
+"""The board's side: which epoch seals, what is announced of it, and what another board's announcement means."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from edged.channel import announcer as announcer_module
+from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, MOST_HUBS, RESIGN_AFTER, Announcement
+from edged.channel.epoch import MAX_COUNT, Epoch
+from edged.cose import cbor
+from edged.cose.algorithms import Aead
+from edged.cose.encrypt0 import parse
+from edged.cose.keys import ContentKey, PrivateKey
+from edged.errors import DuplicateDeviceError, NotARecipientError, StateError
+from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, seal
+
+
+def read(payload: bytes, board: Board) -> list[Announcement]:
+    items = cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)
+    return [Announcement.parse(item, board.name, board.sign.public) for item in items]
+
+
+def iv_of(message: bytes) -> tuple[int, bytes]:
+    iv = parse(message, 4096).iv
+    return int.from_bytes(iv[:8], "big"), iv[8:]
+
+
+@pytest.mark.parametrize("aead", list(Aead))
+def test_announcement_unwraps_for_each_hub(aead: Aead) -> None:
+    board, hubs = Board(), [Hub(), Hub()]
+    (announced,) = read(board.announcer(*hubs, aead=aead).announcement(NOW), board)
+    keys = {announced.unwrap(hub.key).secret for hub in hubs}
+    assert len(keys) == 1
+    assert announced.expires - announced.issued == LIFETIME
+    with pytest.raises(NotARecipientError):
+        announced.unwrap(Hub().key)
+
+
+def test_counts_begin_at_one_under_one_salt() -> None:
+    """Count and salt make nonces that cannot repeat: the key is as new as the epoch."""
+    announcer = Board().announcer(Hub())
+    ivs = [iv_of(seal(announcer, channel)) for channel in ("c1", "c2", "c1")]
+    assert [count for count, _ in ivs] == [1, 2, 3]
+    assert len({salt for _, salt in ivs}) == 1
+
+
+def test_restart_has_a_new_key_and_a_higher_epoch() -> None:
+    board, hub = Board(), Hub()
+    before, after = board.announcer(hub, first=7), board.announcer(hub, first=8)
+    assert after.epoch > before.epoch
+    assert read(before.announcement(NOW), board)[0].kid != read(after.announcement(NOW), board)[0].kid
+
+
+def test_epoch_seals_no_more_than_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch = Epoch("press-07", 1, ContentKey.generate(Aead.A256GCM), None)
+    monkeypatch.setattr(epoch, "count", MAX_COUNT - 1)
+    epoch.seal("c1", b"")
+    assert epoch.spent
+    with pytest.raises(StateError, match="1048576"):
+        epoch.seal("c1", b"")
+
+
+def test_announcer_rotates_when_an_epoch_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    announcer = Board().announcer(Hub())
+    first = announcer.epoch
+    monkeypatch.setattr(announcer._current.epoch, "count", MAX_COUNT)
+    assert iv_of(seal(announcer))[0] == 1
+    assert announcer.epoch > first
+
+
+def test_announcer_rotates_by_age() -> None:
+    announcer = Board().announcer(Hub(), max_age=0)
+    first = announcer.epoch
+    time.sleep(0.001)
+    seal(announcer)
+    assert announcer.epoch > first
+
+
+def test_rotation_by_age_waits_for_results_that_a_closed_epoch_could_not_open() -> None:
+    """Without a broker nothing is delivered: what was sealed before it left is not flagged late, so its epoch stays."""
+    announcer = Board().announcer(Hub())
+    kid, _ = announcer.seal("c1", encoder(), ANSWER, INPUT)
+    announcer._max_age = 0
+    epoch = announcer.epoch
+    time.sleep(0.001)
+    seal(announcer, late=True)
+    assert announcer.epoch == epoch
+    announcer.delivered(kid)
+    announcer.delivered(kid)
+    seal(announcer, late=True)
+    assert announcer.epoch > epoch
+
+
+def test_closed_epochs_are_announced_until_their_results_are_delivered() -> None:
+    board = Board()
+    announcer = board.announcer(Hub())
+    kid, _ = announcer.seal("c1", encoder(), ANSWER, INPUT, late=True)
+    announcer.seal("c1", encoder(), ANSWER, INPUT, late=True)
+    announcer.rotate()
+    newest, closed = read(announcer.announcement(NOW), board)
+    assert newest.epoch > closed.epoch
+    assert closed.kid == kid
+    assert newest.closed == {kid: 2}
+    announcer.delivered(kid)
+    assert len(read(announcer.announcement(NOW), board)) == 2
+    announcer.delivered(kid)
+    assert len(read(announcer.announcement(NOW), board)) == 1
+
+
+def test_announcements_fit_their_limits_at_the_most() -> None:
+    """64 hubs that all asked, 32 epochs."""
+    hubs = [Hub() for _ in range(MOST_HUBS)]
+    board = Board("p" * 64)
+    announcer = board.announcer(*hubs)
+    for hub in hubs:
+        announcer.asked(hub.key.public.thumbprint, bytes(16))
+    for _ in range(MOST_EPOCHS + 3):
+        seal(announcer, late=True)
+        announcer.rotate()
+    payload = announcer.announcement(NOW)
+    assert len(read(payload, board)) == MOST_EPOCHS
+    assert max(map(len, cbor.split_sequence(payload, LIMITS, MOST_EPOCHS))) < LIMITS.size
+
+
+def test_hub_list_changed_begins_an_epoch_that_a_removed_hub_cannot_read() -> None:
+    board, kept, removed = Board(), Hub(), Hub()
+    announcer = board.announcer(kept, removed)
+    first = announcer.epoch
+    announcer.set_hubs([removed.key.public, kept.key.public])
+    assert announcer.epoch == first, "the same hubs in another order"
+    announcer.set_hubs([kept.key.public])
+    assert announcer.epoch > first
+    newest = read(announcer.announcement(NOW), board)[0]
+    newest.unwrap(kept.key)
+    with pytest.raises(NotARecipientError):
+        newest.unwrap(removed.key)
+
+
+def test_announcement_is_due_when_new_asked_for_and_twice_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    announcer = Board().announcer(hub)
+    assert announcer.due
+    announcer.announcement(NOW)
+    assert not announcer.due
+    announcer.asked(hub.key.public.thumbprint, bytes(16))
+    assert announcer.due
+    announcer.announcement(NOW)
+    begin = time.monotonic()
+    monkeypatch.setattr(announcer_module.time, "monotonic", lambda: begin + RESIGN_AFTER + 60)
+    assert announcer.due
+
+
+def test_nonces_of_strangers_are_not_echoed() -> None:
+    board, hub = Board(), Hub()
+    announcer = board.announcer(hub)
+    announcer.asked(Hub().key.public.thumbprint, bytes(16))
+    announcer.asked(hub.key.public.thumbprint, bytes(15))
+    assert read(announcer.announcement(NOW), board)[0].echo == {}
+    announcer.asked(hub.key.public.thumbprint, bytes(16))
+    assert read(announcer.announcement(NOW), board)[0].echo == {hub.key.public.thumbprint: bytes(16)}
+
+
+# --- what stands on the board's own topic ----------------------------------------------------
+
+
+def test_own_retained_announcement_above_the_stored_epoch_lifts_it() -> None:
+    """The state was lost: the epoch goes above what hubs have seen, or they would take it for a replay."""
+    board, hub = Board(), Hub()
+    old, new = board.announcer(hub, first=50), board.announcer(hub, first=1)
+    new.saw(old.announcement(NOW), retained=True)
+    assert new.epoch == 51
+
+
+def test_own_retained_announcement_below_the_stored_epoch_changes_nothing() -> None:
+    board, hub = Board(), Hub()
+    old, new = board.announcer(hub, first=1), board.announcer(hub, first=50)
+    new.saw(old.announcement(NOW), retained=True)
+    assert new.epoch == 50
+
+
+def test_second_board_with_one_identity_is_noticed() -> None:
+    board, hub = Board(), Hub()
+    ours, copy = board.announcer(hub, first=1), board.announcer(hub, first=2)
+    with pytest.raises(DuplicateDeviceError, match="press-07"):
+        ours.saw(copy.announcement(NOW), retained=False)
+
+
+def test_second_board_with_one_identity_and_epoch_is_noticed() -> None:
+    board, hub = Board(), Hub()
+    ours, copy = board.announcer(hub, first=1), board.announcer(hub, first=1)
+    with pytest.raises(DuplicateDeviceError):
+        ours.saw(copy.announcement(NOW), retained=False)
+
+
+@pytest.mark.parametrize("retained", [False, True])
+def test_own_announcement_coming_back_changes_nothing(*, retained: bool) -> None:
+    announcer = Board().announcer(Hub())
+    epoch = announcer.epoch
+    announcer.saw(announcer.announcement(NOW), retained=retained)
+    assert announcer.epoch == epoch
+
+
+@pytest.mark.parametrize("retained", [False, True])
+def test_strangers_announcements_on_the_own_topic_change_nothing(*, retained: bool) -> None:
+    """Anybody who may publish there could otherwise stop the board or move its epoch."""
+    hub = Hub()
+    announcer = Board().announcer(hub)
+    epoch = announcer.epoch
+    stranger = Board(sign=PrivateKey.generate()).announcer(hub, first=1000)
+    for payload in (stranger.announcement(NOW), b"", b"\xff", bytes(100), stranger.announcement(NOW)[:-1]):
+        announcer.saw(payload, retained=retained)
+    assert announcer.epoch == epoch

@@ -1,0 +1,432 @@
+"""The hub's side, attack by attack. Whoever runs the broker can do all of this."""
+
+from __future__ import annotations
+
+import pytest
+from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
+from edged.cose import cbor
+from edged.cose.encrypt0 import Box
+from edged.cose.keys import PrivateKey
+from edged.errors import (
+    DecryptionError,
+    DuplicateDeviceError,
+    EdgedError,
+    ExpiredError,
+    FormatError,
+    NotAllowedError,
+    NotARecipientError,
+    NotYetValidError,
+    ReplayError,
+    SignatureError,
+    UnknownKeyError,
+    UnknownSignerError,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, hear, open_all, seal
+
+TOPIC = "edged/press-07/c1"
+DAY = 86_400
+
+
+def test_results_open_once_announced() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    opened = open_all(receiver, [seal(announcer) for _ in range(3)])
+    assert [(one.device, one.channel, one.count, one.signed) for one in opened] == [
+        ("press-07", "c1", count, False) for count in (1, 2, 3)
+    ]
+    assert opened[0].result.label == "broken"
+
+
+def test_result_before_its_announcement_is_an_unknown_key_and_opens_afterwards() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    message = seal(announcer)
+    with pytest.raises(UnknownKeyError):
+        receiver.open(TOPIC, message)
+    hear(receiver, announcer)
+    assert receiver.open(TOPIC, message).count == 1
+
+
+# --- attacks on announcements ----------------------------------------------------------------
+
+
+def test_announcement_replayed_after_a_newer_one() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    old = hear(receiver, announcer)
+    hear(receiver, announcer)
+    with pytest.raises(ReplayError):
+        receiver.announce("press-07", old, NOW)
+
+
+def test_announcement_of_an_older_epoch_replayed() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    old = hear(receiver, announcer)
+    announcer.rotate()
+    hear(receiver, announcer)
+    with pytest.raises(ReplayError):
+        receiver.announce("press-07", old, NOW)
+    assert receiver.open(TOPIC, seal(announcer)).count == 1, "what was known stays as it was"
+
+
+def test_announcement_copied_by_another_board() -> None:
+    board, other, hub = Board(), Board("press-08"), Hub()
+    receiver = hub.receiver(board, other)
+    with pytest.raises(UnknownSignerError):
+        receiver.announce("press-08", board.announcer(hub).announcement(NOW), NOW)
+
+
+def test_announcement_copied_to_another_name_of_the_same_key() -> None:
+    board, hub = Board(), Hub()
+    renamed = Board("press-08", board.sign, board.ecdh)
+    receiver = hub.receiver(board, renamed)
+    with pytest.raises(SignatureError):
+        receiver.announce("press-08", board.announcer(hub).announcement(NOW), NOW)
+
+
+def test_channel_key_copied_into_another_boards_announcement() -> None:
+    """A board that copies a sealed key cannot make hubs believe that it belongs to its own channel."""
+    board, thief, hub = Board(), Board("press-08"), Hub()
+    announcer, stealing = board.announcer(hub), thief.announcer(hub)
+    stealing._current.epoch.key = announcer._current.epoch.key
+    stealing._current.sealed_key = announcer._current.sealed_key
+    with pytest.raises(DecryptionError):
+        hub.receiver(thief).announce("press-08", stealing.announcement(NOW), NOW)
+
+
+def test_second_board_with_one_identity() -> None:
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    hear(receiver, board.announcer(hub, first=5))
+    with pytest.raises(DuplicateDeviceError):
+        hear(receiver, board.announcer(hub, first=5))
+
+
+def test_announcement_by_a_stranger() -> None:
+    board, hub = Board(), Hub()
+    with pytest.raises(UnknownSignerError):
+        hear(hub.receiver(board), Board(sign=PrivateKey.generate()).announcer(hub))
+    with pytest.raises(UnknownSignerError):
+        hear(hub.receiver(), board.announcer(hub))
+
+
+def test_announcement_with_a_flipped_bit_at_every_byte() -> None:
+    board, hub = Board(), Hub()
+    payload = board.announcer(hub).announcement(NOW)
+    for at in range(len(payload)):
+        altered = bytearray(payload)
+        altered[at] ^= 1 << at % 8
+        with pytest.raises(EdgedError):
+            hub.receiver(board).announce("press-07", bytes(altered), NOW)
+
+
+def test_announcement_cut_at_every_byte() -> None:
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    payload = board.announcer(hub).announcement(NOW)
+    for end in range(len(payload)):
+        with pytest.raises(FormatError):
+            receiver.announce("press-07", payload[:end], NOW)
+
+
+@given(st.binary(max_size=300))
+def test_announcement_of_random_bytes(data: bytes) -> None:
+    with pytest.raises(EdgedError):
+        Hub().receiver(Board()).announce("press-07", data, NOW)
+
+
+def test_announcement_lapses_by_the_hubs_clock() -> None:
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    payload = board.announcer(hub).announcement(NOW)
+    receiver.announce("press-07", payload, NOW + LIFETIME)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", payload, NOW + LIFETIME + 1)
+
+
+def test_announcement_from_the_future() -> None:
+    board, hub = Board(), Hub()
+    with pytest.raises(NotYetValidError):
+        hub.receiver(board).announce("press-07", board.announcer(hub).announcement(NOW + 3 * DAY), NOW)
+
+
+def test_board_without_a_clock_answers_the_hubs_question() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", announcer.announcement(1000), NOW)
+    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    receiver.announce("press-07", announcer.announcement(1001), NOW)
+    assert receiver.open(TOPIC, seal(announcer)).count == 1
+
+
+def test_answer_to_a_hubs_question_is_good_for_as_long_as_an_announcement() -> None:
+    """Kept back and replayed two days later, it proves nothing any more; the hub asks anew."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", announcer.announcement(1000), NOW)
+    nonce = receiver.nonce("press-07")
+    announcer.asked(hub.key.public.thumbprint, nonce)
+    answer = announcer.announcement(1001)
+    receiver.announce("press-07", answer, NOW + LIFETIME)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", answer, NOW + LIFETIME + 1)
+    assert receiver.nonce("press-07") != nonce
+
+
+def test_answer_to_another_hubs_question_proves_nothing() -> None:
+    board, hub, other = Board(), Hub(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, other)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", announcer.announcement(1000), NOW)
+    announcer.asked(other.key.public.thumbprint, receiver.nonce("press-07"))
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", announcer.announcement(1000), NOW)
+
+
+# --- attacks on results ----------------------------------------------------------------------
+
+
+def test_result_replayed() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    messages = [seal(announcer) for _ in range(20)]
+    open_all(receiver, reversed(messages))  # any order
+    for message in messages:
+        with pytest.raises(ReplayError):
+            receiver.open(TOPIC, message)
+
+
+def test_result_replayed_after_the_announcement_came_again() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    message = seal(announcer)
+    receiver.open(TOPIC, message)
+    hear(receiver, announcer)
+    with pytest.raises(ReplayError):
+        receiver.open(TOPIC, message)
+
+
+def test_result_moved_to_another_topic() -> None:
+    board, other, hub = Board(), Board("press-08"), Hub()
+    receiver, announcer = hub.receiver(board, other), board.announcer(hub)
+    hear(receiver, announcer)
+    hear(receiver, other.announcer(hub))
+    message = seal(announcer)
+    with pytest.raises(DecryptionError):
+        receiver.open("edged/press-07/c2", message)
+    with pytest.raises(UnknownKeyError):
+        receiver.open("edged/press-08/c1", message)
+    with pytest.raises(UnknownSignerError):
+        receiver.open("edged/press-09/c1", message)
+    assert receiver.open(TOPIC, message).count == 1, "a refused copy does not use up the count"
+
+
+def test_result_with_a_flipped_bit_at_every_byte() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    message = seal(announcer)
+    for at in range(8 * len(message)):
+        altered = bytearray(message)
+        altered[at // 8] ^= 1 << at % 8
+        with pytest.raises(EdgedError):
+            receiver.open(TOPIC, bytes(altered))
+    assert receiver.open(TOPIC, message).count == 1
+
+
+@given(st.binary(max_size=300), st.sampled_from([TOPIC, "press-07", "", "/", "edged/press-07/", "edged//c1"]))
+def test_result_of_random_bytes_on_odd_topics(data: bytes, topic: str) -> None:
+    with pytest.raises(EdgedError):
+        Hub().receiver(Board()).open(topic, data)
+
+
+def test_result_of_ten_megabytes() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    for payload in (bytes(10_000_000), seal(announcer)[:40] + bytes(10_000_000)):
+        with pytest.raises(EdgedError):
+            receiver.open(TOPIC, payload)
+
+
+def test_channels_that_nobody_uses_leave_nothing_behind() -> None:
+    """Topics are the sender's to choose: a thousand made-up channels must not cost a hub its memory."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    message = seal(announcer)
+    for number in range(1000):
+        with pytest.raises(DecryptionError):
+            receiver.open(f"edged/press-07/x{number}", message)
+    current = receiver._devices["press-07"].current
+    assert current is not None
+    assert not current.boxes
+
+
+def test_garbage_sealed_by_another_hub_is_refused_as_a_format() -> None:
+    """Every granted hub knows the channel key: what it seals is well sealed and still not believed to be well formed."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    box = Box(announcer._current.epoch.key, cbor.encode(["edged.result.1", "press-07", "c1"]))
+    for count, plaintext in enumerate([b"", b"\xff", b"\xa0", b"\x80", bytes(1000), cbor.encode({"model": []})], 1):
+        with pytest.raises(FormatError):
+            receiver.open(TOPIC, box.seal(count.to_bytes(8, "big") + b"salt", plaintext))
+
+
+# --- signed results --------------------------------------------------------------------------
+
+
+def test_signed_results_open() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
+    hear(receiver, announcer)
+    assert receiver.open(TOPIC, seal(announcer)).signed
+
+
+def test_signed_results_forged_by_another_hub() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
+    hear(receiver, announcer)
+    announcer._current.epoch._signer = hub.key
+    with pytest.raises(UnknownSignerError):
+        receiver.open(TOPIC, seal(announcer))
+    announcer._current.epoch._signer = None
+    with pytest.raises(FormatError):
+        receiver.open(TOPIC, seal(announcer))
+
+
+def test_signed_result_sealed_again_by_another_hub_under_another_count() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
+    hear(receiver, announcer)
+    epoch = announcer._current.epoch
+    box = Box(epoch.key, cbor.encode(["edged.result.1", "press-07", "c1"]))
+    iv, signed = box.open(seal(announcer), 4096)
+    with pytest.raises(SignatureError):
+        receiver.open(TOPIC, box.seal((9).to_bytes(8, "big") + iv[8:], signed))
+
+
+def test_downgrade_of_signed_results() -> None:
+    """Pinned: signing cannot be given up without anybody's noticing, whoever asks for it."""
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    hear(receiver, board.announcer(hub, first=1, sign_results=True))
+    with pytest.raises(NotAllowedError):
+        hear(receiver, board.announcer(hub, first=2, sign_results=False))
+
+
+# --- closed epochs and changed hubs ----------------------------------------------------------
+
+
+def test_closed_epoch_opens_late_results_up_to_its_last() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    late = [seal(announcer, late=True) for _ in range(3)]
+    old = announcer._current.epoch
+    announcer.rotate()
+    hear(receiver, announcer)
+    assert [one.result.late for one in open_all(receiver, late)] == [True] * 3
+    beyond = old.seal("c1", encoder().encode(ANSWER, old.count + 1, NOW, INPUT, late=True))
+    with pytest.raises(ReplayError):
+        receiver.open(TOPIC, beyond)
+    assert receiver.open(TOPIC, seal(announcer)).count == 1
+
+
+def test_closed_epoch_opens_for_a_hub_that_came_later() -> None:
+    """The hub was away while the board rotated: both epochs stand in the retained announcement."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    late = seal(announcer, late=True)
+    announcer.rotate()
+    hear(receiver, announcer)
+    assert receiver.open(TOPIC, late).result.late
+
+
+def test_closed_epoch_opens_nothing_that_is_not_late() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    prompt = seal(announcer)
+    announcer.rotate()
+    hear(receiver, announcer)
+    with pytest.raises(ReplayError):
+        receiver.open(TOPIC, prompt)
+
+
+def test_closed_epoch_replays_nothing() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    late = seal(announcer, late=True)
+    receiver.open(TOPIC, late)
+    announcer.rotate()
+    hear(receiver, announcer)
+    with pytest.raises(ReplayError):
+        receiver.open(TOPIC, late)
+
+
+def test_old_announcement_appended_to_a_newer_one_opens_nothing() -> None:
+    """Each item is signed by itself, so a broker can put an old one behind the newest; `closed` stands in the newest."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    old = announcer.announcement(NOW)
+    late = seal(announcer, late=True)
+    announcer.delivered(announcer._current.epoch.key.kid)
+    announcer.rotate()
+    receiver.announce("press-07", announcer.announcement(NOW) + old, NOW)
+    with pytest.raises(ReplayError):
+        receiver.open(TOPIC, late)
+
+
+def test_hub_removed_late_unsigned_results_of_its_epochs_are_not_trusted() -> None:
+    board, hub, removed = Board(), Hub(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, removed)
+    hear(receiver, announcer)
+    late = seal(announcer, late=True)
+    announcer.set_hubs([hub.key.public])
+    hear(receiver, announcer)
+    with pytest.raises(UnknownKeyError):
+        receiver.open(TOPIC, late)
+
+
+def test_hub_removed_late_signed_results_of_its_epochs_are_trusted() -> None:
+    board, hub, removed = Board(), Hub(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, removed, sign_results=True)
+    hear(receiver, announcer)
+    late = seal(announcer, late=True)
+    announcer.set_hubs([hub.key.public])
+    hear(receiver, announcer)
+    assert receiver.open(TOPIC, late).signed
+
+
+def test_hub_removed_opens_nothing_more() -> None:
+    board, hub, removed = Board(), Hub(), Hub()
+    receiver, announcer = removed.receiver(board), board.announcer(hub, removed)
+    hear(receiver, announcer)
+    announcer.set_hubs([hub.key.public])
+    with pytest.raises(NotARecipientError):
+        hear(receiver, announcer)
+    with pytest.raises(UnknownKeyError):
+        receiver.open(TOPIC, seal(announcer))
+
+
+def test_hub_added_passes_over_the_epochs_before_it() -> None:
+    """An older epoch that was never granted to it is no reason to refuse the new one."""
+    board, hub, added = Board(), Hub(), Hub()
+    receiver, announcer = added.receiver(board), board.announcer(hub)
+    before = seal(announcer, late=True)
+    announcer.set_hubs([hub.key.public, added.key.public])
+    payload = hear(receiver, announcer)
+    assert len(cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)) == 2
+    assert receiver.open(TOPIC, seal(announcer)).count == 1
+    with pytest.raises(UnknownKeyError):
+        receiver.open(TOPIC, before)
