@@ -22,7 +22,7 @@ _NONCE = 12
 def main() -> None:
     """Load at the first line of standard input, and leave at the next."""
     how, name, directory = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    engine = choose(name)
+    engine = choose(name)  # type: ignore[arg-type]  # the caller gives one of its names
     load = {"edged": _load_as_edged, "by-hand": _load_by_hand}[how]
     _say("ready")
     model = load(engine, directory)

@@ -119,7 +119,10 @@ class Board:
         """
         package = self.verify(data, source)
         self.check_acceptable(package, state)
-        load(package, self.keystore().agreement, self.engine(), self.config.runtime.threads).close()
+        try:
+            load(package, self.keystore().agreement, self.engine(), self.config.runtime.threads).close()
+        except EdgedError as error:
+            raise type(error)(f"{source}: {error.message}", hint=error.hint) from error
         self.packages.add(package.manifest.name, package.manifest.version, [data])
         self.packages.prune(package.manifest.name)
         accept(package, state)

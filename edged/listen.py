@@ -44,7 +44,7 @@ class Listener:
         broker.on_message = self.on_message
 
     def subscribe(self) -> None:
-        """Subscribe to every enrolled board, to its announce topic by name: some brokers retain for exact topics only."""
+        """Subscribe to every enrolled board, to its announce topic by name: some brokers retain for no wildcard."""
         for device in self._receiver.devices:
             self._broker.subscribe(f"{self._prefix}/{device}/announce", 1)
             self._broker.subscribe(f"{self._prefix}/{device}/+", 1)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from edged.channel.reading import OpenedReading, ReadingOpener, ReplayGuard
 from edged.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
 from edged.config.board import ModelConfig
+from edged.config.units import parse_duration
 from edged.cose.keys import ContentKey
 from edged.errors import ConfigError, ReadingSizeError
 from edged.model import Floats, LiveModel
@@ -39,6 +40,14 @@ class _Stream:
     decider: Decider
     rows: int = 0
     readings: deque[tuple[int, bytes | int]] = field(default_factory=deque)
+    heard: float = float("inf")
+
+    def restart_after_gap(self, longest: float, now: float) -> None:
+        """Forget the window that is being filled if nothing came for longer than ``longest`` seconds."""
+        if now - self.heard > longest:
+            self.window.reset()
+            self.readings.clear()
+        self.heard = now
 
     def remember(self, rows: int, name: bytes | int) -> None:
         """Note that a reading called ``name`` brought the next ``rows`` rows."""
@@ -132,6 +141,8 @@ class Lane:
             calibrate=self.config.calibrate,
             limit=self._limit,
         )
+        gap = manifest.input.gap
+        self._longest_gap = float("inf") if gap is None else parse_duration(gap.over)
         self.encoder = ResultEncoder(
             manifest.name,
             manifest.version,
@@ -184,6 +195,7 @@ class Lane:
         rows = self._decode(reading.payload)
         if self.holds_whole_windows:
             return self._decide(stream, rows, [reading.name])
+        stream.restart_after_gap(self._longest_gap, time.monotonic())
         stream.remember(len(rows), reading.name)
         answered: list[Answered] = []
         for window in stream.window.push(rows):

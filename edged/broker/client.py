@@ -142,6 +142,14 @@ class Broker:
         self._send_waiting()
         return self._token
 
+    def withdraw(self, token: int) -> bool:
+        """Take back a message that was not sent yet; tell whether it was still here to take."""
+        for outgoing in self._waiting:
+            if outgoing.token == token:
+                self._waiting.remove(outgoing)
+                return True
+        return False
+
     def wake(self) -> None:
         """Have :meth:`run_once` return at once."""
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile

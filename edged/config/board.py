@@ -87,9 +87,14 @@ class Publisher(_Table, frozen=True):
 
 
 class Outbox(_Table, frozen=True):
-    """``results.outbox``: how many results may wait in RAM for the broker."""
+    """``results.outbox``: how many bytes of results may wait for the broker, and for how long."""
 
-    messages: int = 10_000
+    size: str = "64 MB"
+    age: str = "7 d"
+
+    def __post_init__(self) -> None:
+        parse_size(self.size)
+        parse_duration(self.age)
 
 
 class Results(_Table, frozen=True):

@@ -30,15 +30,10 @@ class Health:
         self.refused[kind] += 1
         self.trouble(f"{topic}: {kind}: {error.message}", kind)
 
-    def drop(self, topic: str) -> None:
-        """Count a result that found no room to wait for the broker."""
+    def drop(self, why: str) -> None:
+        """Count a result that nobody will get."""
         self.dropped += 1
-        self.trouble(f"{topic}: result dropped, too many wait for the broker", "dropped")
-
-    def refused_by_broker(self) -> None:
-        """Count a result that the broker did not take: sending it again would not change that."""
-        self.dropped += 1
-        self.trouble("the broker refuses results: may this board publish to its own topics?", "refused by broker")
+        self.trouble(f"result dropped: {why}", "dropped")
 
     def trouble(self, message: str, kind: str) -> None:
         """Log something that the daemon lives with, once per kind and minute, and keep it for the status line."""

@@ -16,7 +16,7 @@ from edged.channel.announcer import Announcer
 from edged.channel.reading import ReplayGuard
 from edged.clock import is_synchronised
 from edged.config.load import load_board
-from edged.config.units import parse_duration
+from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
 from edged.daemon.health import Health
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
@@ -88,7 +88,8 @@ class Daemon:
             self._guard,
             self._health,
             prefix=config.results.prefix,
-            most_waiting=config.results.outbox.messages,
+            most_waiting=parse_size(config.results.outbox.size),
+            longest_waiting=parse_duration(config.results.outbox.age),
             read_clock=lambda: self._board.clock(self._state),
         )
         self._announcer = announcer
@@ -187,6 +188,7 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
+        self._traffic.drop_outdated(time.monotonic())
         if self._broker.is_up:
             self._traffic.announce_if_due()
 

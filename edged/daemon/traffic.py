@@ -6,6 +6,7 @@ board dies before, the broker hands the window out again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -46,9 +47,17 @@ class _Debt:
 
 @dataclass
 class _Sent:
-    """A result on its way: the key that sealed it, and the window whose acknowledgement waits for it."""
+    """A result on its way.
+
+    :ivar kid: the key that sealed it.
+    :ivar size: in bytes.
+    :ivar since: when it was sealed, monotonic seconds.
+    :ivar window: the window whose acknowledgement waits for it.
+    """
 
     kid: bytes
+    size: int
+    since: float
     window: _Window | None
     reading: Reading
 
@@ -57,7 +66,8 @@ class Traffic:
     """Serves lanes over one broker.
 
     :param read_clock: the time as well as the board knows it, read again with each announcement.
-    :param most_waiting: results that may wait for the broker; what comes beyond is dropped and counted.
+    :param most_waiting: bytes of results that may wait for the broker; what comes beyond is dropped and counted.
+    :param longest_waiting: seconds after which a result that still waits is dropped and counted.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class Traffic:
         *,
         prefix: str,
         most_waiting: int,
+        longest_waiting: float,
         read_clock: Callable[[], Clock],
     ) -> None:
         self.lanes: dict[str, Lane] = {}
@@ -80,6 +91,8 @@ class Traffic:
         self._health = health
         self._base = f"{prefix}/{announcer.device}"
         self._most_waiting = most_waiting
+        self._longest_waiting = longest_waiting
+        self._waiting_bytes = 0
         self._sent: dict[int, _Sent] = {}
         self._windows: dict[_Window, list[_Debt]] = {}
         self._matching: dict[str, list[Lane]] = {}
@@ -133,13 +146,14 @@ class Traffic:
             return
         answered = lane.answer(reading, clock_synchronised=self.clock.synchronised)
         for answer, of in answered:
-            if len(self._sent) >= self._most_waiting:
-                self._health.drop(delivery.topic)
+            if self._waiting_bytes >= self._most_waiting:
+                self._health.drop("results.outbox.size is full")
                 continue
             kid, message = self._announcer.seal(lane.config.channel, lane.encoder, answer, of)
             self.announce_if_due()
             token = self._broker.publish(self.topic(lane.config.channel), message, qos=1)
-            self._sent[token] = _Sent(kid, window, reading)
+            self._sent[token] = _Sent(kid, len(message), time.monotonic(), window, reading)
+            self._waiting_bytes += len(message)
             self._health.results += 1
             if window is not None:
                 debt.hold()
@@ -156,13 +170,23 @@ class Traffic:
         sent = self._sent.pop(token, None)
         if sent is None:
             return
+        self._waiting_bytes -= sent.size
         self._announcer.delivered(sent.kid)
         if not taken:
-            self._health.refused_by_broker()
+            self._health.drop("the broker refuses it: may this board publish to its own topics?")
         if sent.window is not None:
             self._settle(sent.reading)
             for debt in self._windows.pop(sent.window, ()):
                 debt.release()
+
+    def drop_outdated(self, now: float) -> None:
+        """Drop results that have waited too long for the broker, the oldest first."""
+        for token, sent in list(self._sent.items()):
+            if now - sent.since <= self._longest_waiting:
+                return
+            if self._broker.withdraw(token):
+                self._health.drop("it waited for the broker longer than results.outbox.age")
+                self.on_delivered(token, taken=True)
 
     def announce_if_due(self) -> None:
         """Publish the announcement where a new one is due: ahead of the first result under a new epoch."""

@@ -48,9 +48,8 @@ class Protections:
 
 def harden() -> Protections:
     """Take every protection that this machine allows. Never raises: the caller logs what does not hold."""
-    cores = _attempt(
-        "core limit and core filter 0", _empty_cores
-    )  # first: an undumpable process may not set its filter
+    # First: an undumpable process does not own its files under /proc, and could not set its filter.
+    cores = _attempt("core limit and core filter 0", _empty_cores)
     return Protections(
         undumpable=_attempt("no core dumps, memory closed to other processes of this user", libc.forbid_dumps),
         cores=cores,

@@ -50,7 +50,8 @@ def forbid_dumps() -> None:
 
 def overwrite_freed_memory() -> None:
     """Let ``free`` overwrite what it takes back (M_PERTURB), but for small chunks, which :func:`trim` sees to."""
-    _call("mallopt", _M_PERTURB, 0xFF)
+    if _LIBC.mallopt(_M_PERTURB, 0xFF) != 1:
+        raise OSError("malloc does not know how")
 
 
 def trim() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged.errors import ModelError
+from edged.errors import ModelError, ReadingValueError
 from edged.signal.features import Extractor
 from edged.signal.spec import Chain, Normalise
 from edged.signal.tensor import TensorInfo
 
 Floats = npt.NDArray[np.float32]
+_LEAST_LOGIT = -80.0  # below, exp(-x) overflows float32
 Doubles = npt.NDArray[np.float64]
 
 
@@ -49,13 +50,18 @@ class CompiledChain:
         return quantise(values, self._source).reshape(self._source.shape)
 
     def scores(self, output: npt.NDArray[Any]) -> Floats:
-        """Return float32 [k] for the model's output tensor."""
+        """Return float32 [k] for the model's output tensor.
+
+        :raises ReadingValueError: the model answers with something that is not finite: no decision may rest on it.
+        """
         scores = dequantise(output.reshape(-1), self._target)
+        if not np.isfinite(scores).all():
+            raise ReadingValueError("the model answers a reading with a value that is not finite")
         if self._activate == "softmax":
             powers = np.exp(scores - scores.max())
             return np.asarray(powers / powers.sum())
         if self._activate == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(-scores)))
+            return np.asarray(1 / (1 + np.exp(-np.maximum(scores, _LEAST_LOGIT))))
         return scores
 
 

@@ -5,7 +5,8 @@ Which format a message has is configured, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import cbor2
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from edged.config.board import Calibration, Each
 from edged.cose import cbor
 from edged.errors import FormatError, ReadingFormatError, ReadingShapeError, ReadingValueError
-from edged.signal.pointer import compile_pointer
+from edged.signal.pointer import compile_pointer, pointer_to
 from edged.signal.spec import Input
 
 Floats = npt.NDArray[np.float32]
@@ -26,10 +27,11 @@ _F32LE_HEAD = b"\xd8\x55"
 _ITEMS = 1_000_000
 _JSON_NUMBERS = msgspec.json.Decoder(list[float])
 _JSON_ROWS = msgspec.json.Decoder(list[list[float]])
+_NUMBERS = frozenset({float, int})  # no bool
 
 
 class Decoder:
-    """Decodes the messages of one topic.
+    """Decodes the messages of one topic; ``input.missing = "hold"`` remembers what that topic sent last.
 
     :param format_: json, text, csv, cbor or f32le.
     :param each: what one message holds: a row, several rows, or a whole window.
@@ -55,9 +57,9 @@ class Decoder:
         self._limit = limit
         self._input = source
         self._names = source.channels
-        self._fields = [compile_pointer(fields.get(name, f"/{name}")) for name in source.channels]
+        self._fields = [compile_pointer(fields.get(name, pointer_to(name))) for name in source.channels]
         self._objects = bool(fields)
-        self._held: list[float | None] = [None] * self._channels
+        self._held: Sequence[object] = [None] * self._channels
         self._parse: Callable[[bytes], Floats] = {
             "json": self._json,
             "text": self._text,
@@ -74,18 +76,20 @@ class Decoder:
         :raises ReadingShapeError: too few or too many values.
         :raises ReadingValueError: a value is missing, not finite, or out of range.
         """
-        rows = self._shaped(self._parse(payload))
+        raw = rows = self._shaped(self._parse(payload))
         if self._calibration is not None:
             scale, offset = self._calibration
-            rows = rows * scale + offset
-        return self._checked(rows)
+            with np.errstate(over="ignore", invalid="ignore"):  # judged below
+                rows = rows * scale + offset
+        rows = self._checked(rows)
+        if self._input.missing == "hold":
+            self._held = raw[-1].tolist()
+        return rows
 
     def _shaped(self, values: Floats) -> Floats:
         channels = self._channels
         if values.ndim > 1 and values.shape[-1] != channels:
-            raise ReadingShapeError(
-                f"a reading has rows of {values.shape[-1]} values, the model has {channels} channels"
-            )
+            raise ReadingShapeError(f"a reading has rows of {values.shape[-1]} values, not of {channels}")
         if not values.size or values.size % channels:
             raise ReadingShapeError(f"a reading has {values.size} values, which is no number of rows of {channels}")
         rows = values.reshape(-1, channels)
@@ -96,12 +100,14 @@ class Decoder:
         return rows
 
     def _checked(self, rows: Floats) -> Floats:
-        if not np.isfinite(rows.sum()) and not np.isfinite(rows).all():
+        low, high = rows.min(), rows.max()  # NaN if any value is
+        if not (math.isfinite(low) and math.isfinite(high)):
             if self._input.nan == "refuse":
                 raise ReadingValueError("a reading holds a value that is not finite")
             rows = np.where(np.isfinite(rows), rows, np.float32(self._input.nan))
+            low, high = rows.min(), rows.max()
         bounds = self._input.range
-        if bounds is not None and (rows.min() < bounds[0] or rows.max() > bounds[1]):
+        if bounds is not None and (low < bounds[0] or high > bounds[1]):
             raise ReadingValueError(f"a reading holds a value outside input.range, {bounds[0]} to {bounds[1]}")
         return rows
 
@@ -110,9 +116,9 @@ class Decoder:
             if self._each != "row":
                 return self._json_rows(payload)
             if not self._objects and payload.lstrip()[:1] == b"[":
-                return np.array(_JSON_NUMBERS.decode(payload), np.float32)
-            return np.array([self._row(msgspec.json.decode(payload))], np.float32)
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+                return _floats(_JSON_NUMBERS.decode(payload))
+            return self._rows([msgspec.json.decode(payload)])
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
             raise ReadingFormatError("a reading is not the JSON that is configured") from error
 
     def _json_rows(self, payload: bytes) -> Floats:
@@ -123,89 +129,111 @@ class Decoder:
                 pass  # an array of objects, or an object of arrays
         value = msgspec.json.decode(payload)
         if isinstance(value, list):
-            return np.array([self._row(row) for row in value], np.float32)
+            return self._rows(value)
         return self._columns(value)
 
-    def _row(self, value: object) -> list[float]:
-        row: list[float] = []
-        for at, find in enumerate(self._fields):
-            found = find(value)
-            row.append(found if isinstance(found, float) else self._number(at, found))
-        if self._input.missing == "hold":
-            self._held[:] = row
-        return row
+    def _rows(self, objects: Iterable[object]) -> Floats:
+        """Return a row for each of ``objects``; what one lacks may be held from the one before."""
+        rows: list[Sequence[object]] = []
+        held = self._held
+        for one in objects:
+            row: Sequence[object] = [field(one) for field in self._fields]
+            if not _NUMBERS.issuperset(map(type, row)):
+                row = self._completed(row, held)
+            rows.append(row)
+            held = row
+        return _floats(rows)
 
-    def _number(self, at: int, found: object) -> float:
-        """Return an integer as it is, and what stands for channel number ``at`` where a row lacks it or has null."""
-        if type(found) is int:
-            return found
-        if found is not None:
-            raise ReadingFormatError(f"a reading holds something else than a number for {self._names[at]}")
+    def _completed(self, row: Sequence[object], held: Sequence[object]) -> list[object]:
+        """Return ``row`` with what it lacks filled in by the manifest's rule; null counts as lacking."""
         rule = self._input.missing
-        held = self._held[at] if rule == "hold" else rule
-        if held is None or isinstance(held, str):
-            raise ReadingValueError(f"a reading lacks {self._names[at]}")
-        return held
+        if all(found is None for found in row):
+            raise ReadingValueError("a reading holds none of the model's channels")
+        completed: list[object] = []
+        for name, found, last in zip(self._names, row, held, strict=True):
+            value = (last if rule == "hold" else rule) if found is None else found
+            if value is None or value == "refuse":
+                raise ReadingValueError(f"a reading lacks {name}")
+            if type(value) not in _NUMBERS:
+                raise ReadingFormatError(f"a reading holds something else than a number for {name}")
+            completed.append(value)
+        return completed
 
     def _columns(self, value: object) -> Floats:
         """Return rows from an object that holds one array a channel."""
         columns = [field(value) for field in self._fields]
         try:
-            return np.array(msgspec.convert(columns, list[list[float]]), np.float32).T
+            return _floats(msgspec.convert(columns, list[list[float]])).T
         except (msgspec.ValidationError, ValueError) as error:
             raise ReadingFormatError(
-                "a reading is not an object with one array of numbers, all equally long, a channel"
+                "a reading is not an object with an equally long array for each channel"
             ) from error
 
     def _text(self, payload: bytes) -> Floats:
-        separated = payload.translate(_SEPARATORS).split()
-        if len(separated) > _ITEMS:
-            raise ReadingShapeError(f"a reading has more than {_ITEMS} values")
+        bare = payload.translate(_TO_COMMA, b" \t\r\n")
+        if b",," in bare or bare.startswith(b",") or bare.endswith(b","):
+            raise ReadingValueError("a reading lacks a number between two separators")
         try:
-            return np.array(separated, np.float32)
+            return _floats(payload.translate(_TO_SPACE).split())
         except ValueError as error:
             raise ReadingFormatError("a reading is not numbers separated by spaces, commas or semicolons") from error
 
     def _csv(self, payload: bytes) -> Floats:
-        first, _, rest = payload.partition(b"\n")
-        names = tuple(name.strip() for name in first.decode(errors="replace").split(","))
-        if set(names) != set(self._names):
-            return self._text(payload)
-        values = self._text(rest)
-        if values.size % self._channels:
-            raise ReadingShapeError(f"a reading has {values.size} values below {self._channels} columns")
-        return values.reshape(-1, self._channels)[:, [names.index(name) for name in self._names]]
+        table = [line.split(b",") for line in payload.translate(_TO_COMMA).splitlines() if line.strip()]
+        header = [cell.strip(b' \t"').decode(errors="replace") for cell in table[0]] if table else []
+        if set(self._names).issubset(header):
+            if len(set(header)) != len(header):
+                raise ReadingFormatError("a reading has a header that names a column twice")
+            columns = [header.index(name) for name in self._names]
+            width, table = len(header), table[1:]
+        else:
+            columns = list(range(self._channels))
+            width = self._channels
+        if any(len(cells) != width for cells in table):
+            raise ReadingShapeError(f"a reading has a line that does not hold {width} values")
+        try:
+            return _floats([[cells[column] for column in columns] for cells in table])
+        except ValueError as error:
+            raise ReadingFormatError("a reading is not lines of numbers separated by commas or semicolons") from error
 
     def _cbor(self, payload: bytes) -> Floats:
-        if payload[:2] == _F32LE_HEAD:  # the whole message is one typed array: no decoder needed
-            major, length, start = cbor.read_head(payload, 2)
-            if major == 2 and start + length == len(payload):  # noqa: PLR2004  a byte string
-                return _f32le(payload[start:])
         try:
+            if payload[:2] == _F32LE_HEAD:  # the whole message is one typed array: no decoder needed
+                major, length, start = cbor.read_head(payload, 2)
+                if major == 2 and start + length == len(payload):  # noqa: PLR2004  a byte string
+                    return _f32le(payload[start:])
             value = cbor.decode(payload, cbor.Limits(self._limit, 8, _ITEMS))
         except FormatError as error:
             raise ReadingFormatError(f"a reading is not the CBOR that edged takes: {error.message}") from error
         if isinstance(value, cbor2.CBORTag):
             return _typed(value)
         if isinstance(value, dict):
-            return np.array([self._row(value)], np.float32) if self._each == "row" else self._columns(value)
+            return self._rows([value]) if self._each == "row" else self._columns(value)
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            return np.array([self._row(row) for row in value], np.float32)
-        return _array(value)
+            return self._rows(value)
+        nested = isinstance(value, list) and value and isinstance(value[0], list)
+        try:
+            return _array(msgspec.convert(value, list[list[float]] if nested else list[float]))
+        except msgspec.ValidationError as error:
+            raise ReadingFormatError("a reading is not an array of numbers, or of rows of numbers") from error
 
 
-_SEPARATORS = bytes.maketrans(b",;", b"  ")
+_TO_COMMA = bytes.maketrans(b";", b",")
+_TO_SPACE = bytes.maketrans(b",;", b"  ")
 
 
-def _array(value: object) -> Floats:
-    """Return a list of numbers or of equally long lists of numbers as an array."""
+def _floats(values: object) -> Floats:
+    """Return float32; a number beyond its range becomes infinite, which ``input.nan`` judges."""
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float32)
+
+
+def _array(rows: list[Any]) -> Floats:
+    """Return a list of numbers, or of equally long lists of numbers, as an array."""
     try:
-        array = np.array(value, np.float32)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ReadingFormatError("a reading is not an array of numbers, or its rows differ in length") from error
-    if array.ndim not in (1, 2):
-        raise ReadingShapeError(f"a reading has {array.ndim} dimensions")
-    return array
+        return _floats(rows)
+    except ValueError as error:
+        raise ReadingShapeError("the rows of a reading differ in length") from error
 
 
 def _f32le(payload: bytes) -> Floats:
@@ -220,16 +248,24 @@ def _typed(value: cbor2.CBORTag) -> Floats:
         content = value.value
         if not isinstance(content, list) or len(content) != 2 or not isinstance(content[1], cbor2.CBORTag):  # noqa: PLR2004
             raise ReadingFormatError("a reading has a tag 40 without dimensions and a typed array")
+        dimensions, inner = content
+        if inner.tag == cbor.TAG_MULTI_DIMENSIONAL:
+            raise ReadingFormatError("a reading has a tag 40 inside another")
+        flat = _typed(inner)
         try:
-            return _typed(content[1]).reshape(msgspec.convert(content[0], tuple[int, ...]))
-        except (msgspec.ValidationError, ValueError, RecursionError) as error:
-            raise ReadingShapeError("the dimensions of a reading do not fit its values") from error
+            extents = msgspec.convert(dimensions, tuple[int, ...])
+            if math.prod(extents) == flat.size:  # and not -1, which numpy would take for "the rest"
+                return flat.reshape(extents)
+        except (msgspec.ValidationError, ValueError) as error:
+            raise ReadingShapeError("the dimensions of a reading are not whole numbers above 0") from error
+        raise ReadingShapeError("the dimensions of a reading do not fit its values")
     dtype = _TYPED.get(value.tag)
     if dtype is None or not isinstance(value.value, bytes):
         raise ReadingFormatError(f"a reading has CBOR tag {value.tag}, not an array of floats")
     if len(value.value) % np.dtype(dtype).itemsize:
         raise ReadingFormatError("the bytes of a typed array are not a number of its elements")
-    return np.frombuffer(value.value, dtype).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        return np.frombuffer(value.value, dtype).astype(np.float32, copy=False)
 
 
 def _calibration(channels: Sequence[str], calibrate: Mapping[str, Calibration]) -> tuple[Floats, Floats]:

@@ -11,6 +11,11 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+", re.DOTALL)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
+def pointer_to(key: str) -> str:
+    """Return the pointer to ``key`` of the outermost object."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")
+
+
 def compile_pointer(pointer: str) -> Callable[[object], object]:
     """Return a function that finds what ``pointer`` points at, or None where nothing stands there.
 

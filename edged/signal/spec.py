@@ -22,6 +22,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """A table of the manifest: its keys and no others; what has its default value is left out when it is signed."""
 
 
+class Gap(Table, frozen=True):
+    """``input.gap``: after a pause ``over`` this long between two messages, the window being filled starts anew."""
+
+    over: str
+    then: Literal["restart"] = "restart"
+
+    def __post_init__(self) -> None:
+        parse_duration(self.over)
+
+
 class Input(Table, frozen=True):
     """``[input]``: what one row is.
 
@@ -31,6 +41,7 @@ class Input(Table, frozen=True):
     :ivar missing: what to do where a reading lacks a channel: refuse it, hold the last value, or take a number.
     :ivar nan: what to do with a value that is not finite: refuse the reading, or take a number.
     :ivar range: values outside it are refused.
+    :ivar gap: when the window that is being filled is not worth going on with.
     """
 
     channels: tuple[str, ...]
@@ -39,6 +50,7 @@ class Input(Table, frozen=True):
     missing: Literal["refuse", "hold"] | float = "refuse"
     nan: Literal["refuse"] | float = "refuse"
     range: tuple[float, float] | None = None
+    gap: Gap | None = None
 
     def __post_init__(self) -> None:
         if not self.channels or len(set(self.channels)) != len(self.channels):
@@ -77,6 +89,8 @@ class Feature(Table, frozen=True):
     def __post_init__(self) -> None:
         if self.name not in FEATURE_NAMES:
             raise ConfigError(f"features.use: unknown feature {self.name!r}", hint=f"known: {', '.join(FEATURE_NAMES)}")
+        if self.ddof < 0:
+            raise ConfigError("features.use: ddof is not below 0")
         if self.ddof and self.name != "std":
             raise ConfigError(f"features.use: {self.name} takes no ddof")
         if not self.bias and self.name != "kurtosis":
@@ -89,7 +103,7 @@ class Features(Table, frozen=True):
     use: tuple[str | Feature, ...]
 
     def __post_init__(self) -> None:
-        if not self.use:
+        if not self.all:
             raise ConfigError("features.use: at least one feature")
 
     @property
@@ -151,7 +165,7 @@ class Needed(Table, frozen=True):
 
 
 class Decide(Table, frozen=True):
-    """``[decide]``: ``watch`` holds from when its score was ``enter`` or more in enough windows until it was below ``leave``."""
+    """``[decide]``: ``watch`` holds from enough windows at or above ``enter`` until enough of them below ``leave``."""
 
     watch: str
     enter: float = 0.5
@@ -205,6 +219,18 @@ class Chain(Table, frozen=True):
                 )
             if not low <= high:
                 raise ConfigError(f"tunable: {name!r}: the first bound must not be above the second")
+        if self.decide is not None:
+            self._check_decide(self.decide)
+
+    def _check_decide(self, decide: Decide) -> None:
+        if len(self.output.labels) < 2:  # noqa: PLR2004  something must hold while `watch` does not
+            raise ConfigError("decide: needs two labels or more")
+        enter = min(decide.enter, *self.tunable.get("decide.enter", (decide.enter,)))
+        leaves = [decide.enter if decide.leave is None else decide.leave, *self.tunable.get("decide.leave", ())]
+        if (decide.leave is not None or "decide.leave" in self.tunable) and max(leaves) > enter:
+            raise ConfigError(
+                f"decide.leave: {max(leaves)} is above decide.enter, {enter}", hint="[tunable] bounds count, too"
+            )
 
 
 TUNABLE = ("decide.enter", "decide.leave")
