@@ -11,7 +11,7 @@ from edged.clock import Clock
 from edged.config.board import BoardConfig
 from edged.config.secret import read_secret, secret_path
 from edged.cose.keys import ContentKey, PublicKey
-from edged.errors import EdgedError, MismatchError, MissingFileError
+from edged.errors import MismatchError, MissingFileError, naming
 from edged.identity import Record, Role
 from edged.keystore import Keystore, open_keystore
 from edged.keystore.packages import Installed, PackageStore
@@ -105,10 +105,8 @@ class Board:
 
         :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
         """
-        try:
+        with naming(source):
             return Package.parse(data).verify(self.publishers())
-        except EdgedError as error:
-            raise type(error)(f"{source}: {error.message}", hint=error.hint) from error
 
     def install(self, data: memoryview, source: Path, state: State) -> Manifest:
         """Accept a package: verified, above the floor, in date, for this board, loading, and answering its self-test.
@@ -118,11 +116,9 @@ class Board:
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
         package = self.verify(data, source)
-        self.check_acceptable(package, state)
-        try:
+        with naming(source):
+            self.check_acceptable(package, state)
             load(package, self.keystore().agreement, self.engine(), self.config.runtime.threads).close()
-        except EdgedError as error:
-            raise type(error)(f"{source}: {error.message}", hint=error.hint) from error
         self.packages.add(package.manifest.name, package.manifest.version, [data])
         self.packages.prune(package.manifest.name)
         accept(package, state)
@@ -151,8 +147,9 @@ class Board:
         manifest = package.manifest
         if (manifest.name, manifest.version) != (installed.name, installed.version):
             raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
-        self.check_acceptable(package, state)
-        return load(package, keystore.agreement, engine, self.config.runtime.threads)
+        with naming(installed.path):
+            self.check_acceptable(package, state)
+            return load(package, keystore.agreement, engine, self.config.runtime.threads)
 
 
 def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:

@@ -7,6 +7,8 @@ A message starts in lower case, has no full stop, and names the file, key or fie
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -23,6 +25,18 @@ class EdgedError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+@contextmanager
+def naming(source: object, hint: str | None = None) -> Iterator[None]:
+    """Put ``source`` in front of what an error inside the block says.
+
+    :param hint: for errors that bring none of their own.
+    """
+    try:
+        yield
+    except EdgedError as error:
+        raise type(error)(f"{source}: {error.message}", hint=error.hint or hint) from error
 
 
 # --- what a person wrote ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.keys import PublicKey, Signer
 from edged.cose.sign1 import Sign1, sign
-from edged.errors import EdgedError, FormatError, MismatchError, UnknownSignerError
+from edged.errors import FormatError, MismatchError, UnknownSignerError, naming
 from edged.files import read_bounded
 
 _AAD = cbor.encode(["edged.enrol.1"])
@@ -110,11 +110,8 @@ class Record:
 
         :raises EdgedError: as :meth:`parse`, with the file's name.
         """
-        data = read_bounded(path, _LIMIT)
-        try:
-            record = cls.parse(data)
-        except EdgedError as error:
-            raise type(error)(f"{path}: {error.message}", hint=f"is it the {role}'s public record?") from error
+        with naming(path, f"is it the {role}'s public record?"):
+            record = cls.parse(read_bounded(path, _LIMIT))
         if record.role is not role:
             raise MismatchError(f"{path} is the record of a {record.role}, not of a {role}")
         return record

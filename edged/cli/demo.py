@@ -107,6 +107,6 @@ def _print_summary(summary: Summary) -> None:
         return
     found = ", ".join(path.name for path in search.found) or "nowhere"
     click.echo(f"the model in plain, in {search.files} files: {found}")
-    click.echo(
-        f"core dump limit {search.core_limit}, in swap {search.swapped} bytes, locked in RAM {search.locked >> 10} KiB"
-    )
+    dumps = "none possible" if not search.core_limit else f"up to {search.core_limit} bytes"
+    locked = "yes" if search.locked else "NO: see LimitMEMLOCK in systemd/edged.service"
+    click.echo(f"core dumps: {dumps}; in swap: {search.swapped} bytes; all memory locked: {locked}")

@@ -19,7 +19,7 @@ from edged.cli.common import (
     print_json,
 )
 from edged.cose.algorithms import Aead
-from edged.errors import EdgedError
+from edged.errors import naming
 from edged.files import write_atomically
 from edged.identity import Record, Role
 from edged.package.author import Author
@@ -114,10 +114,8 @@ def grant_command(
 
 
 def _parse(source: Path) -> Package:
-    try:
+    with naming(source, "damaged, or no package: fetch it again"):
         return Package.parse(mapped(source))
-    except EdgedError as error:
-        raise type(error)(f"{source}: {error.message}", hint="damaged, or no package: fetch it again") from error
 
 
 def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
@@ -186,8 +184,6 @@ def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[
     if not keys:
         return f"not checked: give the record of publisher {package.signed.kid.hex()[:16]} with --publisher"
     pinned = {key.thumbprint: (key, frozenset({manifest.name})) for key in keys}
-    try:
+    with naming("the signature does not stand"):
         package.verify(Publishers(pinned))
-    except EdgedError as error:
-        raise type(error)(f"the signature does not stand: {error.message}", hint=error.hint) from error
     return "holds"

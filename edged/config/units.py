@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
 
     :raises ConfigError: it is no size.
     """
-    return round(_parse(text, "a size", _BYTES))
+    return round(_parse(text, "a size", _BYTES, least=1.0))
 
 
 def parse_rate(text: str) -> float:
@@ -37,9 +37,9 @@ def parse_rate(text: str) -> float:
     return _parse(text, "a rate", _HERTZ)
 
 
-def _parse(text: str, what: str, units: dict[str, float] | dict[str, int]) -> float:
+def _parse(text: str, what: str, units: dict[str, float] | dict[str, int], *, least: float = 0.0) -> float:
     match = _QUANTITY.fullmatch(text.strip())
     quantity = float(match[1]) * units[match[2]] if match and match[2] in units else 0.0
-    if not quantity:
+    if not quantity or quantity < least:
         raise ConfigError(f"{text!r} is not {what}", hint=f"a number above 0 and one of {', '.join(units)}")
     return quantity

@@ -74,16 +74,19 @@ class Summary:
         return float(np.quantile([seen.latency for seen in self.answered], quantile))
 
 
+_ACTS = ((0.4, Condition.HEALTHY), (0.7, Condition.IMBALANCE), (1.0, Condition.BEARING))
+_FIRST_SIGN = 0.1
+"""Severity with which a fault begins; it grows to 1."""
+
+
 def story(windows: int) -> Iterator[tuple[Condition, float]]:
     """Return what the pump goes through: healthy for two fifths, then an imbalance, then a bearing, each growing."""
-    for number in range(windows):
-        at = number / windows
-        if at < 0.4:  # noqa: PLR2004
-            yield Condition.HEALTHY, 0.0
-        elif at < 0.7:  # noqa: PLR2004
-            yield Condition.IMBALANCE, 0.5 + (at - 0.4) / 0.6
-        else:
-            yield Condition.BEARING, 0.5 + (at - 0.7) / 0.6
+    begin = 0.0
+    for end, condition in _ACTS:
+        for number in range(round(begin * windows), round(end * windows)):
+            grown = (number / windows - begin) / (end - begin)
+            yield condition, 0.0 if condition is Condition.HEALTHY else _FIRST_SIGN + (1 - _FIRST_SIGN) * grown
+        begin = end
 
 
 class Demo:

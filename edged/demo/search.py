@@ -18,14 +18,14 @@ class Search:
     :ivar found: those that hold a piece of the weights.
     :ivar core_limit: bytes of a core dump that the kernel would write for the process.
     :ivar swapped: bytes of the process that are in swap.
-    :ivar locked: bytes of the process that are held in RAM.
+    :ivar locked: whether the process has all its memory locked.
     """
 
     files: int
     found: list[Path]
     core_limit: int
     swapped: int
-    locked: int
+    locked: bool
 
     @property
     def clean(self) -> bool:
@@ -43,7 +43,7 @@ def look_for_plaintext(weights: Path, directory: Path, pid: int) -> Search:
         found=[path for path in files if _holds(path, needles)],
         core_limit=_core_limit(Path(f"/proc/{pid}/limits").read_text()),
         swapped=_kilobytes(status.get("VmSwap", "0 kB")),
-        locked=_kilobytes(status.get("VmLck", "0 kB")),
+        locked=_kilobytes(status["VmLck"]) > _kilobytes(status["VmRSS"]),
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edged.config.board import Calibration, Each
 from edged.cose import cbor
 from edged.errors import FormatError, ReadingFormatError, ReadingShapeError, ReadingValueError
-from edged.signal.pointer import compile_pointer, pointer_to
+from edged.signal.pointer import compile_pointers, pointer_to
 from edged.signal.spec import Input
 
 Floats = npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ class Decoder:
         self._limit = limit
         self._input = source
         self._names = source.channels
-        self._fields = [compile_pointer(fields.get(name, pointer_to(name))) for name in source.channels]
+        self._find = compile_pointers([fields.get(name, pointer_to(name)) for name in source.channels])
         self._objects = bool(fields)
         self._held: Sequence[object] = [None] * self._channels
         self._parse: Callable[[bytes], Floats] = {
@@ -137,7 +137,7 @@ class Decoder:
         rows: list[Sequence[object]] = []
         held = self._held
         for one in objects:
-            row: Sequence[object] = [field(one) for field in self._fields]
+            row = self._find(one)
             if not _NUMBERS.issuperset(map(type, row)):
                 row = self._completed(row, held)
             rows.append(row)
@@ -161,9 +161,8 @@ class Decoder:
 
     def _columns(self, value: object) -> Floats:
         """Return rows from an object that holds one array a channel."""
-        columns = [field(value) for field in self._fields]
         try:
-            return _floats(msgspec.convert(columns, list[list[float]])).T
+            return _floats(msgspec.convert(self._find(value), list[list[float]])).T
         except (msgspec.ValidationError, ValueError) as error:
             raise ReadingFormatError(
                 "a reading is not an object with an equally long array for each channel"
@@ -181,18 +180,17 @@ class Decoder:
     def _csv(self, payload: bytes) -> Floats:
         table = [line.split(b",") for line in payload.translate(_TO_COMMA).splitlines() if line.strip()]
         header = [cell.strip(b' \t"').decode(errors="replace") for cell in table[0]] if table else []
-        if set(self._names).issubset(header):
-            if len(set(header)) != len(header):
-                raise ReadingFormatError("a reading has a header that names a column twice")
-            columns = [header.index(name) for name in self._names]
-            width, table = len(header), table[1:]
-        else:
-            columns = list(range(self._channels))
-            width = self._channels
-        if any(len(cells) != width for cells in table):
+        named = set(self._names).issubset(header)
+        if named and len(set(header)) != len(header):
+            raise ReadingFormatError("a reading has a header that names a column twice")
+        rows, width = (table[1:], len(header)) if named else (table, self._channels)
+        if any(len(cells) != width for cells in rows):
             raise ReadingShapeError(f"a reading has a line that does not hold {width} values")
+        if named:
+            columns = [header.index(name) for name in self._names]
+            rows = [[cells[column] for column in columns] for cells in rows]
         try:
-            return _floats([[cells[column] for column in columns] for cells in table])
+            return _floats(rows)
         except ValueError as error:
             raise ReadingFormatError("a reading is not lines of numbers separated by commas or semicolons") from error
 

@@ -1,12 +1,13 @@
 """Features: each turns a window into one value a channel. Adding one is one function here and one test.
 
-A function gets float64 [channels, rows]: each channel lies in one piece, which sums faster and more exactly. The
-definitions are those of NumPy and pandas where they have them.
+A function gets a block of float64 [channels, rows]: each channel lies in one piece, which sums faster and more exactly.
+The definitions are those of NumPy and pandas where they have them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,36 @@ from edged.signal.spec import Feature
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
-_Function = Callable[[Doubles, Feature], Doubles]
+
+class _Block:
+    """A window, and what several features need of it: worked out once, when the first one asks.
+
+    :ivar values: float64 [channels, rows].
+    :ivar rows: how many.
+    """
+
+    def __init__(self, window: Floats) -> None:
+        self.values: Doubles = np.ascontiguousarray(window.T, np.float64)
+        self.rows = len(window)
+
+    @cached_property
+    def mean(self) -> Doubles:
+        """Arithmetic mean of each channel; exact for a constant one, because float32 sums without loss in float64."""
+        return np.add.reduce(self.values, axis=1) / self.rows  # type: ignore[no-any-return]
+
+    @cached_property
+    def squares(self) -> Doubles:
+        """Squared distance of each value from its channel's mean."""
+        centred = self.values - self.mean[:, np.newaxis]
+        return np.multiply(centred, centred, out=centred)
+
+    @cached_property
+    def square_sum(self) -> Doubles:
+        """Sum of :attr:`squares` of each channel."""
+        return np.add.reduce(self.squares, axis=1)  # type: ignore[no-any-return]
+
+
+_Function = Callable[[_Block, Feature], Doubles]
 _REGISTRY: dict[str, _Function] = {}
 
 
@@ -27,61 +57,54 @@ def _feature(function: _Function) -> _Function:
 
 
 @_feature
-def sum_abs(window: Doubles, _: Feature) -> Doubles:
+def sum_abs(block: _Block, _: Feature) -> Doubles:
     """Sum of absolute values."""
-    return np.abs(window).sum(axis=1)  # type: ignore[no-any-return]
+    return np.add.reduce(np.abs(block.values), axis=1)  # type: ignore[no-any-return]
 
 
 @_feature
-def mean(window: Doubles, _: Feature) -> Doubles:
+def mean(block: _Block, _: Feature) -> Doubles:
     """Arithmetic mean."""
-    return window.mean(axis=1)  # type: ignore[no-any-return]
+    return block.mean
 
 
 @_feature
-def std(window: Doubles, parameters: Feature) -> Doubles:
+def std(block: _Block, parameters: Feature) -> Doubles:
     """Take the standard deviation with divisor n - ddof, as ``numpy.std``."""
-    centred = _centred(window)
-    squares = np.einsum("ij,ij->i", centred, centred)
-    return np.sqrt(squares / (window.shape[1] - parameters.ddof))  # type: ignore[no-any-return]
+    return np.sqrt(block.square_sum / (block.rows - parameters.ddof))  # type: ignore[no-any-return]
 
 
 @_feature
-def rms(window: Doubles, _: Feature) -> Doubles:
+def rms(block: _Block, _: Feature) -> Doubles:
     """Root of the mean square."""
-    return np.sqrt(np.square(window).mean(axis=1))  # type: ignore[no-any-return]
+    return np.sqrt(np.einsum("ij,ij->i", block.values, block.values) / block.rows)  # type: ignore[no-any-return]
 
 
 @_feature
-def min(window: Doubles, _: Feature) -> Doubles:  # noqa: A001  the manifest's name
+def min(block: _Block, _: Feature) -> Doubles:  # noqa: A001  the manifest's name
     """Smallest value."""
-    return window.min(axis=1)  # type: ignore[no-any-return]
+    return np.minimum.reduce(block.values, axis=1)  # type: ignore[no-any-return]
 
 
 @_feature
-def max(window: Doubles, _: Feature) -> Doubles:  # noqa: A001  the manifest's name
+def max(block: _Block, _: Feature) -> Doubles:  # noqa: A001  the manifest's name
     """Largest value."""
-    return window.max(axis=1)  # type: ignore[no-any-return]
+    return np.maximum.reduce(block.values, axis=1)  # type: ignore[no-any-return]
 
 
 @_feature
-def kurtosis(window: Doubles, parameters: Feature) -> Doubles:
+def kurtosis(block: _Block, parameters: Feature) -> Doubles:
     """Excess kurtosis; ``bias = false`` is the unbiased G2, as pandas' ``kurt``. A constant channel has 0."""
-    rows = window.shape[1]
-    squares = np.square(_centred(window))
-    second = squares.sum(axis=1)
-    fourth = np.einsum("ij,ij->i", squares, squares)
-    ratio = fourth / np.where(second > 0, np.square(second), 1.0)
+    rows, second = block.rows, block.square_sum
+    varies = second > 0
+    fourth = np.einsum("ij,ij->i", block.squares, block.squares)
+    ratio = fourth / np.where(varies, second * second, 1.0)
     if parameters.bias:
         excess = rows * ratio - 3
     else:
         scale = rows * (rows + 1) * (rows - 1) / ((rows - 2) * (rows - 3))
         excess = scale * ratio - 3 * (rows - 1) ** 2 / ((rows - 2) * (rows - 3))
-    return np.where(second > 0, excess, 0.0)
-
-
-def _centred(window: Doubles) -> Doubles:
-    return window - window.mean(axis=1, keepdims=True)  # type: ignore[no-any-return]
+    return np.where(varies, excess, 0.0)
 
 
 def _least_rows(feature: Feature) -> int:
@@ -102,5 +125,5 @@ class Extractor:
 
     def __call__(self, window: Floats) -> Doubles:
         """Return float64 [features * channels] for a window float32 [rows, channels]."""
-        doubles = np.ascontiguousarray(window.T, np.float64)
-        return np.concatenate([function(doubles, parameters) for function, parameters in self._features])
+        block = _Block(window)
+        return np.concatenate([function(block, parameters) for function, parameters in self._features])

@@ -15,6 +15,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+
 from edged.cose import cbor, encrypt, sign1
 from edged.cose.algorithms import Aead, decrypt, enc_structure, protected
 from edged.cose.encrypt import Encrypt
@@ -70,8 +71,8 @@ def test_sign1_verifies(name: str) -> None:
     public_of(part["key"]).verify(signed.signature, bytes.fromhex(expected))
 
 
-@pytest.mark.parametrize("name", ["sign1-tests/sign-fail-02.json"])
-def test_sign1_altered_payload_does_not_verify(name: str) -> None:
+@pytest.mark.parametrize("name", ["sign1-tests/sign-fail-02.json", "sign1-tests/sign-fail-07.json"])
+def test_sign1_altered_does_not_verify(name: str) -> None:
     example = load(name)
     part = example["input"]["sign0"]
     signed = Sign1.parse(canonical(message_of(example)))
@@ -79,21 +80,16 @@ def test_sign1_altered_payload_does_not_verify(name: str) -> None:
         public_of(part["key"]).verify(signed.signature, sign1._sig_structure(aad_of(part), signed.unverified))
 
 
-@pytest.mark.parametrize("name", [f"sign1-tests/sign-fail-0{number}.json" for number in (1, 3, 4, 6, 7)])
+@pytest.mark.parametrize("name", [f"sign1-tests/sign-fail-0{number}.json" for number in (1, 3, 4, 6)])
 def test_sign1_of_another_shape_is_refused(name: str) -> None:
     with pytest.raises(FormatError):
         Sign1.parse(canonical(message_of(load(name))))
 
 
-@pytest.mark.parametrize("name", every("ecdsa-examples", "ecdsa-*.json") + every("eddsa-examples", "*.json"))
+@pytest.mark.parametrize("name", every("ecdsa-examples", "*.json") + every("eddsa-examples", "*.json"))
 def test_other_signatures_are_refused(name: str) -> None:
-    """Other algorithms, or COSE_Sign where a COSE_Sign1 is wanted; one of them is ES256 in its place."""
+    """Other algorithms, other headers, or COSE_Sign where a COSE_Sign1 is wanted."""
     example = load(name)
-    part = example["input"].get("sign0")
-    if part is not None and part["alg"] == "ES256":
-        signed = Sign1.parse(canonical(message_of(example)))
-        public_of(part["key"]).verify(signed.signature, sign1._sig_structure(aad_of(part), signed.unverified))
-        return
     with pytest.raises(FormatError):
         Sign1.parse(canonical(message_of(example)))
 
@@ -106,7 +102,10 @@ def test_other_signatures_are_refused(name: str) -> None:
     ],
 )
 def test_encrypt0_content_decrypts(name: str, aead: Aead) -> None:
-    """Their messages name no key, so they are no sealed messages of edged's; what is inside opens."""
+    """Their messages name no key, so they are no sealed messages of edged's; what is inside opens.
+
+    One file's AAD still says "Encrypt1", as a draft did; its message is sealed with "Encrypt0".
+    """
     example = load(name)
     message = message_of(example)
     with pytest.raises(FormatError, match="exactly {4: kid, 5: IV}"):
@@ -114,7 +113,7 @@ def test_encrypt0_content_decrypts(name: str, aead: Aead) -> None:
     header, unprotected, ciphertext = cbor2.loads(message).value
     assert header == protected(aead)
     aad = enc_structure("Encrypt0", header, aad_of(example["input"]["encrypted"]))
-    assert aad.hex() == example["intermediates"]["AAD_hex"].lower()
+    assert aad == bytes.fromhex(example["intermediates"]["AAD_hex"]).replace(b"Encrypt1", b"Encrypt0")
     key = bytes.fromhex(example["intermediates"]["CEK_hex"])
     plaintext = decrypt(aead.cipher(key), unprotected[5], ciphertext, aad)
     assert plaintext.decode() == example["input"]["plaintext"]

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt, seal

@@ -9,6 +9,7 @@ import os
 
 import cbor2
 import pytest
+
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt, seal

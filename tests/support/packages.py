@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from edged.cose.keys import PrivateKey, PublicKey
 from edged.cose.sign1 import sign
 from edged.keystore.people import PersonalKeys
 from edged.package.author import Author, SelfTestFile
-from edged.package.manifest import AAD, LIMITS, Manifest
+from edged.package.manifest import AAD, LIMITS, Digest, Manifest
 from edged.package.pack import pack
 from edged.package.verify import RECIPIENT_LIMITS, Package, Publishers
 from edged.signal.spec import Feature, Features, Input, Output, Window
@@ -28,9 +29,7 @@ _GEARBOX: dict[str, Any] = {
     "name": "gearbox",
     "input": Input(channels=CHANNELS),
     "window": Window(size=SHAPE[0]),
-    "features": Features(
-        use=("sum_abs", Feature(name="std", ddof=1), "max", Feature(name="kurtosis", bias=False))
-    ),
+    "features": Features(use=("sum_abs", Feature(name="std", ddof=1), "max", Feature(name="kurtosis", bias=False))),
     "output": Output(kind="classifier", labels=("healthy", "broken")),
 }
 
@@ -91,17 +90,19 @@ class Workshop:
             self.write_self_test(np.zeros(SHAPE, np.float32), np.zeros(2, np.float32))
         author = self.author(**change)
         created = int(time.time())
-        chunks = pack(
-            author, self.path, memoryview(weights), signer=self.publisher, to=to, aead=aead, created=created
-        )
+        chunks = pack(author, self.path, memoryview(weights), signer=self.publisher, to=to, aead=aead, created=created)
         return b"".join(chunks)
 
-    def resign(self, package: bytes, *, ciphertext: bytes | None = None, **change: Any) -> bytes:
-        """Change what a manifest says and sign it again: only the publisher can, by mistake or on purpose."""
+    def resign(self, package: bytes, *, sealed: bytes | None = None, **change: Any) -> bytes:
+        """Change what a manifest says and sign it again: only the publisher can, by mistake or on purpose.
+
+        :param sealed: another ciphertext, which gets signed as if it were right.
+        """
         parts = Parts.of(package)
+        if sealed is not None:
+            parts = parts._replace(ciphertext=cbor.encode(sealed))
+            change["ciphertext"] = Digest(len(sealed), hashlib.sha256(sealed).digest())
         manifest = msgspec.structs.replace(read_manifest(package), **change)
-        if ciphertext is not None:
-            parts = parts._replace(ciphertext=cbor.encode(ciphertext))
         return parts._replace(signed=sign(manifest.encode(), AAD, self.publisher)).join()
 
 

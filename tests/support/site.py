@@ -165,12 +165,13 @@ topic = "{self.topic}"
         names = {"ca": "--cafile", "cert": "--cert", "key": "--key"}
         return ["-L", self.url, *(str(part) for key, path in self.tls.items() for part in (names[key], path))]
 
+    def options(self, **change: Any) -> BrokerOptions:
+        """Return how a test itself connects to the broker."""
+        return BrokerOptions(**{"url": self.url, **self.tls, "session_expiry": 0, **change})
+
     def retained(self, topic: str) -> bytes:
         """Return what the broker retains on ``topic``; empty for nothing."""
-        options = BrokerOptions(
-            url=self.url, ca=self.tls.get("ca"), cert=self.tls.get("cert"), key=self.tls.get("key"), session_expiry=0
-        )
-        broker = Broker(options)
+        broker = Broker(self.options())
         found: list[bytes] = []
         broker.on_message = lambda delivery: found.append(delivery.payload)
         broker.subscribe(topic, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from edged.channel import announcer as announcer_module
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, MOST_HUBS, RESIGN_AFTER, Announcement
 from edged.channel.epoch import MAX_COUNT, Epoch

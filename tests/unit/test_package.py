@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
@@ -80,7 +81,9 @@ def test_the_board_and_the_operator_open_what_was_packed(workshop: Workshop, aea
 def test_types_offer_no_step_before_the_one_that_it_needs() -> None:
     """A parsed package cannot be unwrapped, and a verified one cannot be decrypted: mypy refuses what is not there."""
     steps = ("verify", "unwrap", "decrypt_into")
-    offered = {kind: [step for step in steps if hasattr(kind, step)] for kind in (Package, VerifiedPackage, UnwrappedPackage)}
+    offered = {
+        kind: [step for step in steps if hasattr(kind, step)] for kind in (Package, VerifiedPackage, UnwrappedPackage)
+    }
     assert offered == {Package: ["verify"], VerifiedPackage: ["unwrap"], UnwrappedPackage: ["decrypt_into"]}
 
 
@@ -128,7 +131,9 @@ def test_an_unwrapped_key_is_checked_against_the_signed_commitment(workshop: Wor
         open_package(good._replace(recipients=forged).join(), pin(workshop.publisher.public), board)
 
 
-def test_an_entry_for_another_board_under_this_boards_key_id_opens_nothing(workshop: Workshop, board: PrivateKey) -> None:
+def test_an_entry_for_another_board_under_this_boards_key_id_opens_nothing(
+    workshop: Workshop, board: PrivateKey
+) -> None:
     good = Parts.of(workshop.pack(WEIGHTS, [PrivateKey.generate().public]))
     encrypt = Encrypt.parse(cbor.decode_canonical(good.recipients, RECIPIENT_LIMITS), 9)
     (entry,) = encrypt.recipients
@@ -242,7 +247,9 @@ def test_a_grant_keeps_signature_and_ciphertext_byte_for_byte(
         assert open_package(granted, publishers, key) == WEIGHTS
 
 
-def test_a_board_that_was_granted_before_keeps_its_entry(package: bytes, board: PrivateKey, operator: PrivateKey) -> None:
+def test_a_board_that_was_granted_before_keeps_its_entry(
+    package: bytes, board: PrivateKey, operator: PrivateKey
+) -> None:
     assert b"".join(grant(Package.parse(memoryview(package)), operator, [board.public])) == package
 
 

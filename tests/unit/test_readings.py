@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edged.channel.reading import (
     CLOCK_COUNTS,
     ReadingOpener,
@@ -29,8 +32,6 @@ from edged.errors import (
     UnknownKeyError,
 )
 from edged.state import MarkKey, State
-from hypothesis import given
-from hypothesis import strategies as st
 
 TOPIC = "factory/press-07/vibration"
 MARK = MarkKey(bytes(8), "press-07", "vibration")

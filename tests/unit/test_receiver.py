@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box
@@ -21,8 +24,6 @@ from edged.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, hear, open_all, seal
 
 TOPIC = "edged/press-07/c1"

@@ -1,0 +1,70 @@
+"""A hub and a sensor inside the test: what the board answers is at hand as soon as it is there."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from edged.broker import Delivery
+from edged.channel.receiver import Opened, Receiver
+from edged.errors import EdgedError
+from edged.identity import Record, Role
+from edged.keystore.people import PersonalKeys
+from support.broker import Client, spin
+from support.site import Site
+
+
+class Hub:
+    """Connects with the site's hub key, believes its board, and opens each result as it comes.
+
+    :ivar results: what opened, in order.
+    :ivar refused: why other messages of the board's topics were refused.
+    :ivar announcements: the payloads on the board's announce topic, in order.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.results: list[Opened] = []
+        self.refused: list[EdgedError] = []
+        self.announcements: list[bytes] = []
+        self._site = site
+        keys = PersonalKeys.read(site.path / "home.key", None)
+        assert keys.agreement is not None
+        self._receiver = Receiver(keys.agreement, [Record.read(site.path / "board.enrol", Role.DEVICE)])
+        self.client = Client(site.options())
+        self.client.on_message = self._take
+
+    def __enter__(self) -> Self:
+        self.client.subscribe(f"edged/{self._site.name}/+", 1)
+        self.client.connect()
+        spin(self.client, until=lambda: self.announcements)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+
+    def _take(self, delivery: Delivery) -> None:
+        delivery.ack()
+        _, device, level = delivery.topic.rsplit("/", 2)
+        try:
+            if level == "announce":
+                self.announcements.append(delivery.payload)
+                self._receiver.announce(device, delivery.payload, time.time())
+            elif level == "c1":
+                self.results.append(self._receiver.open(delivery.topic, delivery.payload))
+        except EdgedError as error:
+            self.refused.append(error)
+
+    def send(self, *payloads: bytes, topic: str | None = None) -> None:
+        """Publish readings."""
+        for payload in payloads:
+            self.client.publish(topic or self._site.topic, payload, qos=1)
+
+    def ask(self, payload: bytes, timeout: float = 15) -> Opened:
+        """Send one good reading and return its answer: what was sent before it has been dealt with then."""
+        count = len(self.results)
+        self.send(payload)
+        spin(self.client, until=lambda: len(self.results) > count, timeout=timeout)
+        return self.results[-1]
