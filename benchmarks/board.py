@@ -39,6 +39,7 @@ when = "window"
 
 [self_test]
 file = "selftest.npz"
+tolerance = 0.5  # runtimes agree on random int8 weights to some counts only
 """
 
 _CONFIG = """
@@ -76,16 +77,19 @@ class Board:
     :param port: the broker's.
     :param format_: how windows are written inside their seal: ``cbor`` or ``json``.
     :param layers: sizes of the model's dense layers.
+    :param int8: quantise them.
     """
 
-    def __init__(self, directory: Path, port: int, format_: str = "cbor", layers: Sequence[int] = SMALL) -> None:
+    def __init__(
+        self, directory: Path, port: int, format_: str = "cbor", layers: Sequence[int] = SMALL, *, int8: bool = False
+    ) -> None:
         self.directory = directory
         self.model = directory / "model.tflite"
         self.log = directory / "daemon.log"
         self.topic = f"site/{directory.name}/vibration"
         self._port = port
         directory.mkdir()
-        models.dense(self.model, layers)
+        models.dense(self.model, layers, int8=int8)
         np.savez(directory / "windows.npz", windows=windows(8))
         (directory / "manifest.toml").write_text(_MANIFEST)
         config = _CONFIG.format(name=directory.name, port=port, topic=self.topic, format=format_)

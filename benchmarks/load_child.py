@@ -1,7 +1,7 @@
 """The process whose memory `load_peak.py` watches: imports everything, waits to be told, loads one model, waits again.
 
 `load_child.py edged ENGINE DIRECTORY` loads as the daemon does, from the board's installed package;
-`load_child.py by-hand ENGINE DIRECTORY` reads, decrypts and hands the bytes over as model_content=.
+`load_child.py 'by hand' ENGINE DIRECTORY` reads, decrypts and hands the bytes over as model_content=.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     """Load at the first line of standard input, and leave at the next."""
     how, name, directory = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     engine = choose(name)  # type: ignore[arg-type]  # the caller gives one of its names
-    load = {"edged": _load_as_edged, "by-hand": _load_by_hand}[how]
+    load = {"edged": _load_as_edged, "by hand": _load_by_hand}[how]
     _say("ready")
     model = load(engine, directory)
     _say("loaded")

@@ -10,14 +10,21 @@ import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from board import CHANNELS, LABELS, ROWS, Board
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from process import memory, reset_peak, running, wait_for_line
 from report import Row
 
-_LAYERS = (ROWS * CHANNELS, 4096, 4096, 1280, LABELS)  # 25.2 million weights
-_SMALLER = (ROWS * CHANNELS, 2048, 2048, 640, LABELS)
+_LAYERS = {
+    "float32": (ROWS * CHANNELS, 4096, 4096, 1280, LABELS),  # 25.2 million weights
+    "int8": (ROWS * CHANNELS, 8192, 8192, 3072, LABELS),  # 98.6 million
+}
+_QUICK_LAYERS = {
+    "float32": (ROWS * CHANNELS, 2048, 2048, 640, LABELS),
+    "int8": (ROWS * CHANNELS, 4096, 4096, 1536, LABELS),
+}
 _CHILD = Path(__file__).with_name("load_child.py")
 _SAMPLE_EVERY = 0.0005
 _RUNTIMES = {
@@ -27,28 +34,40 @@ _RUNTIMES = {
 _NO_PORT = 1
 
 
+class _Rise(NamedTuple):
+    """By how many bytes RssAnon + RssShmem, and all that is resident, rose at most during one load."""
+
+    private: int
+    everything: int
+
+
 def measure(directory: Path, *, quick: bool) -> list[Row]:
-    """Load in turns: each runtime that is installed, as edged does and as one would by hand."""
-    rounds, layers = (1, _SMALLER) if quick else (3, _LAYERS)
-    board = Board(directory / "large", _NO_PORT, layers=layers)
-    _seal_by_hand(board)
-    size = board.model.stat().st_size
+    """Load in turns: each runtime that is installed, as edged does and as one would by hand.
+
+    Float32 has the bars; what a runtime packs differs from dtype to dtype, so int8 stands beside it.
+    """
+    rounds, layers = (1, _QUICK_LAYERS) if quick else (3, _LAYERS)
+    boards = {kind: Board(directory / kind, _NO_PORT, layers=layers[kind], int8=kind == "int8") for kind in layers}
     engines = [engine for engine, (module, *_) in _RUNTIMES.items() if importlib.util.find_spec(module)]
-    rises: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    ways = [(kind, how, engine) for kind in boards for how in ("edged", "by hand") for engine in engines]
+    for board in boards.values():
+        _seal_by_hand(board)
+    rises: dict[tuple[str, str, str], list[_Rise]] = defaultdict(list)
     for _ in range(rounds):
-        for engine in engines:
-            for how in ("edged", "by-hand"):
-                private, peak = _load_once(board, how, engine)
-                rises[how, engine].append((private / size, peak / size))
+        for kind, how, engine in ways:
+            rises[kind, how, engine].append(_load_once(boards[kind], how, engine))
     rows, explained = [], []
-    for engine in engines:
-        _, name, bar = _RUNTIMES[engine]
-        of = f"load of a model of {size / 1e6:.0f} MB on {name}"
-        private, peak = map(statistics.median, zip(*rises["edged", engine], strict=True))
-        rows.append(Row(f"{of}: peak of RssAnon + RssShmem / model", private, "x", bar))
-        explained.append(Row(f"  {of}: rise of VmHWM, with the package's own pages of the file", peak, "x"))
-        private, peak = map(statistics.median, zip(*rises["by-hand", engine], strict=True))
-        explained.append(Row(f"  {of}: read, decrypt and model_content=, by hand", private, "x"))
+    for kind, how, engine in ways:
+        _, runtime, bar = _RUNTIMES[engine]
+        size = boards[kind].model.stat().st_size
+        what = f"{size / 1e6:.0f} MB of {kind} on {runtime}"
+        private = statistics.median(rise.private for rise in rises[kind, how, engine]) / size
+        everything = statistics.median(rise.everything for rise in rises[kind, how, engine]) / size
+        if how == "edged" and kind == "float32":
+            rows.append(Row(f"load of {what}: peak of RssAnon + RssShmem / model", private, "x", bar))
+        else:
+            explained.append(Row(f"  {what}, {how}", private, "x"))
+        explained.append(Row(f"  {what}, {how}: VmHWM, so with pages of files", everything, "x"))
     return rows + explained
 
 
@@ -58,8 +77,7 @@ def _seal_by_hand(board: Board) -> None:
     (board.directory / "by-hand.bin").write_bytes(nonce + AESGCM(key).encrypt(nonce, board.model.read_bytes(), None))
 
 
-def _load_once(board: Board, how: str, engine: str) -> tuple[int, int]:
-    """Return by how many bytes RssAnon + RssShmem, and VmHWM, rose at most."""
+def _load_once(board: Board, how: str, engine: str) -> _Rise:
     with running((_CHILD, how, engine, board.directory), cwd=board.directory, log=board.log) as process:
         wait_for_line(process, "ready")
         pid = process.pid
@@ -71,7 +89,7 @@ def _load_once(board: Board, how: str, engine: str) -> tuple[int, int]:
             peak = max(peak, _private(pid))
             time.sleep(_SAMPLE_EVERY)
         wait_for_line(process, "loaded")
-        return max(peak, _private(pid)) - before, memory(pid, "VmHWM") - before_all
+        return _Rise(max(peak, _private(pid)) - before, memory(pid, "VmHWM") - before_all)
 
 
 def _private(pid: int) -> int:

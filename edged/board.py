@@ -21,6 +21,8 @@ from edged.package.verify import Package, Publishers, VerifiedPackage
 from edged.runtime import Engine, choose
 from edged.state import Floor, State
 
+_DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
+
 
 class Board:
     """A board as its configuration describes it; keys and state are opened when first asked for."""
@@ -105,8 +107,9 @@ class Board:
 
         :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
         """
-        with naming(source):
-            return Package.parse(data).verify(self.publishers())
+        publishers = self.publishers()
+        with naming(source, _DAMAGED):
+            return Package.parse(data).verify(publishers)
 
     def install(self, data: memoryview, source: Path, state: State) -> Manifest:
         """Accept a package: verified, above the floor, in date, for this board, loading, and answering its self-test.
@@ -116,9 +119,10 @@ class Board:
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
         package = self.verify(data, source)
-        with naming(source):
+        agreement, engine = self.keystore().agreement, self.engine()
+        with naming(source, _DAMAGED):
             self.check_acceptable(package, state)
-            load(package, self.keystore().agreement, self.engine(), self.config.runtime.threads).close()
+            load(package, agreement, engine, self.config.runtime.threads).close()
         self.packages.add(package.manifest.name, package.manifest.version, [data])
         self.packages.prune(package.manifest.name)
         accept(package, state)
@@ -147,7 +151,7 @@ class Board:
         manifest = package.manifest
         if (manifest.name, manifest.version) != (installed.name, installed.version):
             raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
-        with naming(installed.path):
+        with naming(installed.path, _DAMAGED):
             self.check_acceptable(package, state)
             return load(package, keystore.agreement, engine, self.config.runtime.threads)
 
@@ -167,6 +171,6 @@ def mapped(path: Path) -> memoryview:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
     except ValueError:
-        raise MissingFileError(f"{path} is empty") from None
+        raise MissingFileError(f"{path} is empty", hint="copy it again") from None
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error

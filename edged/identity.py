@@ -21,6 +21,7 @@ from edged.files import read_bounded
 
 _AAD = cbor.encode(["edged.enrol.1"])
 _LIMIT = 4096
+_DATE_LIMIT = 1 << 53  # what every language holds exactly
 
 
 class Role(StrEnum):
@@ -113,7 +114,9 @@ class Record:
         with naming(path, f"is it the {role}'s public record?"):
             record = cls.parse(read_bounded(path, _LIMIT))
         if record.role is not role:
-            raise MismatchError(f"{path} is the record of a {record.role}, not of a {role}")
+            raise MismatchError(
+                f"{path} is the record of a {record.role}, not of a {role}", hint=f"name the {role}'s record instead"
+            )
         return record
 
     def check_replaces(self, older: Record) -> None:
@@ -140,7 +143,7 @@ def _from_payload(payload: object) -> Record:
     role, name, created = payload["role"], payload["id"], payload["created"]
     if not isinstance(role, str) or role not in set(Role) or not isinstance(name, str) or not NAME.fullmatch(name):
         raise FormatError("the enrolment record has a role or id that does not fit")
-    if type(created) is not int or created < 0:
+    if type(created) is not int or not 0 <= created < _DATE_LIMIT:
         raise FormatError("the enrolment record has a date that does not fit")
     if ("ecdh" in payload) is (role == Role.PUBLISHER) or ("aead" in payload) is not (role == Role.DEVICE):
         raise FormatError(f"the enrolment record of a {role} has a key or an algorithm too many or too few")

@@ -7,8 +7,8 @@ the broker has not acknowledged (``client``).
 
 from __future__ import annotations
 
-from edged.broker.client import Broker, Stats
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, topic_matches
+from edged.broker.client import Broker
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Stats, topic_matches
 from edged.broker.probe import ProbeResult, probe
 
 __all__ = [

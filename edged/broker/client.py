@@ -9,34 +9,19 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
-from edged.broker.options import Address, BrokerOptions, Delivery, Message
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Stats
 from edged.broker.patience import Patience
 from edged.errors import BrokerError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
 _NO_SUBSCRIBER = 16
-
-
-@dataclass
-class Stats:
-    """Counts since the start.
-
-    :ivar unheard: messages that the broker took (MQTT 5) although nobody subscribes to them.
-    """
-
-    connections: int = 0
-    received: int = 0
-    delivered: int = 0
-    refused: int = 0
-    unheard: int = 0
 
 
 class _Outgoing(NamedTuple):

@@ -38,6 +38,20 @@ class Delivery(NamedTuple):
     ack: Callable[[], None]
 
 
+@dataclass
+class Stats:
+    """Counts since the start.
+
+    :ivar unheard: messages that the broker took (MQTT 5) although nobody subscribes to them.
+    """
+
+    connections: int = 0
+    received: int = 0
+    delivered: int = 0
+    refused: int = 0
+    unheard: int = 0
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a broker listens: a host and port, or the path of a unix socket."""

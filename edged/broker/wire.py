@@ -31,22 +31,30 @@ class Wire:
         self.held = False
         self.linger = False
         self._sock = sock
+        self._by_record = isinstance(sock, ssl.SSLSocket)
         self._in = b""
         self._at = 0
         self._out = bytearray()
         self._ended = False
 
     def fill(self) -> None:
-        """Read once from the kernel. A TLS record (16 kB) fits, so that nothing stays behind inside OpenSSL."""
+        """Read what the kernel has, up to about 64 kB. TLS hands out records one by one, often a packet each."""
+        pieces: list[bytes] = []
+        size = 0
         try:
-            self._in = self._sock.recv(_READ)
+            while size < _READ and not self._ended:
+                pieces.append(self._sock.recv(_READ))
+                size += len(pieces[-1])
+                self._ended = not pieces[-1]
+                if not self._by_record:
+                    break
         except _WOULD_BLOCK:
-            return
+            pass
         except OSError as error:
             self.error = error  # says more than an earlier failure to write: a TLS alert is only read
-            self._in = b""
+            self._ended = True
+        self._in = b"".join(pieces)
         self._at = 0
-        self._ended = not self._in
 
     @property
     def unread(self) -> bool:

@@ -23,6 +23,9 @@ from edged.cose.encrypt import Encrypt
 from edged.cose.keys import ContentKey, PublicKey, Signer
 from edged.errors import DuplicateDeviceError, EdgedError
 
+_ANSWER_AFTER = 1.0
+"""Seconds between two announcements that hubs ask for: anybody on the broker can ask in a hub's name."""
+
 
 @dataclass
 class _Running:
@@ -68,6 +71,7 @@ class Announcer:
         self._echo: dict[bytes, bytes] = {}
         self._closing: list[_Running] = []
         self._issued = 0.0
+        self._asked = False
         self._current = self._new(at_least=0)
 
     def _new(self, at_least: int) -> _Running:
@@ -123,7 +127,8 @@ class Announcer:
     @property
     def due(self) -> bool:
         """Whether a new announcement must be published: the epoch is new, a hub asked, or half a day has passed."""
-        return time.monotonic() - self._issued > RESIGN_AFTER or not self._issued
+        age = time.monotonic() - self._issued
+        return not self._issued or age > RESIGN_AFTER or (self._asked and age > _ANSWER_AFTER)
 
     def renew(self) -> None:
         """Have a new announcement published, as after each connection: the broker may have lost what it retained."""
@@ -133,7 +138,7 @@ class Announcer:
         """Take a hub's nonce, which the next announcement echoes; other askers than granted hubs are passed over."""
         if len(nonce) == NONCE_SIZE and any(known.thumbprint == hub for known in self._hubs):
             self._echo[hub] = nonce
-            self._issued = 0.0
+            self._asked = True
 
     def announcement(self, now: float) -> bytes:
         """Return the signed sequence to be retained on the announce topic, newest epoch first.
@@ -141,6 +146,7 @@ class Announcer:
         :param now: Unix seconds, as well as the board knows.
         """
         self._issued = time.monotonic()
+        self._asked = False
         closed = {running.epoch.key.kid: running.epoch.count for running in self._closing}
         return b"".join(self._sign(running, int(now), closed) for running in (self._current, *self._closing))
 

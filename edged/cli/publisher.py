@@ -71,7 +71,7 @@ def pack_command(
         recipients.append(Record.read(operator, Role.OPERATOR).sealing_key)
     weights = author.weights_path(base, model)
     check_weights(author, base, weights)
-    signer = open_personal_keys(key, passphrase_file).signer
+    signer = open_personal_keys(key, passphrase_file).need_publisher(key)
     chunks = pack(
         author,
         base,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from edged.config.names import NAME, check_name
-from edged.config.units import parse_duration, parse_size
+from edged.config.names import check_name
+from edged.config.units import check_quantity, parse_duration, parse_size
 from edged.errors import ConfigError
 
 RESERVED_CHANNELS = frozenset({"announce", "nonce", "status"})
@@ -25,14 +25,6 @@ Each = Literal["row", "rows", "window"]
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file: its keys and no others."""
-
-
-def _check(key: str, parse: Callable[[str], float], text: str) -> None:
-    """Refuse ``text`` with the name of its key if ``parse`` does."""
-    try:
-        parse(text)
-    except ConfigError as error:
-        raise ConfigError(f"{key}: {error.message}", hint=error.hint) from error
 
 
 def _host_name() -> str:
@@ -81,10 +73,6 @@ class Publisher(_Table, frozen=True):
     key: str
     models: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        for model in self.models:
-            check_name("models", model)
-
 
 class Outbox(_Table, frozen=True):
     """``results.outbox``: how many bytes of results may wait for the broker, and for how long."""
@@ -93,8 +81,8 @@ class Outbox(_Table, frozen=True):
     age: str = "7 d"
 
     def __post_init__(self) -> None:
-        parse_size(self.size)
-        parse_duration(self.age)
+        check_quantity("results.outbox.size", parse_size, self.size)
+        check_quantity("results.outbox.age", parse_duration, self.age)
 
 
 class Results(_Table, frozen=True):
@@ -112,7 +100,7 @@ class Results(_Table, frozen=True):
     outbox: Outbox = Outbox()
 
     def __post_init__(self) -> None:
-        _check("results.rotate", parse_duration, self.rotate)
+        check_quantity("results.rotate", parse_duration, self.rotate)
         if not self.hubs:
             raise ConfigError("results.hubs: nobody could read the results", hint="name at least one hub's record")
         for level in self.prefix.split("/"):
@@ -154,6 +142,9 @@ class ModelConfig(_Table, frozen=True):
                 f"{where}: topic: {self.topic!r} is no topic filter",
                 hint="+ stands for one whole level; # is not taken",
             )
+        for name, one in self.calibrate.items():
+            if not (math.isfinite(one.scale) and math.isfinite(one.offset)):
+                raise ConfigError(f"{where}: calibrate.{name}: scale and offset are finite numbers")
 
 
 class Limits(_Table, frozen=True):
@@ -162,7 +153,7 @@ class Limits(_Table, frozen=True):
     message: str = "1 MB"
 
     def __post_init__(self) -> None:
-        _check("limits.message", parse_size, self.message)
+        check_quantity("limits.message", parse_size, self.message)
 
 
 class Runtime(_Table, frozen=True):
@@ -200,9 +191,10 @@ class BoardConfig(_Table, frozen=True):
         for channel in channels:
             if channels.count(channel) > 1:
                 raise ConfigError(f"two [[model]] tables use channel {channel!r}", hint="each needs one of its own")
-        for name in self.publishers:
-            if not NAME.fullmatch(name):
-                check_name("publishers", name)
+        for name, publisher in self.publishers.items():
+            check_name("publishers", name)
+            for model in publisher.models:
+                check_name(f"publishers.{name}.models", model)
 
     def resolved(self, base: Path) -> BoardConfig:
         """Return this configuration with every relative path made absolute, from ``base``."""

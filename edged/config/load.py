@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +19,11 @@ from edged.files import read_bounded
 _Type = TypeVar("_Type")
 _Info = msgspec.inspect.Type
 _LIMIT = 1024 * 1024
-_AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>.*)`)?$", re.DOTALL)
+_AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$?\.?(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"[^.\[\]]+|\[\.{3}\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+_ANY_KEY = "[...]"  # what msgspec calls every key of a dictionary
 
 
 def load_board(path: Path) -> BoardConfig:
@@ -31,11 +36,17 @@ def load_board(path: Path) -> BoardConfig:
     :raises ConfigError: a key is unknown, absent, or does not fit.
     """
     extras = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
-    merged = read_toml(path)
-    for extra in extras:
-        _merge(merged, read_toml(extra))
-    source = " + ".join(map(str, [path, *extras]))
-    return convert(merged, BoardConfig, source).resolved(path.parent.absolute())
+    files = {file: read_toml(file) for file in (path, *extras)}
+    merged: dict[str, Any] = {}
+    for content in files.values():
+        _merge(merged, copy.deepcopy(content))
+
+    def source(steps: Sequence[str]) -> str:
+        """Return the file whose word counts for a key; all of them where the key is in none."""
+        holding = [file for file, content in files.items() if _holds(content, merged, steps)]
+        return str(holding[-1]) if holding and steps else " + ".join(map(str, files))
+
+    return _convert(merged, BoardConfig, source).resolved(path.parent.absolute())
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -54,36 +65,81 @@ def convert(value: object, wanted: type[_Type], source: Path | str) -> _Type:
 
     :raises ConfigError: a key is unknown, absent, or does not fit; the message names it.
     """
+    return _convert(value, wanted, lambda _: str(source))
+
+
+def _convert(value: object, wanted: type[_Type], source: Callable[[Sequence[str]], str]) -> _Type:
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
-        found = _AT_PATH.match(str(error))
-        what, at = (found["what"], (found["key"] or "$")) if found else (str(error), "$")
-        where = at.removeprefix("$").removeprefix(".")
-        if unknown := _UNKNOWN.match(what):
-            key = f"{where}.{unknown['name']}".removeprefix(".")
-            raise ConfigError(f"{source}: {key}: unknown key", hint=_near(unknown["name"], wanted, where)) from error
-        said = what[:1].lower() + what[1:]
-        raise ConfigError(f"{source}: {where}: {said}" if where else f"{source}: {said}") from error
+        steps, what, hint = _explain(error, value, wanted)
+        raise ConfigError(": ".join(filter(None, (source(steps), _dotted(steps), what))), hint=hint) from error
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error.message}", hint=error.hint) from error
+        steps = error.message.partition(": ")[0].split(".")
+        raise ConfigError(f"{source(steps)}: {error.message}", hint=error.hint) from error
 
 
-def _near(name: str, wanted: type, where: str) -> str | None:
+def _explain(error: msgspec.ValidationError, value: object, wanted: type) -> tuple[list[str], str, str | None]:
+    """Return the key that msgspec complains about, what is wrong with it, and what may help."""
+    found = _AT_PATH.match(str(error))
+    what, path = (found["what"], found["path"] or "") if found else (str(error), "")
+    steps = _with_keys(_STEP.findall(path), str(error), value, wanted)
+    info = _info_at(wanted, steps)
+    if unknown := _UNKNOWN.match(what):
+        return [*steps, unknown["name"]], "unknown key", _near(unknown["name"], _keys(info))
+    if missing := _MISSING.match(what):
+        return [*steps, missing["name"]], "is missing", None
+    hint = None
+    if isinstance(info, msgspec.inspect.LiteralType):
+        hint = f"one of {', '.join(map(str, info.values))}"
+    elif isinstance(info, msgspec.inspect.FloatType) and "got `object`" in what:
+        hint = "a key that holds a dot stands in quotes"
+    return steps, what[:1].lower() + what[1:], hint
+
+
+def _with_keys(steps: list[str], complaint: str, value: Any, wanted: type) -> list[str]:  # noqa: ANN401  TOML
+    """Return ``steps`` with the dictionary key that msgspec leaves out: the one that alone brings the complaint."""
+    if _ANY_KEY not in steps:
+        return steps
+    at = steps.index(_ANY_KEY)
+    table = copy.deepcopy(value)
+    where = table
+    for step in steps[:at]:
+        where = where[int(step) if isinstance(where, list) else step]
+    for key, item in list(where.items()):
+        where.clear()
+        where[key] = item
+        try:
+            msgspec.convert(table, wanted)
+        except msgspec.ValidationError as error:
+            if str(error) == complaint:
+                return [*steps[:at], key, *steps[at + 1 :]]
+        except ConfigError:
+            pass  # of another key
+    return steps
+
+
+def _dotted(steps: Sequence[str]) -> str:
+    return "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps).removeprefix(".")
+
+
+def _near(name: str, keys: Sequence[str]) -> str | None:
     """Return a hint with the known key that ``name`` comes closest to."""
-    steps = re.findall(r"[^.\[\]]+|\[\.{3}\]", where)
-    keys = _keys_at(wanted, [step for step in steps if not step.isdecimal()])
     close = difflib.get_close_matches(name, keys, n=1)
     return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(keys)}" if keys else None
 
 
-def _keys_at(wanted: type, path: list[str]) -> list[str]:
-    """Return the keys of the structure that stands at ``path`` below ``wanted``."""
-    info: _Info = msgspec.inspect.type_info(wanted)
-    for step in path:
-        info = _step(info, step)
+def _keys(info: _Info) -> list[str]:
     info = _unwrap(info)
     return [field.encode_name for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
+
+
+def _info_at(wanted: type, steps: Sequence[str]) -> _Info:
+    """Return what stands at ``steps`` below ``wanted``."""
+    info: _Info = msgspec.inspect.type_info(wanted)
+    for step in steps:
+        info = _step(info, step)
+    return info
 
 
 def _unwrap(info: _Info) -> _Info:
@@ -96,7 +152,9 @@ def _unwrap(info: _Info) -> _Info:
 
 
 def _step(info: _Info, step: str) -> _Info:
-    """Return what stands below ``info`` under a key; msgspec calls any key of a dictionary ``[...]``."""
+    """Return what stands below ``info`` under a key or an index."""
+    if isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        return info.item_type
     info = _unwrap(info)
     if isinstance(info, msgspec.inspect.DictType):
         return info.value_type
@@ -110,7 +168,26 @@ def _merge(base: dict[str, Any], extra: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             _merge(base[key], value)
         elif key == "model" and isinstance(value, list) and isinstance(base.get(key), list):
-            channels = {table.get("channel") for table in value if isinstance(table, dict)}
-            base[key] = [table for table in base[key] if table.get("channel") not in channels] + value
+            channels = {_channel(table) for table in value} - {None}
+            base[key] = [table for table in base[key] if _channel(table) not in channels] + value
         else:
             base[key] = value
+
+
+def _channel(table: object) -> str | None:
+    channel = table.get("channel") if isinstance(table, dict) else None
+    return channel if isinstance(channel, str) else None
+
+
+def _holds(content: Any, merged: Any, steps: Sequence[str]) -> bool:  # noqa: ANN401  TOML
+    """Tell whether a file's ``content`` has what stands at ``steps`` in ``merged``; in a list, by equality."""
+    for step in steps:
+        if isinstance(merged, list):
+            if not step.isdecimal() or merged[int(step)] not in content:
+                return False
+            content = merged = merged[int(step)]
+        elif not isinstance(content, dict) or step not in content:
+            return False
+        else:
+            content, merged = content[step], merged[step]
+    return True

@@ -28,11 +28,12 @@ def secret_path(reference: str) -> Path:
         path = Path(reference)
         check_private(path)
         return path
+    name = reference.removeprefix(_SCHEME)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory or "/", reference.removeprefix(_SCHEME))
-    if directory is None or not path.is_file():
+    path = Path(directory or "/", name)
+    if directory is None or path.parent != Path(directory) or not path.is_file():
         raise MissingFileError(
-            f"there is no credential {path.name!r}",
-            hint=f"LoadCredentialEncrypted={path.name}:... in the unit; for a command, systemd-run -p with the same",
+            f"there is no credential {name!r}",
+            hint=f"LoadCredentialEncrypted={name}:... in the unit; for a command, systemd-run -p with the same",
         )
     return path

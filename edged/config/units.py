@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from edged.errors import ConfigError
 
@@ -35,6 +36,17 @@ def parse_rate(text: str) -> float:
     :raises ConfigError: it is no rate.
     """
     return _parse(text, "a rate", _HERTZ)
+
+
+def check_quantity(key: str, parse: Callable[[str], float], text: str) -> None:
+    """Refuse ``text`` with the name of its key if ``parse`` does.
+
+    :raises ConfigError: so it does.
+    """
+    try:
+        parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error.message}", hint=error.hint) from error
 
 
 def _parse(text: str, what: str, units: dict[str, float] | dict[str, int], *, least: float = 0.0) -> float:

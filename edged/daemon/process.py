@@ -14,7 +14,6 @@ from edged.board import Board
 from edged.broker import Broker, Message
 from edged.channel.announcer import Announcer
 from edged.channel.reading import ReplayGuard
-from edged.clock import is_synchronised
 from edged.config.load import load_board
 from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
@@ -23,7 +22,7 @@ from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
 from edged.daemon.traffic import ANNOUNCE, NONCE, STATUS, Traffic
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
-from edged.memory import harden
+from edged.memory import harden, release_code
 from edged.state import Lock, State
 
 _LOG = logging.getLogger(__name__)
@@ -98,8 +97,8 @@ class Daemon:
         return traffic
 
     def _begin_epoch(self, kid: bytes, at_least: int) -> int:
-        by_clock = int(time.time()) if is_synchronised() else 0
-        return self._state.begin_epoch(kid, max(at_least, by_clock))
+        clock = self._board.clock(self._state)
+        return self._state.begin_epoch(kid, max(at_least, int(clock.now) if clock.synchronised else 0))
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -174,6 +173,7 @@ class Daemon:
         """Do what may follow from any turn of the loop: be ready, begin a reload, end one."""
         if not self._ready and self._broker.tried:
             self._ready = True
+            release_code()
             notify.ready()
             _LOG.info("ready: %d models, broker %s", len(self._traffic.lanes), self._broker.describe())
         if self._reload_asked and self._load is None:

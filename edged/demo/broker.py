@@ -1,4 +1,4 @@
-"""A Mosquitto of one's own: on a free loopback port, gone with the process that started it, whatever else runs here."""
+"""A Mosquitto of one's own: on a free loopback port, gone when its block ends, whatever else runs here."""
 
 from __future__ import annotations
 

@@ -59,6 +59,17 @@ class PersonalKeys:
         """Return whether a passphrase is needed to read the file."""
         return b"ENCRYPTED PRIVATE KEY" in read_private(path, _LIMIT)
 
+    def need_publisher(self, path: Path) -> PrivateKey:
+        """Return :attr:`signer` if it signs models.
+
+        :raises KeystoreError: the file holds an operator's or hub's keys: boards believe no model that those sign.
+        """
+        if self.agreement is not None:
+            raise KeystoreError(
+                f"{path} holds an operator's or a hub's keys, which sign no models", hint="name the publisher's key"
+            )
+        return self.signer
+
     def need_agreement(self, path: Path) -> PrivateKey:
         """Return :attr:`agreement`.
 

@@ -29,12 +29,13 @@ from edged.errors import (
     NotYetValidError,
     RollbackError,
     UnknownSignerError,
+    naming,
 )
 from edged.package.manifest import AAD, LIMITS, Digest, Manifest, content_context
 from edged.state import Floor
 
 RECIPIENTS = 4096
-RECIPIENT_LIMITS = cbor.Limits(size=1024 * 1024, depth=8, items=RECIPIENTS * 16)
+RECIPIENT_LIMITS = cbor.Limits(size=1024 * 1024, depth=8, items=RECIPIENTS * 16 + 8)
 _BYTE_STRING = 2
 
 
@@ -82,11 +83,12 @@ class Package:
         :raises FormatError: it is anything else, cut short, or has bytes behind it.
         """
         head = bytes(data[: LIMITS.size + RECIPIENT_LIMITS.size + 16])
-        first = cbor.scan(head, 0, LIMITS)
-        second = cbor.scan(head, first, RECIPIENT_LIMITS)
+        with naming("no package, or cut short"):
+            first = cbor.scan(head, 0, LIMITS)
+            second = cbor.scan(head, first, RECIPIENT_LIMITS)
+            major, length, start = cbor.read_head(head, second)
         if first > LIMITS.size or second - first > RECIPIENT_LIMITS.size:
             raise FormatError("the manifest or the recipient list is larger than allowed")
-        major, length, start = cbor.read_head(head, second)
         if major != _BYTE_STRING or start - second != len(cbor.bytes_head(length)):
             raise FormatError("the third item of a package is not a byte string")
         if start + length != len(data):
@@ -165,7 +167,10 @@ class VerifiedPackage:
                 hint="ask its publisher for a newer version",
             )
         if clock.synchronised and self.manifest.created > clock.now + _CLOCK_SKEW:
-            raise NotYetValidError(f"{self.manifest.name} {self.manifest.version} was created in the future")
+            raise NotYetValidError(
+                f"{self.manifest.name} {self.manifest.version} was created in the future",
+                hint="set this board's clock, or ask the publisher about theirs",
+            )
 
     def unwrap(self, agreement: Agreement) -> UnwrappedPackage:
         """Check the ciphertext against what was signed, and open this board's own copy of the content key.

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from edged.config.units import parse_duration, parse_rate
+from edged.config.units import check_quantity, parse_duration, parse_rate
 from edged.errors import ConfigError
 
 MOST_LABELS, LONGEST_LABEL = 1024, 40
@@ -29,7 +29,7 @@ class Gap(Table, frozen=True):
     then: Literal["restart"] = "restart"
 
     def __post_init__(self) -> None:
-        parse_duration(self.over)
+        check_quantity("input.gap.over", parse_duration, self.over)
 
 
 class Input(Table, frozen=True):
@@ -56,7 +56,7 @@ class Input(Table, frozen=True):
         if not self.channels or len(set(self.channels)) != len(self.channels):
             raise ConfigError("input.channels: at least one, each once")
         if self.rate is not None:
-            parse_rate(self.rate)
+            check_quantity("input.rate", parse_rate, self.rate)
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ConfigError("input.range: the first number must be below the second")
 
@@ -181,7 +181,7 @@ class Publish(Table, frozen=True):
 
     def __post_init__(self) -> None:
         if self.at_least_every is not None:
-            parse_duration(self.at_least_every)
+            check_quantity("publish.at_least_every", parse_duration, self.at_least_every)
 
 
 class HomeAssistant(Table, frozen=True):
@@ -226,10 +226,12 @@ class Chain(Table, frozen=True):
         if len(self.output.labels) < 2:  # noqa: PLR2004  something must hold while `watch` does not
             raise ConfigError("decide: needs two labels or more")
         enter = min(decide.enter, *self.tunable.get("decide.enter", (decide.enter,)))
-        leaves = [decide.enter if decide.leave is None else decide.leave, *self.tunable.get("decide.leave", ())]
-        if (decide.leave is not None or "decide.leave" in self.tunable) and max(leaves) > enter:
+        leave = max(self.tunable.get("decide.leave", ()), default=enter)
+        if decide.leave is not None:
+            leave = max(leave, decide.leave)
+        if leave > enter:
             raise ConfigError(
-                f"decide.leave: {max(leaves)} is above decide.enter, {enter}", hint="[tunable] bounds count, too"
+                f"decide.leave: {leave} is above decide.enter, {enter}", hint="[tunable] bounds count, too"
             )
 
 

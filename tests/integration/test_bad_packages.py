@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edged.cose import cbor
-from edged.cose.keys import PrivateKey, PublicKey
+from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError
-from edged.identity import Record, Role
-from edged.keystore import open_keystore
 from edged.model import load
 from edged.package.manifest import Digest, SelfTest, SelfTestCase
 from edged.package.verify import Package
 from edged.runtime import choose
-from edged.trial import open_model
+from support.broker import PrivateBroker
+from support.hub import Hub
 from support.packages import SHAPE, Parts, Workshop, open_package, pin, read_manifest
-from support.site import GEARBOX, Site
+from support.site import GEARBOX
 
 DATAERR, NOINPUT, NOPERM, CONFIG = 65, 66, 77, 78
 YEAR = 365 * 86_400
@@ -31,80 +29,13 @@ NOWHERE = "mqtt://127.0.0.1:9"
 GOOD = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
 
 
-class Bench(Site):
-    """A site without a broker: version 1 of the model is installed, and ``workshop`` makes what comes next."""
-
-    workshop: Workshop
-    weights: bytes
-
-    @property
-    def board(self) -> PublicKey:
-        """The board's key to seal to."""
-        return Record.read(self.path / "board.enrol", Role.DEVICE).sealing_key
-
-    @property
-    def board_key(self) -> PrivateKey:
-        """The private half."""
-        agreement = open_keystore("file:", self.state / "keystore" / "keys", None).agreement
-        assert isinstance(agreement, PrivateKey)
-        return agreement
-
-    def pack_fast(self, **change: Any) -> bytes:
-        """Pack the model in this process; version 2 unless ``change`` says otherwise."""
-        return self.workshop.pack(change.pop("weights", self.weights), [self.board], **{"version": 2, **change})
-
-    def snapshot(self) -> dict[str, bytes]:
-        """Return every file of the board, but for the state's own log, whose content :meth:`floor` tells."""
-        files = (path for path in self.state.rglob("*") if path.is_file() and "state.db" not in path.name)
-        return {str(path.relative_to(self.state)): path.read_bytes() for path in files}
-
-    def listed(self) -> list[tuple[str, int, str]]:
-        """Return what `edged models` lists: name, version, state."""
-        rows = json.loads(self.edged("models", "-c", "edged.toml", "--json").stdout)
-        return [(row["name"], row["version"], row["state"]) for row in rows]
-
-    def refuse(self, package: bytes, code: int, *said: str, name: str = "next.edged") -> str:
-        """Install ``package``, which must be refused with ``code`` and ``said``, changing nothing; return the errors."""
-        path = self.path / name
-        path.write_bytes(package)
-        before = self.snapshot()
-        done = self.install(path, check=False)
-        assert done.returncode == code, done.stderr
-        error, *hint = done.stderr.splitlines()
-        assert error.startswith(f"edged: error: {path}: "), error
-        assert all(line.startswith("edged: hint: ") for line in hint), hint
-        assert len(hint) == 1, f"no way out of: {error}"
-        for words in said:
-            assert words in done.stderr
-        assert self.snapshot() == before
-        assert self.listed() == [("gearbox", 1, "in use")]
-        good = self.edged("check", "edged.toml", "--offline", check=False)
-        assert good.returncode == 0, good.stdout
-        return done.stderr
-
-
-def make_bench(path: Path, models: Path, url: str = NOWHERE, **options: Any) -> Bench:
-    path.mkdir(mode=0o700, exist_ok=True)
-    bench = Bench(path, models, url, **options)
-    bench.configure('format = "f32le"\neach = "window"')
-    config = path / "edged.toml"
-    config.write_text(config.read_text().replace("[device]", '[device]\nclock = "trusted"'))
-    bench.init()
-    bench.weights = (models / "gearbox" / "dnn.tflite").read_bytes()
-    bench.workshop = Workshop.of_site(path / "workshop", path / "acme.key")
-    model = open_model(bench.workshop.author(), models / "gearbox" / "dnn.tflite", choose())
-    bench.workshop.write_self_test(GOOD, model.scores(GOOD))
-    model.close()
-    first = path / "first.edged"
-    first.write_bytes(bench.pack_fast(version=1))
-    bench.install(first)
-    return bench
-
-
 @pytest.fixture(scope="module")
-def bench(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Refusals change nothing, so that they share one board."""
-    return make_bench(tmp_path_factory.mktemp("bench"), models)
+def bench(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Refusals change nothing, so that they share one board; it is as good as new in the end."""
+    bench = make_bench(tmp_path_factory.mktemp("bench"), models)
+    yield bench
+    assert bench.listed() == [("gearbox", 1, "in use")]
+    assert "version 1, self-test passed" in bench.edged("check", "edged.toml", "--offline").stdout
 
 
 @pytest.fixture
@@ -191,7 +122,7 @@ def test_a_flipped_bit_is_refused_by_the_command(bench: Bench, place: str) -> No
 
 @pytest.mark.parametrize("length", [1, 100, -100, -1])
 def test_a_package_that_is_cut_short_is_refused_by_the_command(bench: Bench, length: int) -> None:
-    bench.refuse(bench.pack_fast()[:length], DATAERR, "fetch it again")
+    bench.refuse(bench.pack_fast()[:length], DATAERR, "fetch the package again")
 
 
 def test_an_empty_package_is_refused(bench: Bench) -> None:
@@ -286,7 +217,7 @@ def test_other_content_under_the_installed_version_is_refused(bench: Bench) -> N
 def test_something_else_is_no_package(bench: Bench, name: str) -> None:
     special = {"manifest only": Parts.of(bench.pack_fast()).signed, "model": bench.weights}
     content = special.get(name) or (bench.path / name).read_bytes()
-    bench.refuse(content, DATAERR, "fetch it again")
+    bench.refuse(content, DATAERR, "fetch the package again")
 
 
 def test_a_record_signed_by_the_publisher_is_no_manifest(bench: Bench) -> None:
@@ -371,13 +302,14 @@ ODD = {
 }
 
 
-def pack(bench: Bench, *change: str, model: Path | None = None) -> Any:
+def pack(bench: Bench, *change: str, model: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `edged pack`; ``change`` takes the place of options."""
     manifest = GEARBOX.format(version=2).replace("size = 300", f"size = {SHAPE[0]}")
     (bench.path / "manifest.toml").write_text(manifest)
     shutil.copy(bench.workshop.path / "selftest.npz", bench.path / "selftest.npz")
     options = {"--sign": "acme.key", "--to": "board.enrol"} | dict(zip(change[::2], change[1::2], strict=True))
     arguments = [part for option in options.items() for part in option]
+    (bench.path / "out.edged").unlink(missing_ok=True)
     model = model or bench.models / "gearbox" / "dnn.tflite"
     return bench.edged("pack", model, "--manifest", "manifest.toml", *arguments, "-o", "out.edged", check=False)
 
@@ -415,8 +347,7 @@ def test_a_model_that_does_not_fit_its_manifest_is_not_installed(bench: Bench) -
 
 
 def test_a_model_that_disagrees_with_its_self_test_is_not_packed(bench: Bench) -> None:
-    pack(bench)
-    (bench.path / "out.edged").unlink()
+    assert pack(bench).returncode == 0
     good = bench.workshop.path / "selftest.npz"
     kept = good.read_bytes()
     try:
@@ -444,3 +375,41 @@ def test_a_tolerance_that_is_no_number_is_no_tolerance(bench: Bench) -> None:
     bench.refuse(
         bench.workshop.resign(bench.pack_fast(), self_test=SelfTest(float("nan"), (case,))), DATAERR, "self-test"
     )
+
+
+# --- a daemon that runs ----------------------------------------------------------------------
+
+
+def test_a_running_daemon_goes_on_with_the_old_version(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> None:
+    """Refused by the command, or put where packages are by other hands: neither interrupts the old version."""
+    name = "press-bad-packages"
+    tls = tls_broker.client(name)
+    files = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
+    bench = make_bench(tmp_path / "bench", models, tls_broker.url, tls=files, name=name)
+    store = bench.state / "keystore" / "packages"
+    reading = iter(range(1000))
+
+    def version() -> int:
+        other = GOOD + np.float32(next(reading) / 1000)  # an equal reading is answered too, but nobody could tell
+        return hub.ask(other.tobytes()).result.version
+
+    with bench.daemon() as daemon, Hub(bench) as hub:
+        assert version() == 1
+        cut = bench.pack_fast()[:-1]
+        for package, code in ((cut, DATAERR), (bench.pack_fast(weights=b"TFL3" * 9), DATAERR)):
+            bench.refuse(package, code)
+            assert version() == 1
+        (store / "gearbox-2.edged").write_bytes(cut)
+        daemon.wait_for("RELOADING=1")
+        daemon.wait_ready()
+        assert f"model gearbox: {store}/gearbox-2.edged: the package holds" in daemon.log
+        assert version() == 1
+        (store / "gearbox-2.edged").unlink()
+        daemon.wait_ready()
+        second = bench.path / "second.edged"
+        second.write_bytes(bench.pack_fast())
+        bench.install(second)
+        daemon.wait_ready()
+        assert version() == 2
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log

@@ -147,3 +147,20 @@ def test_sigterm_says_goodbye_and_leaves_with_zero(site: Site) -> None:
         assert daemon.stop() == 0
     assert "stops" in daemon.log
     assert site.retained(f"edged/{site.name}/status") == b"offline"
+
+
+def test_a_board_without_a_clock_is_believed_once_it_echoes_the_hubs_nonce(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"')
+    site.init()
+    site.install(site.pack())
+    in_1970 = (
+        "import edged.board;"
+        "edged.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
+        "from edged.cli import main; main()"
+    )
+    source = site.models / "gearbox" / "golden.npz"
+    send = ("send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic)
+    with site.daemon(program=("-c", in_1970)), site.listener(100) as listener:
+        listener.wait_connected()
+        site.edged(*send, *site.connection())
+        assert len(listener.results()) == 100

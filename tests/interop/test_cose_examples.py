@@ -108,7 +108,7 @@ def test_encrypt0_content_decrypts(name: str, aead: Aead) -> None:
     """
     example = load(name)
     message = message_of(example)
-    with pytest.raises(FormatError, match="exactly {4: kid, 5: IV}"):
+    with pytest.raises(FormatError, match=r"exactly \{4: kid, 5: IV\}"):
         parse(message, 4096)
     header, unprotected, ciphertext = cbor2.loads(message).value
     assert header == protected(aead)

@@ -24,11 +24,11 @@ AEADS = pytest.mark.parametrize("aead", list(Aead))
 NAMES = {Aead.A256GCM: "A256GCM", Aead.CHACHA20_POLY1305: "ChaCha20/Poly1305"}
 
 
-def symmetric(key: ContentKey) -> Any:
+def symmetric(key: ContentKey) -> Any:  # noqa: ANN401  cwt is absent where types are checked
     return cwt.COSEKey.from_symmetric_key(key.secret, alg=NAMES[key.aead], kid=key.kid)
 
 
-def pair(key: PrivateKey, algorithm: int, *, public: bool = False) -> Any:
+def pair(key: PrivateKey, algorithm: int, *, public: bool = False) -> Any:  # noqa: ANN401  as above
     labels: dict[int, object] = {**key.public.cose(), 2: key.public.thumbprint, 3: algorithm}
     return cwt.COSEKey.new(labels if public else {**labels, -4: key.scalar()})
 

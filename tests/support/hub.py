@@ -14,6 +14,8 @@ from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
 from support.site import Site
 
+_RESERVED = frozenset({"announce", "nonce", "status"})
+
 
 class Hub:
     """Connects with the site's hub key, believes its board, and opens each result as it comes.
@@ -52,7 +54,7 @@ class Hub:
             if level == "announce":
                 self.announcements.append(delivery.payload)
                 self._receiver.announce(device, delivery.payload, time.time())
-            elif level == "c1":
+            elif level not in _RESERVED:
                 self.results.append(self._receiver.open(delivery.topic, delivery.payload))
         except EdgedError as error:
             self.refused.append(error)
@@ -62,9 +64,10 @@ class Hub:
         for payload in payloads:
             self.client.publish(topic or self._site.topic, payload, qos=1)
 
-    def ask(self, payload: bytes, timeout: float = 15) -> Opened:
+    def ask(self, payload: bytes, *, topic: str | None = None, timeout: float = 15) -> Opened:
         """Send one good reading and return its answer: what was sent before it has been dealt with then."""
         count = len(self.results)
-        self.send(payload)
+        self.send(payload, topic=topic)
         spin(self.client, until=lambda: len(self.results) > count, timeout=timeout)
+        assert len(self.results) == count + 1, "something was answered that should not have been"
         return self.results[-1]

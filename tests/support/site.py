@@ -195,7 +195,14 @@ topic = "{self.topic}"
 class DaemonProcess:
     """`edged run` as systemd starts it: with a notification socket, and standard error in a file."""
 
-    def __init__(self, path: Path, *, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "edged"),
+    ) -> None:
         self.notify_path = path / f"notify-{time.monotonic_ns()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.notify_path))
@@ -203,7 +210,7 @@ class DaemonProcess:
         self.states: list[str] = []
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "edged", "run", "-c", "edged.toml"],
+                [*prefix, sys.executable, *program, "run", "-c", "edged.toml"],
                 cwd=path,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

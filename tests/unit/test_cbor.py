@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from contextlib import suppress
 
 import cbor2
 import pytest
@@ -66,22 +66,18 @@ def test_canonical_accepts_nothing_else(value: object) -> None:
 @example(bytes.fromhex("d9010080"))
 def test_random_bytes_raise_nothing_but_format_error(data: bytes) -> None:
     for function in (cbor.decode, cbor.decode_canonical, lambda data: cbor.split_sequence(data, SMALL, 4)):
-        try:
+        with suppress(FormatError):
             function(data)
-        except FormatError:
-            pass
 
 
 @given(VALUES, st.data())
-def test_altered_bytes_raise_nothing_but_format_error(value: object, draw: Any) -> None:
+def test_altered_bytes_raise_nothing_but_format_error(value: object, draw: st.DataObject) -> None:
     """Nearly valid bytes reach further into the decoder than random ones do."""
     data = bytearray(cbor2.dumps(value))
     at = draw.draw(st.integers(0, len(data) - 1))
     data[at] ^= 1 << draw.draw(st.integers(0, 7))
-    try:
+    with suppress(FormatError):
         cbor.decode(bytes(data))
-    except FormatError:
-        pass
 
 
 @given(st.binary(max_size=200))
@@ -115,10 +111,8 @@ def test_truncated_bytes_are_refused(value: object) -> None:
 def test_hostile_bytes_cost_bounded_time(data: bytes) -> None:
     """The scan stops at a limit before anything is built."""
     begin = time.process_time()
-    try:
+    with suppress(FormatError):
         cbor.decode(data)
-    except FormatError:
-        pass
     assert time.process_time() - begin < 0.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -27,6 +28,7 @@ from edged.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
+from edged.package.verify import RECIPIENT_LIMITS, RECIPIENTS
 
 AAD = cbor.encode(["edged.test.1", "a"])
 OTHER_AAD = cbor.encode(["edged.test.1", "b"])
@@ -134,6 +136,11 @@ def test_encrypt_ephemeral_key_is_fresh_for_each_recipient() -> None:
     assert len({Recipient.wrap(content, public).ephemeral.x for _ in range(5)}) == 5
 
 
+def open_encrypt(data: bytes, key: PrivateKey, content: ContentKey) -> bytes:
+    message = Encrypt.parse(cbor.decode_canonical(data), most=1)
+    return message.open(message.unwrap(key, content.commit), AAD)
+
+
 def test_encrypt_refuses_every_flipped_bit() -> None:
     """Of the object as a board sees it: canonical, own entry, committed key."""
     key, content = PrivateKey.generate(), ContentKey.generate(Aead.A256GCM)
@@ -142,8 +149,7 @@ def test_encrypt_refuses_every_flipped_bit() -> None:
         altered = bytearray(data)
         altered[at // 8] ^= 1 << at % 8
         with pytest.raises(EdgedError):
-            message = Encrypt.parse(cbor.decode_canonical(bytes(altered)), most=1)
-            message.open(message.unwrap(key, content.commit), AAD)
+            open_encrypt(bytes(altered), key, content)
 
 
 # --- COSE_Sign1 ------------------------------------------------------------------------------
@@ -243,3 +249,11 @@ def test_cose_key_numbers_are_integers(value: dict[int, object]) -> None:
     """``True == 1`` and ``2.0 == 2`` in Python; in CBOR they are other bytes."""
     with pytest.raises(FormatError):
         PublicKey.parse({**PrivateKey.generate().public.cose(), **value})
+
+
+def test_recipient_list_of_the_largest_package_is_within_its_limits() -> None:
+    """4096 boards: `edged grant` must not write what no board reads."""
+    one = Recipient.wrap(ContentKey.generate(Aead.A256GCM), PrivateKey.generate().public)
+    entries = tuple(replace(one, kid=number.to_bytes(32, "big")) for number in range(RECIPIENTS))
+    data = cbor.encode(Encrypt(Aead.A256GCM, IV, None, entries).cose())
+    assert len(Encrypt.parse(cbor.decode_canonical(data, RECIPIENT_LIMITS), RECIPIENTS).recipients) == RECIPIENTS

@@ -17,7 +17,9 @@ from edged.errors import FormatError
 UINT64 = st.integers(0, (1 << 64) - 1)
 FLOATS = st.floats(width=32)
 LABELS = st.lists(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(lambda text: len(text.encode()) <= 40),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
+        lambda text: len(text.encode()) <= 40
+    ),
     min_size=1,
     max_size=8,
     unique=True,
@@ -25,15 +27,18 @@ LABELS = st.lists(
 PLAIN = st.binary(min_size=32, max_size=32).map(Plain)
 SEALED = st.tuples(st.binary(min_size=8, max_size=8), UINT64, UINT64).map(lambda one: Sealed(one[0], *sorted(one[1:])))
 INPUTS = st.sampled_from([PLAIN, SEALED])
+Made = tuple[ResultEncoder, list[tuple[Answer, int, float, Input, bool]]]
 TUNE = st.dictionaries(st.sampled_from(["decide.enter", "decide.leave"]), st.floats(0, 1))
 
 
 @st.composite
-def same_models(draw: Any) -> tuple[ResultEncoder, list[tuple[Answer, int, float, Input, bool]]]:
+def same_models(draw: st.DrawFn) -> Made:
     """An encoder, and some results of that model with one kind of input."""
     labels = draw(LABELS | st.just([]))
     outputs = len(labels) or draw(st.integers(1, 4))
-    encoder = ResultEncoder("m", draw(st.integers(1, (1 << 32) - 1)), bytes(32), labels=labels, scores=outputs, tune=draw(TUNE))
+    encoder = ResultEncoder(
+        "m", draw(st.integers(1, (1 << 32) - 1)), bytes(32), labels=labels, scores=outputs, tune=draw(TUNE)
+    )
     inputs = draw(INPUTS)
     results = []
     for _ in range(draw(st.integers(2, 5))):
@@ -46,7 +51,7 @@ def same_models(draw: Any) -> tuple[ResultEncoder, list[tuple[Answer, int, float
 
 
 @given(same_models())
-def test_one_size_per_model_whatever_the_result_says(made: Any) -> None:
+def test_one_size_per_model_whatever_the_result_says(made: Made) -> None:
     """Who sees the ciphertext's length learns neither label nor count nor score."""
     encoder, results = made
     encoded = [encoder.encode(answer, count, time, of, late=late) for answer, count, time, of, late in results]
@@ -56,7 +61,7 @@ def test_one_size_per_model_whatever_the_result_says(made: Any) -> None:
 
 
 @given(same_models())
-def test_result_reads_back_as_written(made: Any) -> None:
+def test_result_reads_back_as_written(made: Made) -> None:
     encoder, results = made
     for answer, count, time, of, late in results:
         result = Result.parse(encoder.encode(answer, count, time, of, late=late))

@@ -14,7 +14,7 @@ from edged.channel import reading as reading_module
 from edged.channel.reading import ReadingOpener, ReplayGuard, read_key
 from edged.channel.receiver import Opened, Receiver
 from edged.clock import Clock
-from edged.cose import cbor
+from edged.cose import cbor, encrypt
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.encrypt0 import Box
@@ -84,7 +84,8 @@ def open_at_hub(vector: Vector, _: Path) -> Opened | None:
             else:
                 opened = receiver.open(step["topic"], data)
         except EdgedError as error:
-            assert number == len(vector["steps"]) - 1, f"step {number} failed: {error!r}"
+            if number < len(vector["steps"]) - 1:
+                raise AssertionError(f"step {number} failed") from error
             raise
     return opened
 
@@ -99,7 +100,8 @@ def open_reading(vector: Vector, path: Path) -> None:
             opened = opener.open(bytes.fromhex(message), 1024)
             guard.check(opened.key, opened.count, clock_synchronised=vector["synchronised"])
         except EdgedError as error:
-            assert number == len(vector["messages"]) - 1, f"message {number} failed: {error!r}"
+            if number < len(vector["messages"]) - 1:
+                raise AssertionError(f"message {number} failed") from error
             raise
         guard.accept(opened.key, opened.count)
 
@@ -164,6 +166,26 @@ def test_vector(kind: str, vector: Vector, tmp_path: Path, monkeypatch: pytest.M
     assert type(caught.value).__name__ == vector["expect"], caught.value
 
 
+FLIPPED = {"sign1": "good", "encrypt0": "gcm", "encrypt": "second-of-two", "record": "device", "package": "good"}
+
+
+@pytest.mark.parametrize("kind", FLIPPED)
+def test_good_vector_with_a_flipped_bit_at_every_byte(kind: str, tmp_path: Path) -> None:
+    """Refused as one of edged's errors; only what is meant for others (their recipient entries) may be altered unseen."""
+    vector = next(one for one in FILES[kind]["vectors"] if one["name"] == FLIPPED[kind])
+    data = bytes.fromhex(vector["data"])
+    unseen = 0
+    for at in range(len(data)):
+        altered = bytearray(data)
+        altered[at] ^= 1 << at % 8
+        try:
+            OPEN[kind]({**vector, "data": altered.hex()}, tmp_path)
+        except EdgedError:
+            continue
+        unseen += 1  # and what opened was what had been sealed: the function above compared it
+    assert unseen < (200 if kind in ("encrypt", "package") else 1)
+
+
 def test_document_examples_are_the_vectors() -> None:
     """Each worked example of docs/formats.md is a vector's bytes: `<!-- vector: FILE NAME FIELD -->` and a block of hex."""
     text = (DOCS / "formats.md").read_text()
@@ -174,6 +196,10 @@ def test_document_examples_are_the_vectors() -> None:
         expected = vector["steps"][-1]["data"] if field == "step" else vector[field]
         expected = expected[-1] if isinstance(expected, list) else expected
         assert "".join(block.split()) == expected, f"{kind} {name}"
+
+
+def test_document_states_the_kdf_context() -> None:
+    assert f"```\n{encrypt._KDF_CONTEXT.hex()}\n```" in (DOCS / "formats.md").read_text()
 
 
 def test_document_quotes_the_cddl() -> None:

@@ -21,7 +21,7 @@ from kit import (
 )
 
 
-def announcement_vectors() -> list[Vector]:
+def announcement_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     out = Steps()
     good = announcement(FIRST)
 

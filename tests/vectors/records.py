@@ -61,6 +61,7 @@ def record_vectors() -> list[Vector]:
         vector("name-with-slash", "a name is one topic level", board(id="press/07")),
         vector("name-too-long", "a name has at most 64 characters", board(id="p" * 65)),
         vector("date-negative", "dates are not negative", board(created=-1)),
+        vector("date-2-to-the-53", "dates are below 2^53", board(created=1 << 53)),
         vector("date-a-float", "dates are integers", board(created=1.5)),
         vector("aead-unknown", "content algorithms are 3 and 24", board(aead=1)),
         vector("device-without-aead", "a board says which algorithm suits it", board(aead=...)),

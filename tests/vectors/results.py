@@ -17,7 +17,7 @@ from kit import (
 )
 
 
-def result_vectors() -> list[Vector]:
+def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     out = Steps()
     add = out.add
     heard = announce(announcement(FIRST))
