@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from edged.log import RateLimited
 _LOG = logging.getLogger(__name__)
 _HELD = 1000
 """Results of an epoch that was not announced yet which are kept until it is; the oldest go first."""
+
+_ASK_EVERY = 10.0
 
 _RESERVED = frozenset({"announce", "nonce", "status"})
 
@@ -41,6 +44,7 @@ class Listener:
         self._on_result = on_result
         self._held: deque[tuple[str, bytes]] = deque(maxlen=_HELD)
         self._limited = RateLimited(_LOG)
+        self._asked: dict[str, float] = {}
         broker.on_message = self.on_message
 
     def subscribe(self) -> None:
@@ -57,17 +61,23 @@ class Listener:
                 self._announce(device, delivery.payload)
             elif level not in _RESERVED and not delivery.retain:
                 self._open(delivery.topic, delivery.payload)
+        except ExpiredError as error:
+            self._refuse(delivery.topic, error)
+            self._ask(device)
         except EdgedError as error:
             self._refuse(delivery.topic, error)
         delivery.ack()
 
-    def _announce(self, device: str, payload: bytes) -> None:
-        try:
-            self._receiver.announce(device, payload, time.time())
-        except ExpiredError:
+    def _ask(self, device: str) -> None:
+        """Have a board show that it is alive: its next announcement echoes our nonce."""
+        now = time.monotonic()
+        if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
+            self._asked[device] = now
             question = [self._hub.thumbprint, self._receiver.nonce(device)]
             self._broker.publish(f"{self._prefix}/{device}/nonce", cbor2.dumps(question), qos=1)
-            raise
+
+    def _announce(self, device: str, payload: bytes) -> None:
+        self._receiver.announce(device, payload, time.time())
         _LOG.info("%s announces epoch %d", device, self._receiver.epoch(device))
         held, self._held = self._held, deque(maxlen=_HELD)
         for topic, message in held:
@@ -78,7 +88,7 @@ class Listener:
 
     def _open(self, topic: str, payload: bytes) -> None:
         try:
-            opened = self._receiver.open(topic, payload)
+            opened = self._receiver.open(topic, payload, time.time())
         except UnknownKeyError:
             self._held.append((topic, payload))
             return

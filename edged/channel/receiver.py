@@ -88,6 +88,7 @@ class _Device:
     current: _Epoch | None = None
     epochs: dict[bytes, _Epoch] = field(default_factory=dict)
     signs: bool = False
+    lapses: float = -math.inf
     nonce: bytes = b""
     asked: float = -math.inf
 
@@ -147,7 +148,7 @@ class Receiver:
         if len({one.kid for one in announced}) != len(announced):
             raise FormatError(f"two epochs that {device} announces have one key")
         newest = announced[0]
-        self._check_fresh(known, newest, now)
+        lapses = self._check_fresh(known, newest, now)
         _check_newer(known, newest)
         usable = [one for one in announced if self._is_usable(one, newest)]
         epochs = {one.kid: known.epochs.get(one.kid) or self._epoch(one) for one in usable}
@@ -158,21 +159,16 @@ class Receiver:
         known.epochs = epochs
         known.current = epochs[newest.kid]
         known.signs = newest.sign_results
+        known.lapses = lapses
 
-    def _check_fresh(self, known: _Device, newest: Announcement, now: float) -> None:
-        """Check that an announcement was made lately: by its dates, or because it echoes what this hub asked lately."""
-        asked_lately = now - known.asked <= LIFETIME
-        if asked_lately and newest.echo.get(self._hub.public.thumbprint) == known.nonce:
-            return
-        if now > newest.expires:
-            if not asked_lately:
-                known.nonce, known.asked = os.urandom(NONCE_SIZE), now
-            raise ExpiredError(
-                f"the announcement of {newest.device} lapsed {now - newest.expires:.0f} s ago",
-                hint="is the board running, and is its clock right?",
-            )
-        if newest.issued > now + _CLOCK_SKEW:
+    def _check_fresh(self, known: _Device, newest: Announcement, now: float) -> float:
+        """Return until when an announcement holds: by its dates, or because it echoes what this hub asked lately."""
+        echoes = newest.echo.get(self._hub.public.thumbprint) == known.nonce
+        if newest.issued > now + _CLOCK_SKEW and not echoes:
             raise NotYetValidError(f"the announcement of {newest.device} was issued in the future")
+        lapses = max(newest.expires, known.asked + LIFETIME) if echoes else newest.expires
+        _check_not_lapsed(known, lapses, now)
+        return lapses
 
     def _is_usable(self, one: Announcement, newest: Announcement) -> bool:
         """Return whether an epoch of the sequence may be used at all.
@@ -189,9 +185,11 @@ class Receiver:
     def _epoch(self, one: Announcement) -> _Epoch:
         return _Epoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
 
-    def open(self, topic: str, payload: bytes) -> Opened:
+    def open(self, topic: str, payload: bytes, now: float) -> Opened:
         """Open and accept the result that arrived on ``topic``.
 
+        :param now: Unix seconds by the hub's clock.
+        :raises ExpiredError: the board's announcement has lapsed: ask it for a new one.
         :raises UnknownSignerError: the topic is not that of an enrolled board.
         :raises UnknownKeyError: its epoch was not announced (yet): hold it and try again after the next announcement.
         :raises ReplayError: it was accepted before, or its epoch is closed to it.
@@ -205,6 +203,7 @@ class Receiver:
         epoch = known.epochs.get(kid)
         if epoch is None:
             raise UnknownKeyError(f"{device} has not announced key {kid.hex()}")
+        _check_not_lapsed(known, known.lapses, now)
         box = epoch.boxes.get(channel) or Box(epoch.key, result_aad(device, channel))
         iv, plaintext = box.open(payload, _MESSAGE_LIMIT)
         epoch.boxes[channel] = box  # only now: anybody can make up channels
@@ -228,6 +227,18 @@ class Receiver:
         if known is None:
             raise UnknownSignerError(f"no enrolment record of {name!r} is known here", hint="give it with --board")
         return known
+
+
+def _check_not_lapsed(known: _Device, lapses: float, now: float) -> None:
+    """Refuse what an announcement vouched for until ``lapses``; then there is a nonce to ask the board with."""
+    if now <= lapses:
+        return
+    if now - known.asked > LIFETIME:
+        known.nonce, known.asked = os.urandom(NONCE_SIZE), now
+    raise ExpiredError(
+        f"the announcement of {known.record.id} lapsed {now - lapses:.0f} s ago",
+        hint="is the board running, and is its clock right?",
+    )
 
 
 def _check_newer(known: _Device, newest: Announcement) -> None:

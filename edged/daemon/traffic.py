@@ -149,7 +149,9 @@ class Traffic:
             if self._waiting_bytes >= self._most_waiting:
                 self._health.drop("results.outbox.size is full")
                 continue
-            kid, message = self._announcer.seal(lane.config.channel, lane.encoder, answer, of)
+            kid, message = self._announcer.seal(
+                lane.config.channel, lane.encoder, answer, of, late=not self._broker.is_up
+            )
             self.announce_if_due()
             token = self._broker.publish(self.topic(lane.config.channel), message, qos=1)
             self._sent[token] = _Sent(kid, len(message), time.monotonic(), window, reading)

@@ -18,15 +18,14 @@ from edged.model import load
 from edged.package.manifest import Digest, SelfTest, SelfTestCase
 from edged.package.verify import Package
 from edged.runtime import choose
+from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PrivateBroker
 from support.hub import Hub
 from support.packages import SHAPE, Parts, Workshop, open_package, pin, read_manifest
 from support.site import GEARBOX
 
-DATAERR, NOINPUT, NOPERM, CONFIG = 65, 66, 77, 78
+DATAERR, NOINPUT, NOPERM = 65, 66, 77
 YEAR = 365 * 86_400
-NOWHERE = "mqtt://127.0.0.1:9"
-GOOD = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -382,10 +381,7 @@ def test_a_tolerance_that_is_no_number_is_no_tolerance(bench: Bench) -> None:
 
 def test_a_running_daemon_goes_on_with_the_old_version(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> None:
     """Refused by the command, or put where packages are by other hands: neither interrupts the old version."""
-    name = "press-bad-packages"
-    tls = tls_broker.client(name)
-    files = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
-    bench = make_bench(tmp_path / "bench", models, tls_broker.url, tls=files, name=name)
+    bench = live_bench(tmp_path / "bench", models, tls_broker, "press-bad-packages")
     store = bench.state / "keystore" / "packages"
     reading = iter(range(1000))
 

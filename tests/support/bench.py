@@ -15,6 +15,7 @@ from edged.keystore import open_keystore
 from edged.runtime import choose
 from edged.state import Floor, State
 from edged.trial import open_model
+from support.broker import PrivateBroker
 from support.packages import SHAPE, Workshop
 from support.site import Site
 
@@ -78,10 +79,10 @@ class Bench(Site):
 
 
 def make_bench(path: Path, models: Path, url: str = NOWHERE, **options: Any) -> Bench:
+    """Make a board under ``path`` with version 1 installed; its clock is trusted."""
     path.mkdir(mode=0o700, exist_ok=True)
     bench = Bench(path, models, url, **options)
-    bench.configure('format = "f32le"\neach = "window"')
-    config = path / "edged.toml"
+    config = bench.configure('format = "f32le"\neach = "window"')
     config.write_text(config.read_text().replace("[device]", '[device]\nclock = "trusted"'))
     bench.init()
     bench.weights = (models / "gearbox" / "dnn.tflite").read_bytes()
@@ -95,3 +96,7 @@ def make_bench(path: Path, models: Path, url: str = NOWHERE, **options: Any) -> 
     return bench
 
 
+def live_bench(path: Path, models: Path, broker: PrivateBroker, name: str) -> Bench:
+    """As :func:`make_bench`, on a broker with TLS; ``name`` is the board's, which its test alone uses."""
+    tls = broker.client(name)
+    return make_bench(path, models, broker.url, tls={"ca": tls.ca, "cert": tls.cert, "key": tls.key}, name=name)

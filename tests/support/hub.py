@@ -55,7 +55,7 @@ class Hub:
                 self.announcements.append(delivery.payload)
                 self._receiver.announce(device, delivery.payload, time.time())
             elif level not in _RESERVED:
-                self.results.append(self._receiver.open(delivery.topic, delivery.payload))
+                self.results.append(self._receiver.open(delivery.topic, delivery.payload, time.time()))
         except EdgedError as error:
             self.refused.append(error)
 

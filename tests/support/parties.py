@@ -90,4 +90,4 @@ def hear(receiver: Receiver, announcer: Announcer, now: float = NOW) -> bytes:
 
 def open_all(receiver: Receiver, messages: Sequence[bytes], topic: str = "edged/press-07/c1") -> list[Opened]:
     """Open several results."""
-    return [receiver.open(topic, message) for message in messages]
+    return [receiver.open(topic, message, NOW) for message in messages]

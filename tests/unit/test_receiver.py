@@ -46,9 +46,9 @@ def test_result_before_its_announcement_is_an_unknown_key_and_opens_afterwards()
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     message = seal(announcer)
     with pytest.raises(UnknownKeyError):
-        receiver.open(TOPIC, message)
+        receiver.open(TOPIC, message, NOW)
     hear(receiver, announcer)
-    assert receiver.open(TOPIC, message).count == 1
+    assert receiver.open(TOPIC, message, NOW).count == 1
 
 
 # --- attacks on announcements ----------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_announcement_of_an_older_epoch_replayed() -> None:
     hear(receiver, announcer)
     with pytest.raises(ReplayError):
         receiver.announce("press-07", old, NOW)
-    assert receiver.open(TOPIC, seal(announcer)).count == 1, "what was known stays as it was"
+    assert receiver.open(TOPIC, seal(announcer), NOW).count == 1, "what was known stays as it was"
 
 
 def test_announcement_copied_by_another_board() -> None:
@@ -162,7 +162,7 @@ def test_board_without_a_clock_answers_the_hubs_question() -> None:
         receiver.announce("press-07", announcer.announcement(1000), NOW)
     announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
     receiver.announce("press-07", announcer.announcement(1001), NOW)
-    assert receiver.open(TOPIC, seal(announcer)).count == 1
+    assert receiver.open(TOPIC, seal(announcer), NOW).count == 1
 
 
 def test_answer_to_a_hubs_question_is_good_for_as_long_as_an_announcement() -> None:
@@ -201,7 +201,7 @@ def test_result_replayed() -> None:
     open_all(receiver, reversed(messages))  # any order
     for message in messages:
         with pytest.raises(ReplayError):
-            receiver.open(TOPIC, message)
+            receiver.open(TOPIC, message, NOW)
 
 
 def test_result_replayed_after_the_announcement_came_again() -> None:
@@ -209,10 +209,10 @@ def test_result_replayed_after_the_announcement_came_again() -> None:
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     hear(receiver, announcer)
     message = seal(announcer)
-    receiver.open(TOPIC, message)
+    receiver.open(TOPIC, message, NOW)
     hear(receiver, announcer)
     with pytest.raises(ReplayError):
-        receiver.open(TOPIC, message)
+        receiver.open(TOPIC, message, NOW)
 
 
 def test_result_moved_to_another_topic() -> None:
@@ -222,12 +222,12 @@ def test_result_moved_to_another_topic() -> None:
     hear(receiver, other.announcer(hub))
     message = seal(announcer)
     with pytest.raises(DecryptionError):
-        receiver.open("edged/press-07/c2", message)
+        receiver.open("edged/press-07/c2", message, NOW)
     with pytest.raises(UnknownKeyError):
-        receiver.open("edged/press-08/c1", message)
+        receiver.open("edged/press-08/c1", message, NOW)
     with pytest.raises(UnknownSignerError):
-        receiver.open("edged/press-09/c1", message)
-    assert receiver.open(TOPIC, message).count == 1, "a refused copy does not use up the count"
+        receiver.open("edged/press-09/c1", message, NOW)
+    assert receiver.open(TOPIC, message, NOW).count == 1, "a refused copy does not use up the count"
 
 
 def test_result_with_a_flipped_bit_at_every_byte() -> None:
@@ -239,14 +239,14 @@ def test_result_with_a_flipped_bit_at_every_byte() -> None:
         altered = bytearray(message)
         altered[at // 8] ^= 1 << at % 8
         with pytest.raises(EdgedError):
-            receiver.open(TOPIC, bytes(altered))
-    assert receiver.open(TOPIC, message).count == 1
+            receiver.open(TOPIC, bytes(altered), NOW)
+    assert receiver.open(TOPIC, message, NOW).count == 1
 
 
 @given(st.binary(max_size=300), st.sampled_from([TOPIC, "press-07", "", "/", "edged/press-07/", "edged//c1"]))
 def test_result_of_random_bytes_on_odd_topics(data: bytes, topic: str) -> None:
     with pytest.raises(EdgedError):
-        Hub().receiver(Board()).open(topic, data)
+        Hub().receiver(Board()).open(topic, data, NOW)
 
 
 def test_result_of_ten_megabytes() -> None:
@@ -255,7 +255,7 @@ def test_result_of_ten_megabytes() -> None:
     hear(receiver, announcer)
     for payload in (bytes(10_000_000), seal(announcer)[:40] + bytes(10_000_000)):
         with pytest.raises(EdgedError):
-            receiver.open(TOPIC, payload)
+            receiver.open(TOPIC, payload, NOW)
 
 
 def test_channels_that_nobody_uses_leave_nothing_behind() -> None:
@@ -266,7 +266,7 @@ def test_channels_that_nobody_uses_leave_nothing_behind() -> None:
     message = seal(announcer)
     for number in range(1000):
         with pytest.raises(DecryptionError):
-            receiver.open(f"edged/press-07/x{number}", message)
+            receiver.open(f"edged/press-07/x{number}", message, NOW)
     current = receiver._devices["press-07"].current
     assert current is not None
     assert not current.boxes
@@ -280,7 +280,7 @@ def test_garbage_sealed_by_another_hub_is_refused_as_a_format() -> None:
     box = Box(announcer._current.epoch.key, cbor.encode(["edged.result.1", "press-07", "c1"]))
     for count, plaintext in enumerate([b"", b"\xff", b"\xa0", b"\x80", bytes(1000), cbor.encode({"model": []})], 1):
         with pytest.raises(FormatError):
-            receiver.open(TOPIC, box.seal(count.to_bytes(8, "big") + b"salt", plaintext))
+            receiver.open(TOPIC, box.seal(count.to_bytes(8, "big") + b"salt", plaintext), NOW)
 
 
 # --- signed results --------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_signed_results_open() -> None:
     board, hub = Board(), Hub()
     receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
     hear(receiver, announcer)
-    assert receiver.open(TOPIC, seal(announcer)).signed
+    assert receiver.open(TOPIC, seal(announcer), NOW).signed
 
 
 def test_signed_results_forged_by_another_hub() -> None:
@@ -299,10 +299,10 @@ def test_signed_results_forged_by_another_hub() -> None:
     hear(receiver, announcer)
     announcer._current.epoch._signer = hub.key
     with pytest.raises(UnknownSignerError):
-        receiver.open(TOPIC, seal(announcer))
+        receiver.open(TOPIC, seal(announcer), NOW)
     announcer._current.epoch._signer = None
     with pytest.raises(FormatError):
-        receiver.open(TOPIC, seal(announcer))
+        receiver.open(TOPIC, seal(announcer), NOW)
 
 
 def test_signed_result_sealed_again_by_another_hub_under_another_count() -> None:
@@ -313,7 +313,7 @@ def test_signed_result_sealed_again_by_another_hub_under_another_count() -> None
     box = Box(epoch.key, cbor.encode(["edged.result.1", "press-07", "c1"]))
     iv, signed = box.open(seal(announcer), 4096)
     with pytest.raises(SignatureError):
-        receiver.open(TOPIC, box.seal((9).to_bytes(8, "big") + iv[8:], signed))
+        receiver.open(TOPIC, box.seal((9).to_bytes(8, "big") + iv[8:], signed), NOW)
 
 
 def test_downgrade_of_signed_results() -> None:
@@ -339,8 +339,8 @@ def test_closed_epoch_opens_late_results_up_to_its_last() -> None:
     assert [one.result.late for one in open_all(receiver, late)] == [True] * 3
     beyond = old.seal("c1", encoder().encode(ANSWER, old.count + 1, NOW, INPUT, late=True))
     with pytest.raises(ReplayError):
-        receiver.open(TOPIC, beyond)
-    assert receiver.open(TOPIC, seal(announcer)).count == 1
+        receiver.open(TOPIC, beyond, NOW)
+    assert receiver.open(TOPIC, seal(announcer), NOW).count == 1
 
 
 def test_closed_epoch_opens_for_a_hub_that_came_later() -> None:
@@ -350,7 +350,7 @@ def test_closed_epoch_opens_for_a_hub_that_came_later() -> None:
     late = seal(announcer, late=True)
     announcer.rotate()
     hear(receiver, announcer)
-    assert receiver.open(TOPIC, late).result.late
+    assert receiver.open(TOPIC, late, NOW).result.late
 
 
 def test_closed_epoch_opens_nothing_that_is_not_late() -> None:
@@ -360,7 +360,7 @@ def test_closed_epoch_opens_nothing_that_is_not_late() -> None:
     announcer.rotate()
     hear(receiver, announcer)
     with pytest.raises(ReplayError):
-        receiver.open(TOPIC, prompt)
+        receiver.open(TOPIC, prompt, NOW)
 
 
 def test_closed_epoch_replays_nothing() -> None:
@@ -368,11 +368,11 @@ def test_closed_epoch_replays_nothing() -> None:
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     hear(receiver, announcer)
     late = seal(announcer, late=True)
-    receiver.open(TOPIC, late)
+    receiver.open(TOPIC, late, NOW)
     announcer.rotate()
     hear(receiver, announcer)
     with pytest.raises(ReplayError):
-        receiver.open(TOPIC, late)
+        receiver.open(TOPIC, late, NOW)
 
 
 def test_old_announcement_appended_to_a_newer_one_opens_nothing() -> None:
@@ -385,7 +385,7 @@ def test_old_announcement_appended_to_a_newer_one_opens_nothing() -> None:
     announcer.rotate()
     receiver.announce("press-07", announcer.announcement(NOW) + old, NOW)
     with pytest.raises(ReplayError):
-        receiver.open(TOPIC, late)
+        receiver.open(TOPIC, late, NOW)
 
 
 def test_hub_removed_late_unsigned_results_of_its_epochs_are_not_trusted() -> None:
@@ -396,7 +396,7 @@ def test_hub_removed_late_unsigned_results_of_its_epochs_are_not_trusted() -> No
     announcer.set_hubs([hub.key.public])
     hear(receiver, announcer)
     with pytest.raises(UnknownKeyError):
-        receiver.open(TOPIC, late)
+        receiver.open(TOPIC, late, NOW)
 
 
 def test_hub_removed_late_signed_results_of_its_epochs_are_trusted() -> None:
@@ -406,7 +406,7 @@ def test_hub_removed_late_signed_results_of_its_epochs_are_trusted() -> None:
     late = seal(announcer, late=True)
     announcer.set_hubs([hub.key.public])
     hear(receiver, announcer)
-    assert receiver.open(TOPIC, late).signed
+    assert receiver.open(TOPIC, late, NOW).signed
 
 
 def test_hub_removed_opens_nothing_more() -> None:
@@ -417,7 +417,7 @@ def test_hub_removed_opens_nothing_more() -> None:
     with pytest.raises(NotARecipientError):
         hear(receiver, announcer)
     with pytest.raises(UnknownKeyError):
-        receiver.open(TOPIC, seal(announcer))
+        receiver.open(TOPIC, seal(announcer), NOW)
 
 
 def test_hub_added_passes_over_the_epochs_before_it() -> None:
@@ -428,6 +428,20 @@ def test_hub_added_passes_over_the_epochs_before_it() -> None:
     announcer.set_hubs([hub.key.public, added.key.public])
     payload = hear(receiver, announcer)
     assert len(cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)) == 2
-    assert receiver.open(TOPIC, seal(announcer)).count == 1
+    assert receiver.open(TOPIC, seal(announcer), NOW).count == 1
     with pytest.raises(UnknownKeyError):
-        receiver.open(TOPIC, before)
+        receiver.open(TOPIC, before, NOW)
+
+
+def test_results_are_refused_once_the_announcement_has_lapsed() -> None:
+    """A broker that holds newer announcements back must not keep an old epoch, and a removed hub's key, alive."""
+    board, hub = Board(), Hub()
+    announcer = board.announcer(hub)
+    receiver = hub.receiver(board)
+    hear(receiver, announcer)
+    message = seal(announcer)
+    with pytest.raises(ExpiredError):
+        receiver.open(TOPIC, message, NOW + LIFETIME + 1)
+    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    receiver.announce("press-07", announcer.announcement(NOW), NOW + LIFETIME + 2)
+    assert receiver.open(TOPIC, message, NOW + LIFETIME + 3).count == 1

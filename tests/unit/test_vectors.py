@@ -75,14 +75,15 @@ def open_record(vector: Vector, _: Path) -> None:
 def open_at_hub(vector: Vector, _: Path) -> Opened | None:
     enrolled = Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))
     receiver = Receiver(KEYS[vector["hub"]], [enrolled])
-    opened = None
+    opened, now = None, 0.0
     for number, step in enumerate(vector["steps"]):
         data = bytes.fromhex(step["data"])
         try:
             if "now" in step:
-                receiver.announce(step["topic"].split("/")[-2], data, step["now"])
+                now = step["now"]
+                receiver.announce(step["topic"].split("/")[-2], data, now)
             else:
-                opened = receiver.open(step["topic"], data)
+                opened = receiver.open(step["topic"], data, now)
         except EdgedError as error:
             if number < len(vector["steps"]) - 1:
                 raise AssertionError(f"step {number} failed") from error
