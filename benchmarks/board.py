@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+import cbor2
 import models
 import numpy as np
 import numpy.typing as npt
 from load import LoadGenerator
-from process import ProcessError, running_until_ready
+from process import ProcessError
 
 from edged.channel.reading import ReadingSealer, read_key
 
@@ -85,8 +85,7 @@ class Board:
     ) -> None:
         self.directory = directory
         self.model = directory / "model.tflite"
-        self.log = directory / "daemon.log"
-        self.topic = f"site/{directory.name}/vibration"
+        self.topic, self.results = f"site/{directory.name}/vibration", f"edged/{directory.name}/c1"
         self._port = port
         directory.mkdir()
         models.dense(self.model, layers, int8=int8)
@@ -120,17 +119,16 @@ class Board:
         """Seal a reading as the board's sensor."""
         return self._sealer.seal(reading)
 
-    @contextmanager
-    def daemon(self) -> Iterator[tuple[int, float]]:
-        """Run the daemon until the block ends, which gets its pid and the seconds that it took to be READY."""
-        with running_until_ready(["-m", "edged", "run", "-c", "edged.toml"], cwd=self.directory, log=self.log) as ready:
-            yield ready
-
     def load(self) -> LoadGenerator:
         """Return a load generator that sends windows and counts the daemon's results."""
-        return LoadGenerator(self._port, self.topic, f"edged/{self.directory.name}/c1")
+        return LoadGenerator(self._port, self.topic, self.results)
 
 
 def windows(count: int) -> Floats:
     """Return ``count`` random windows, float32 [count, rows, channels], the same ones at each call."""
     return np.random.default_rng(2).standard_normal((count, ROWS, CHANNELS), dtype=np.float32)
+
+
+def cbor(window: Floats) -> bytes:
+    """Return the whole window as one typed array (RFC 8746, tag 85): rows one after the other."""
+    return cbor2.dumps(cbor2.CBORTag(85, window.tobytes()))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from broker import HOST
 from process import cpu_seconds_here
 
-HOST = "127.0.0.1"
 OUTSTANDING = 200
 _CONNACK, _PUBLISH, _PUBACK, _SUBACK = 0x20, 0x30, 0x40, 0x90
 _QOS1 = 0x02

@@ -78,7 +78,9 @@ def _seal_by_hand(board: Board) -> None:
 
 
 def _load_once(board: Board, how: str, engine: str) -> _Rise:
-    with running((_CHILD, how, engine, board.directory), cwd=board.directory, log=board.log) as process:
+    with running(
+        (_CHILD, how, engine, board.directory), cwd=board.directory, log=board.directory / "child.log"
+    ) as process:
         wait_for_line(process, "ready")
         pid = process.pid
         reset_peak(pid)

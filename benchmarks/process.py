@@ -80,14 +80,15 @@ def running(
 
 
 @contextmanager
-def running_until_ready(command: Sequence[object], *, cwd: Path, log: Path) -> Iterator[tuple[int, float]]:
-    """Run Python as systemd runs a service; the block gets its pid and the seconds from exec to READY=1."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        path = f"{directory}/notify"
+def daemon(directory: Path) -> Iterator[tuple[int, float]]:
+    """Run the daemon of a board as systemd does; the block gets its pid and the seconds from exec to READY=1."""
+    command, log = ("-m", "edged", "run", "-c", "edged.toml"), directory / "daemon.log"
+    with tempfile.TemporaryDirectory() as private, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        path = f"{private}/notify"
         notify.bind(path)
         notify.settimeout(0.1)
         started = time.perf_counter()
-        with running(command, cwd=cwd, log=log, environment={"NOTIFY_SOCKET": path}) as process:
+        with running(command, cwd=directory, log=log, environment={"NOTIFY_SOCKET": path}) as process:
             _wait_ready(notify, process, log)
             yield process.pid, time.perf_counter() - started
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-import cbor2
-from board import Board, Floats, windows
+from board import Board, Floats, cbor, windows
+from broker import mosquitto
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from load import LoadGenerator, Run
-from process import cpu_seconds, running, wait_for_line
+from process import cpu_seconds, daemon, running, wait_for_line
 from report import Row, ratio
-
-from edged.demo.broker import Mosquitto
 
 _BAR = 3.0
 _TIMEOUT = 30.0
@@ -66,14 +64,13 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     """Play rounds in turns; each lasts about as many seconds for each contender."""
     rounds, seconds = (3, 0.7) if quick else (7, 2.0)
     with ExitStack() as stack:
-        options = ("max_inflight_messages 0", "set_tcp_nodelay true")
-        broker = stack.enter_context(Mosquitto(directory, ["allow_anonymous true"], options))
-        cbor = Board(directory / "cbor", broker.port, "cbor")
-        board = Board(directory / "json", broker.port, "json")
-        naive_pid, naive_load, key = stack.enter_context(_naive(directory, broker.port, cbor.model))
+        port = stack.enter_context(mosquitto(directory))
+        board = Board(directory / "cbor", port, "cbor")
+        other = Board(directory / "json", port, "json")
+        naive_pid, naive_load, key = stack.enter_context(_naive(directory, port, board.model))
         contenders = {
-            CBOR: stack.enter_context(_edged(cbor, _cbor)),
-            JSON: stack.enter_context(_edged(board, _json)),
+            CBOR: stack.enter_context(_edged(board, cbor)),
+            JSON: stack.enter_context(_edged(other, _json)),
             NAIVE: Contender(naive_pid, naive_load, _naive_sensor(key, _json)),
             SHORT: Contender(naive_pid, naive_load, _naive_sensor(key, _short_json)),
         }
@@ -90,7 +87,7 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
 @contextmanager
 def _edged(board: Board, encode: Encode) -> Iterator[Contender]:
     readings = [encode(window) for window in windows(_DISTINCT)]
-    with board.daemon() as (pid, _), board.load() as load:
+    with daemon(board.directory) as (pid, _), board.load() as load:
         yield Contender(pid, load, lambda count: [board.seal(reading) for reading in islice(cycle(readings), count)])
 
 
@@ -113,11 +110,6 @@ def _naive_sensor(key: AESGCM, encode: Encode) -> Callable[[int], list[bytes]]:
         return nonce + key.encrypt(nonce, reading, None)
 
     return lambda count: [seal(reading) for reading in islice(cycle(readings), count)]
-
-
-def _cbor(window: Floats) -> bytes:
-    """Return the whole window as one typed array (RFC 8746, tag 85): rows one after the other."""
-    return cbor2.dumps(cbor2.CBORTag(85, window.tobytes()))
 
 
 def _json(window: Floats) -> bytes:

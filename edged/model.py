@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edged.cose.keys import Agreement
 from edged.errors import SelfTestError
-from edged.memory import SecretBuffer
+from edged.memory import SecretBuffer, trim
 from edged.package.manifest import SelfTest
 from edged.package.verify import VerifiedPackage
 from edged.runtime import Engine, Interpreter
@@ -94,4 +94,5 @@ def load(package: VerifiedPackage, agreement: Agreement, engine: Engine, threads
         manifest = package.manifest
         model.self_test(manifest.self_test, (manifest.window.size, len(manifest.input.channels)))
         undo.pop_all()
+        trim()  # of this thread, which may end long before the model is closed in another
         return model

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from edged.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
 from edged.config.board import ModelConfig
 from edged.config.units import parse_duration
 from edged.cose.keys import ContentKey
-from edged.errors import ConfigError, ReadingSizeError
+from edged.errors import ConfigError, ReadingSizeError, naming
 from edged.model import Floats, LiveModel
 from edged.package.manifest import Manifest
 from edged.signal.decide import Decider
@@ -36,6 +37,7 @@ class _Stream:
     """What one topic has: its way in, its window and its decision."""
 
     opener: ReadingOpener | None
+    decode: Decoder
     window: Window
     decider: Decider
     rows: int = 0
@@ -132,15 +134,6 @@ class Lane:
         manifest = model.manifest
         check_binding(self.config, manifest)
         self.model = model
-        self._decode = Decoder(
-            self.config.format,
-            self.config.each,
-            manifest.input,
-            size=manifest.window.size,
-            fields=self.config.fields,
-            calibrate=self.config.calibrate,
-            limit=self._limit,
-        )
         gap = manifest.input.gap
         self._longest_gap = float("inf") if gap is None else parse_duration(gap.over)
         self.encoder = ResultEncoder(
@@ -159,9 +152,10 @@ class Lane:
         stream = self._streams.get(topic)
         if stream is None:
             manifest = self.model.manifest
-            opener = None if self._sensor is None else ReadingOpener(self._sensor, topic)
+            opener = None if self._sensor is None else ReadingOpener(self._sensor, topic, self.config.channel)
+            decode = new_decoder(self.config, manifest, self._limit)
             window = Window(manifest.window.size, manifest.window.step, len(manifest.input.channels))
-            stream = self._streams[topic] = _Stream(opener, window, self._new_decider())
+            stream = self._streams[topic] = _Stream(opener, decode, window, self._new_decider())
             if len(self._streams) > TOPICS:
                 self._streams.popitem(last=False)
         self._streams.move_to_end(topic)
@@ -182,32 +176,31 @@ class Lane:
         opened = stream.opener.open(message, self._limit + _ENVELOPE)
         return Reading(topic, opened.payload, opened.count, opened)
 
-    def answer(self, reading: Reading, *, clock_synchronised: bool) -> list[Answered]:
-        """Take a reading into its window, and answer what is full.
+    def answer(self, reading: Reading, *, clock_synchronised: bool) -> Iterator[Answered]:
+        """Take a reading into its window, and yield an answer to each window that it fills.
 
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
+        :raises ModelError: the runtime fails on it.
         """
         stream = self._stream(reading.topic)
         if reading.sealed is not None:
             self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
             self._guard.accept(reading.sealed.key, reading.sealed.count)
-        rows = self._decode(reading.payload)
+        rows = stream.decode(reading.payload)
         if self.holds_whole_windows:
-            return self._decide(stream, rows, [reading.name])
+            yield from self._decide(stream, rows, [reading.name])
+            return
         stream.restart_after_gap(self._longest_gap, time.monotonic())
         stream.remember(len(rows), reading.name)
-        answered: list[Answered] = []
         for window in stream.window.push(rows):
-            answered += self._decide(stream, window.rows, stream.names(window.first, window.last))
-        return answered
+            yield from self._decide(stream, window.rows, stream.names(window.first, window.last))
 
-    def _decide(self, stream: _Stream, window: Floats, names: list[bytes | int]) -> list[Answered]:
+    def _decide(self, stream: _Stream, window: Floats, names: list[bytes | int]) -> Iterator[Answered]:
         decision = stream.decider.step(self.model.scores(window), time.monotonic())
-        if not decision.publish:
-            return []
-        answer = Answer(decision.label, decision.score, decision.value, decision.scores)
-        return [Answered(answer, self._input(names))]
+        if decision.publish:
+            answer = Answer(decision.label, decision.score, decision.value, decision.scores)
+            yield Answered(answer, self._input(names))
 
     def _input(self, names: list[bytes | int]) -> Input:
         counts = [name for name in names if isinstance(name, int)]
@@ -216,10 +209,27 @@ class Lane:
         return Plain(hashlib.sha256(b"".join(name for name in names if isinstance(name, bytes))).digest())
 
 
+def new_decoder(config: ModelConfig, manifest: Manifest, limit: int) -> Decoder:
+    """Return the decoder of one topic: it remembers values that a manifest wants held.
+
+    :raises ConfigError: a field is no JSON pointer.
+    """
+    return Decoder(
+        config.format,
+        config.each,
+        manifest.input,
+        size=manifest.window.size,
+        fields=config.fields,
+        calibrate=config.calibrate,
+        limit=limit,
+    )
+
+
 def check_binding(config: ModelConfig, manifest: Manifest) -> None:
     """Check that a board's ``[[model]]`` table fits the manifest of the model that it names.
 
-    :raises ConfigError: it names a channel that the manifest does not have, or tunes what the publisher does not allow.
+    :raises ConfigError: it names a channel that the manifest lacks, a field that is no JSON pointer, or tunes what the
+        publisher does not allow.
     """
     where = f"[[model]] {config.name}"
     channels = manifest.input.channels
@@ -234,3 +244,5 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
             raise ConfigError(f"{where}: tune.{name}: the publisher lets a site set {allowed}")
         if not bounds[0] <= value <= bounds[1]:
             raise ConfigError(f"{where}: tune.{name}: {value} is not between {bounds[0]} and {bounds[1]}")
+    with naming(where):
+        new_decoder(config, manifest, limit=0)

@@ -25,8 +25,8 @@ CREATE TABLE IF NOT EXISTS epoch (
     number INTEGER PRIMARY KEY, kid BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS mark (
-    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (kid, sensor, channel)
+    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, reader TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (kid, sensor, channel, reader)
 ) STRICT;
 PRAGMA user_version = 1;
 """
@@ -42,11 +42,15 @@ class Floor(NamedTuple):
 
 
 class MarkKey(NamedTuple):
-    """What a sensor's count is counted by: key id and the two names that its messages bind."""
+    """What a sensor's count is counted by: key id, the two names that its messages bind, and who reads them.
+
+    :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
+    """
 
     kid: bytes
     sensor: str
     channel: str
+    reader: str
 
 
 class State:
@@ -122,15 +126,15 @@ class State:
     def marks(self) -> dict[MarkKey, int]:
         """Return the last accepted count of each sensor key and topic."""
         with self._wrapped():
-            rows = self._db.execute("SELECT kid, sensor, channel, count FROM mark").fetchall()
-        return {MarkKey(bytes(kid), sensor, channel): _from_signed(count) for kid, sensor, channel, count in rows}
+            rows = self._db.execute("SELECT kid, sensor, channel, reader, count FROM mark").fetchall()
+        return {MarkKey(bytes(kid), *names): _from_signed(count) for kid, *names, count in rows}
 
     def save_marks(self, marks: Iterable[tuple[MarkKey, int]]) -> None:
         """Store counts, in one transaction."""
         with self._wrapped():
             self._db.execute("BEGIN")
             self._db.executemany(
-                "INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
+                "INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
                 [(*key, _to_signed(count)) for key, count in marks],
             )
             self._db.execute("COMMIT")

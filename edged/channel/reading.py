@@ -81,10 +81,10 @@ class OpenedReading:
 class ReadingOpener:
     """The board's side for one sensor key and topic: opens readings. :class:`ReplayGuard` says whether they are new."""
 
-    def __init__(self, key: ContentKey, topic: str) -> None:
+    def __init__(self, key: ContentKey, topic: str, reader: str) -> None:
         sensor, channel = names_of(topic)
         self._box = Box(key, reading_aad(sensor, channel))
-        self.mark = MarkKey(key.kid, sensor, channel)
+        self.mark = MarkKey(key.kid, sensor, channel, reader)
 
     def open(self, message: bytes, limit: int) -> OpenedReading:
         """Open a message of at most ``limit`` bytes.

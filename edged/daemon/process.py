@@ -11,7 +11,7 @@ from types import FrameType
 
 from edged import __version__, notify
 from edged.board import Board
-from edged.broker import Broker, Message
+from edged.broker import Broker, Delivery, Message
 from edged.channel.announcer import Announcer
 from edged.channel.reading import ReplayGuard
 from edged.config.load import load_board
@@ -231,8 +231,7 @@ class Daemon:
         notify.stopping()
         _LOG.info("stops: %s", self._health.line())
         until = time.monotonic() + _GOODBYE
-        for lane in self._traffic.lanes.values():
-            self._broker.unsubscribe(lane.config.topic)
+        self._broker.on_message = _leave_to_the_next  # the session stays, and the broker keeps what is not acknowledged
         while self._broker.is_up and self._traffic.waiting and time.monotonic() < until:
             self._broker.run_once(until - time.monotonic())
         if self._broker.is_up:
@@ -243,6 +242,10 @@ class Daemon:
             lane.close()
         self._state.close()
         self._lock.close()
+
+
+def _leave_to_the_next(_delivery: Delivery) -> None:
+    """Acknowledge nothing more."""
 
 
 class _Timer:

@@ -16,7 +16,7 @@ from edged.channel.reading import ReplayGuard
 from edged.clock import Clock
 from edged.cose import cbor
 from edged.daemon.health import Health
-from edged.errors import EdgedError, FormatError, ReadingError, TrustError
+from edged.errors import EdgedError, FormatError, ModelError, ReadingError, TrustError
 from edged.pipeline import Lane, Reading
 
 ANNOUNCE, NONCE, STATUS = "announce", "nonce", "status"
@@ -113,18 +113,17 @@ class Traffic:
 
     def on_message(self, delivery: Delivery) -> None:
         """Serve one message. Nothing that a message can hold raises."""
-        if delivery.topic.startswith(self._base):
-            level = delivery.topic[len(self._base) + 1 :]
-            if level in (ANNOUNCE, NONCE):
-                self._on_own_topic(level, delivery)
-                delivery.ack()
-                return
+        level = delivery.topic.removeprefix(f"{self._base}/")
+        if level in (ANNOUNCE, NONCE):
+            self._on_own_topic(level, delivery)
+            delivery.ack()
+            return
         debt = _Debt(delivery.ack)
         self._health.messages += 1
         for lane in self._lanes_of(delivery.topic):
             try:
                 self._serve(lane, delivery, debt)
-            except (ReadingError, TrustError, FormatError) as error:
+            except (ReadingError, TrustError, FormatError, ModelError) as error:
                 self._health.refuse(error, delivery.topic)
         debt.release()
 
@@ -144,8 +143,7 @@ class Traffic:
             debt.hold()  # handed out again while its result is on its way: that result settles this copy too
             self._windows[window].append(debt)
             return
-        answered = lane.answer(reading, clock_synchronised=self.clock.synchronised)
-        for answer, of in answered:
+        for answer, of in lane.answer(reading, clock_synchronised=self.clock.synchronised):
             if self._waiting_bytes >= self._most_waiting:
                 self._health.drop("results.outbox.size is full")
                 continue

@@ -14,6 +14,12 @@ _SMALL_SIZES = range(24, 1033, 16)  # what malloc keeps in a cache of its own, a
 _SMALL_COUNT = 16  # ... of 7 chunks, 16 since glibc 2.42
 
 
+class _Blank(ctypes.Structure):
+    """More zeros than a runtime's functions need stack."""
+
+    _fields_ = (("zeros", ctypes.c_char * (1 << 16)),)
+
+
 def _call(name: str, *arguments: ctypes.c_void_p | ctypes.c_size_t | ctypes.c_ulong | int) -> None:
     if getattr(_LIBC, name)(*arguments) == -1:
         number = ctypes.get_errno()
@@ -55,7 +61,11 @@ def overwrite_freed_memory() -> None:
 
 
 def trim() -> None:
-    """Overwrite the small chunks that this thread freed last, and give freed pages back to the kernel."""
+    """Overwrite what this thread left on its stack and freed last in small chunks; give freed pages to the kernel.
+
+    The stack is worth it: XNNPACK leaves vector registers with weights on it, and glibc keeps an ended thread's stack.
+    """
+    _LIBC.getpid(_Blank())  # which takes no argument: by value, it is copied to the unused part of the stack
     malloc = _LIBC.malloc
     malloc.restype = ctypes.c_void_p
     chunks = [(malloc(ctypes.c_size_t(size)), size) for size in _SMALL_SIZES for _ in range(_SMALL_COUNT)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from types import TracebackType
 from typing import Self
 
 from edged.broker import Delivery
 from edged.channel.receiver import Opened, Receiver
+from edged.channel.result import Sealed
+from edged.cose.encrypt0 import parse
 from edged.errors import EdgedError
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
@@ -65,9 +68,20 @@ class Hub:
             self.client.publish(topic or self._site.topic, payload, qos=1)
 
     def ask(self, payload: bytes, *, topic: str | None = None, timeout: float = 15) -> Opened:
-        """Send one good reading and return its answer: what was sent before it has been dealt with then."""
+        """Send one good reading and return its answer: what was sent before it has been dealt with then.
+
+        :raises AssertionError: it is not answered, or something else is.
+        """
         count = len(self.results)
         self.send(payload, topic=topic)
-        spin(self.client, until=lambda: len(self.results) > count, timeout=timeout)
+        spin(self.client, until=lambda: any(_answers(one, payload) for one in self.results[count:]), timeout=timeout)
         assert len(self.results) == count + 1, "something was answered that should not have been"
         return self.results[-1]
+
+
+def _answers(opened: Opened, reading: bytes) -> bool:
+    """Return whether a result names ``reading``: by its count if it is sealed, by its digest if not."""
+    of = opened.result.input
+    if isinstance(of, Sealed):
+        return of.last == int.from_bytes(parse(reading, len(reading)).iv[:8], "big")
+    return of.digest == hashlib.sha256(hashlib.sha256(reading).digest()).digest()

@@ -34,7 +34,7 @@ from edged.errors import (
 from edged.state import MarkKey, State
 
 TOPIC = "factory/press-07/vibration"
-MARK = MarkKey(bytes(8), "press-07", "vibration")
+MARK = MarkKey(bytes(8), "press-07", "vibration", "c1")
 DAY = 86_400 * 1_000_000
 
 
@@ -45,8 +45,8 @@ def now() -> int:
 @pytest.mark.parametrize("aead", list(Aead))
 def test_reading_opens_on_its_topic(aead: Aead) -> None:
     key = ContentKey.generate(aead)
-    opened = ReadingOpener(key, TOPIC).open(ReadingSealer(key, TOPIC).seal(b"1 2 3"), 1024)
-    assert (opened.payload, opened.key) == (b"1 2 3", MarkKey(key.kid, "press-07", "vibration"))
+    opened = ReadingOpener(key, TOPIC, "c1").open(ReadingSealer(key, TOPIC).seal(b"1 2 3"), 1024)
+    assert (opened.payload, opened.key) == (b"1 2 3", MarkKey(key.kid, "press-07", "vibration", "c1"))
     assert abs(opened.count - now()) < DAY
 
 
@@ -55,24 +55,24 @@ def test_reading_moved_to_another_topic() -> None:
     message = ReadingSealer(key, TOPIC).seal(b"1")
     for topic in ("factory/press-08/vibration", "factory/press-07/current", "vibration"):
         with pytest.raises(DecryptionError):
-            ReadingOpener(key, topic).open(message, 1024)
-    ReadingOpener(key, "elsewhere/press-07/vibration").open(message, 1024)  # the last two levels are what is bound
+            ReadingOpener(key, topic, "c1").open(message, 1024)
+    ReadingOpener(key, "elsewhere/press-07/vibration", "c1").open(message, 1024)  # the last two levels are what is bound
 
 
 def test_reading_of_another_sensor() -> None:
     message = ReadingSealer(ContentKey.generate(Aead.A256GCM), TOPIC).seal(b"1")
     with pytest.raises(UnknownKeyError):
-        ReadingOpener(ContentKey.generate(Aead.A256GCM), TOPIC).open(message, 1024)
+        ReadingOpener(ContentKey.generate(Aead.A256GCM), TOPIC, "c1").open(message, 1024)
 
 
 def test_reading_plain_where_sealed_is_configured() -> None:
     with pytest.raises(FormatError):
-        ReadingOpener(ContentKey.generate(Aead.A256GCM), TOPIC).open(b'{"a1": 1}', 1024)
+        ReadingOpener(ContentKey.generate(Aead.A256GCM), TOPIC, "c1").open(b'{"a1": 1}', 1024)
 
 
 def test_reading_flipped_at_every_bit() -> None:
     key = ContentKey.generate(Aead.A256GCM)
-    opener, message = ReadingOpener(key, TOPIC), ReadingSealer(key, TOPIC).seal(b"1")
+    opener, message = ReadingOpener(key, TOPIC, "c1"), ReadingSealer(key, TOPIC).seal(b"1")
     for at in range(8 * len(message)):
         altered = bytearray(message)
         altered[at // 8] ^= 1 << at % 8
@@ -83,7 +83,7 @@ def test_reading_flipped_at_every_bit() -> None:
 def test_reading_beyond_the_limit() -> None:
     key = ContentKey.generate(Aead.A256GCM)
     with pytest.raises(FormatError):
-        ReadingOpener(key, TOPIC).open(ReadingSealer(key, TOPIC).seal(bytes(2000)), 1024)
+        ReadingOpener(key, TOPIC, "c1").open(ReadingSealer(key, TOPIC).seal(bytes(2000)), 1024)
 
 
 def test_sealer_counts_grow_and_salts_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def open_at_hub(vector: Vector, _: Path) -> Opened | None:
 def open_reading(vector: Vector, path: Path) -> None:
     (path / "sensor.key").write_bytes(bytes.fromhex(vector["key"]))
     (path / "sensor.key").chmod(0o600)
-    opener = ReadingOpener(read_key(path / "sensor.key"), vector["topic"])
+    opener = ReadingOpener(read_key(path / "sensor.key"), vector["topic"], "c1")
     guard = ReplayGuard({})
     for number, message in enumerate(vector["messages"]):
         try:
