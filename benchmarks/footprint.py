@@ -1,6 +1,6 @@
 """Start and memory of the daemon, against a Python that does nothing but import the libraries that it needs.
 
-This module and what it imports leave those libraries alone: a page that two processes map counts half in each one's PSS.
+Nothing here imports those libraries itself: a page that two processes map counts half in each one's PSS.
 """
 
 from __future__ import annotations

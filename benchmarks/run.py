@@ -36,9 +36,11 @@ def main() -> None:
     rows: list[Row] = []
     for name in chosen:
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="edged-bench-") as directory:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # none shares memory with another
-                rows += pool.submit(measure, name, Path(directory), quick=args.quick).result()
+        with (
+            tempfile.TemporaryDirectory(prefix="edged-bench-") as directory,
+            ProcessPoolExecutor(1, get_context("spawn")) as pool,  # none finds what another has left in memory
+        ):
+            rows += pool.submit(measure, name, Path(directory), quick=args.quick).result()
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     print()
     print_table(rows)

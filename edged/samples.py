@@ -15,7 +15,6 @@ from edged.errors import FormatError, MissingFileError, UsageError
 
 Floats = npt.NDArray[np.float32]
 _TAG_FLOAT32_LE = 85  # RFC 8746, section 2.1
-_TAG_MULTI_DIMENSIONAL = 40
 _LABEL_COLUMN = "label"
 
 
@@ -118,10 +117,7 @@ def encode_reading(values: Floats, format_: str, names: tuple[str, ...] | None) 
         case "f32le":
             return values.astype("<f4").tobytes()
         case "cbor":
-            typed = cbor2.CBORTag(_TAG_FLOAT32_LE, values.astype("<f4").tobytes())
-            return cbor2.dumps(
-                typed if values.ndim == 1 else cbor2.CBORTag(_TAG_MULTI_DIMENSIONAL, [values.shape, typed])
-            )
+            return cbor2.dumps(cbor2.CBORTag(_TAG_FLOAT32_LE, values.astype("<f4").tobytes()))
     raise UsageError(f"format {format_!r} is none of json, text, csv, cbor and f32le")
 
 

@@ -210,7 +210,7 @@ class ContentKey:
         """
         return hashlib.sha256(b"edged.key.1" + self.secret).digest()
 
-    @property
+    @cached_property
     def kid(self) -> bytes:
         """The key id: the first 8 bytes of :attr:`commit`."""
         return self.commit[:8]

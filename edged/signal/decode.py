@@ -190,6 +190,8 @@ class Decoder:
             columns = [header.index(name) for name in self._names]
             rows = [[cells[column] for column in columns] for cells in rows]
         try:
+            if b"_" in payload and any(b"_" in cell for cells in rows for cell in cells):
+                raise ValueError  # noqa: TRY301  numpy would read 1_0 as 10
             return _floats(rows)
         except ValueError as error:
             raise ReadingFormatError("a reading is not lines of numbers separated by commas or semicolons") from error
@@ -216,8 +218,8 @@ class Decoder:
             raise ReadingFormatError("a reading is not an array of numbers, or of rows of numbers") from error
 
 
-_TO_COMMA = bytes.maketrans(b";", b",")
-_TO_SPACE = bytes.maketrans(b",;", b"  ")
+_TO_COMMA = bytes.maketrans(b";\0", b",x")  # numpy would overlook NUL behind a number ...
+_TO_SPACE = bytes.maketrans(b",;\0_", b"  xx")  # ... and read 1_0 as 10
 
 
 def _floats(values: object) -> Floats:

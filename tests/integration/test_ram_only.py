@@ -11,31 +11,25 @@ import pwd
 import resource
 import shutil
 import signal
-import struct
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from edged.config.secret import read_secret
 from edged.cose.keys import PrivateKey
-from edged.identity import Record, Role
 from edged.keystore import open_keystore
-from edged.keystore.packages import PackageStore
 from edged.package.author import SelfTestFile
 from edged.package.manifest import Digest
 from edged.package.verify import Package
-from edged.runtime import choose
 from support import ram
 from support.broker import PrivateBroker
-from support.packages import SHAPE, Workshop, read_manifest
-from support.site import DaemonProcess, Site
+from support.canary import Bench, Canary, make_bench, wait_for_log
+from support.packages import read_manifest
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(ram.cannot_look()), reason=ram.cannot_look())]
 
@@ -45,36 +39,6 @@ FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"), Path.
 
 EVERYTHING = "0x7f"
 """The core filter that leaves out nothing (core(5)): what then stays out of a dump was excluded map by map."""
-
-WINDOWS = np.random.default_rng(7).normal(size=(20, *SHAPE)).astype(np.float32)
-ANY_ANSWER = SelfTestFile(file="selftest.npz", tolerance=1e9)
-
-
-@dataclass(frozen=True)
-class Canary:
-    """A model whose two largest layers have one weight everywhere, which nobody else has.
-
-    :ivar twice: the needle: two such weights in a row.
-    :ivar in_file: what stands before and at the first of them in the model's own bytes, but in no packed copy.
-    """
-
-    weights: bytes
-    twice: bytes
-    in_file: bytes
-
-    @classmethod
-    def hatch(cls, model: Path) -> Canary:
-        # Between 0.008 and 0.03, as a weight may be.
-        weight = struct.pack("<I", 0x3C000000 | int.from_bytes(os.urandom(3), "big"))
-        weights = model.read_bytes()
-        runtime = choose().interpret(model_path=str(model))
-        runtime.allocate_tensors()
-        layers = [detail["index"] for detail in runtime.get_tensor_details() if sorted(detail["shape"]) == [8, 16]]
-        for layer in (runtime.get_tensor(index).tobytes() for index in layers):
-            assert weights.count(layer) == 1
-            weights = weights.replace(layer, weight * (len(layer) // 4))
-        first = weights.index(weight * 2)
-        return cls(weights, weight * 2, weights[first - 32 : first + 32])
 
 
 @pytest.fixture
@@ -88,62 +52,9 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-class Bench(Site):
-    """A site whose packages are made in this process, so that no file ever held their weights in plain."""
-
-    def prepare(self, engine: str = "auto", **options: Any) -> None:
-        self.configure('format = "f32le"\neach = "window"', engine=engine, **options)
-        self.init()
-        self.workshop = Workshop.of_site(self.path / "workshop", self.path / "acme.key")
-        self.workshop.write_self_test(WINDOWS[0], np.zeros(2, np.float32))
-        self.plain = (self.models / "gearbox" / "dnn.tflite").read_bytes()
-        np.savez(self.path / "windows.npz", windows=WINDOWS)
-
-    def make(self, version: int, weights: bytes | None = None, self_test: SelfTestFile = ANY_ANSWER) -> bytes:
-        """Return a package, without the canary unless ``weights`` has it."""
-        board = Record.read(self.path / "board.enrol", Role.DEVICE).sealing_key
-        return self.workshop.pack(weights or self.plain, [board], version=version, self_test=self_test)
-
-    def put(self, version: int, package: bytes) -> None:
-        """Put a package where the daemon finds it, without the checks of `edged install`."""
-        PackageStore(self.state / "keystore" / "packages").add("gearbox", version, [package])
-
-    def replace(self, daemon: DaemonProcess, version: int, package: bytes) -> None:
-        """Install a version as users do, and wait until the daemon has let go of the one before."""
-        path = self.path / "next.edged"
-        path.write_bytes(package)
-        self.install(path)
-        wait_for_log(daemon, f"model gearbox {version} on")
-
-    def answer(self) -> None:
-        """Let the model answer some windows."""
-        with self.listener(len(WINDOWS)) as listener:
-            listener.wait_connected()
-            windows = ("windows.npz", "--array", "windows", "--each", "window", "--format", "f32le")
-            self.edged("send", *windows, "-t", self.topic, *self.connection())
-            assert len(listener.results()) == len(WINDOWS)
-
-
-def wait_for_log(daemon: DaemonProcess, line: str) -> None:
-    """Wait for the end of the reload that logs ``line``."""
-    while line not in daemon.log:
-        daemon.wait_ready()
-
-
 @pytest.fixture
 def bench(tmp_path: Path, models: Path, tls_broker: PrivateBroker, request: pytest.FixtureRequest) -> Bench:
     return make_bench(tmp_path, models, tls_broker, request.node.nodeid)
-
-
-def make_bench(path: Path, models: Path, broker: PrivateBroker, test: str) -> Bench:
-    """A board on the shared broker, with a name and client certificate of its own, all its files below ``path``."""
-    name = f"press-{abs(hash(test)) % 10**8:08d}"
-    tls = broker.client(name)
-    files = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
-    for role, file in files.items():
-        files[role] = Path(shutil.copy(file, path / f"{role}.pem"))
-    path.chmod(0o700)
-    return Bench(path, models, broker.url, files, name=name)
 
 
 def model_maps(pid: int) -> list[ram.Map]:
@@ -167,11 +78,10 @@ def test_weights_are_in_memory_from_load_to_unload_and_only_where_it_is_locked(
         bench.answer()
 
         found = ram.search_memory(daemon.pid, canary.twice)
-        ours, theirs = sorted((each for each in found if each.of_model), key=lambda each: each.permissions, reverse=True)
-        assert (ours.permissions, theirs.permissions) == ("rw-s", "r--s")
-        assert ours.undumped
-        assert theirs.undumped
-        assert theirs.locked, "and with it the same pages in our own map"
+        model = {each.permissions: each for each in found if each.of_model}
+        assert set(model) == {"rw-s", "r--s"}, "our own map, and the runtime's"
+        assert all(each.undumped for each in model.values())
+        assert model["r--s"].locked, "and with it the same pages in our own map"
         (packed,) = (each for each in found if not each.of_model)
         assert packed.anonymous
         assert packed.locked
@@ -204,27 +114,25 @@ def unfit_model(bench: Bench, canary: Canary) -> bytes:
     return bench.workshop.resign(bench.make(2, canary.weights), features=None)
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (wrong_self_test, "self-test 1 of 1 is off"),
-        (wrong_plaintext_hash, "the plaintext is not the one that was signed"),
-        (wrong_tag, "the AEAD tag does not hold"),
-        (damaged_model, "is truncated or damaged"),
-        (unfit_model, "window.size x input.channels gives 32 values"),
-    ],
-)
-def test_no_weights_stay_in_memory_when_a_load_fails(
-    bench: Bench, canary: Canary, engine: str, make: Callable[[Bench, Canary], bytes], reason: str
-) -> None:
+FAILING = {
+    "self-test 1 of 1 is off": wrong_self_test,
+    "the plaintext is not the one that was signed": wrong_plaintext_hash,
+    "the AEAD tag does not hold": wrong_tag,
+    "is truncated or damaged": damaged_model,
+    "window.size x input.channels gives 32 values": unfit_model,
+}
+
+
+def test_no_weights_stay_in_memory_when_a_load_fails(bench: Bench, canary: Canary, engine: str) -> None:
     """Each was decrypted before it failed, and the version before goes on."""
     bench.prepare(engine)
     bench.put(1, bench.make(1))
     with bench.daemon() as daemon:
-        bench.put(2, make(bench, canary))
-        wait_for_log(daemon, reason)
-        assert ram.search_memory(daemon.pid, canary.twice) == []
-        assert len(model_maps(daemon.pid)) == 2
+        for reason, make in FAILING.items():
+            bench.put(2, make(bench, canary))
+            wait_for_log(daemon, reason)
+            assert ram.search_memory(daemon.pid, canary.twice) == [], reason
+            assert len(model_maps(daemon.pid)) == 2, "those of version 1"
         bench.answer()
 
 
@@ -282,8 +190,8 @@ def test_a_daemon_that_aborts_leaves_no_core_dump(bench: Bench, canary: Canary) 
     bench.prepare()
     bench.put(1, bench.make(1, canary.weights))
     began = time.time()
-    unprotected = "import os, resource; _, most = resource.getrlimit(4); resource.setrlimit(4, (most, most)); os.abort()"
-    subprocess.run(["python3", "-c", unprotected], cwd=bench.path, check=False)
+    unprotected = "import os, resource as r; r.setrlimit(4, (r.getrlimit(4)[1],) * 2); os.abort()"
+    subprocess.run([sys.executable, "-c", unprotected], cwd=bench.path, check=False)
     dumps = cores_since(began, bench.path)
     if not dumps:
         pytest.skip("this machine writes no core dumps where they could be found")
@@ -323,7 +231,6 @@ def test_the_log_says_at_start_that_all_protections_hold(bench: Bench) -> None:
             assert line in daemon.log
         assert resource.prlimit(daemon.pid, resource.RLIMIT_CORE) == (0, 0)
         assert Path(f"/proc/{daemon.pid}/coredump_filter").read_text().strip() == "00000000"
-        assert Path(f"/proc/{daemon.pid}/mem").stat().st_uid == 0
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +264,7 @@ def test_under_a_memory_lock_limit_the_log_says_no_and_the_model_is_locked_if_it
     nobodys_bench.path.joinpath("daemon.log").unlink(missing_ok=True)
     with nobodys_bench.daemon(prefix=[*own_socket, "prlimit", f"--memlock={limit}", *become]) as daemon:
         assert f"Uid:\t{nobody.pw_uid}" in Path(f"/proc/{daemon.pid}/status").read_text()
+        assert Path(f"/proc/{daemon.pid}/mem").stat().st_uid == 0, "undumpable: root's, not the user's"
         for line in (*HOLDS, says):
             assert line in daemon.log
         assert f"locked against swapping: NO, RLIMIT_MEMLOCK is {limit} bytes (systemd: LimitMEMLOCK=" in daemon.log

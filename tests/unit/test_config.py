@@ -8,6 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edged.config.board import RESERVED_CHANNELS, BoardConfig
 from edged.config.load import load_board
 from edged.config.names import check_name
@@ -15,8 +18,6 @@ from edged.config.secret import read_secret, secret_path
 from edged.errors import ConfigError, EdgedError, FormatError, MissingFileError, PermissionsError
 from edged.package.author import Author
 from edged.signal.spec import FEATURE_NAMES
-from hypothesis import given
-from hypothesis import strategies as st
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -187,8 +188,8 @@ def test_an_unknown_key_is_named_with_the_nearest_known(tmp_path: Path, text: st
         (LEAST + 'prefix = "Edged/x"', "results.prefix: 'Edged' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST.replace('["home.pub"]', '"home.pub"'), "results.hubs: expected `array`, got `str`", None),
         (LEAST.replace('"home.pub"', ""), "results.hubs: nobody could read the results", "name at least one hub's record"),
-        (LEAST + '[broker.x]\n', "broker.x: unknown key", "known here: url, ca, cert, key, username, password"),
-        (LEAST.replace("localhost\"", 'localhost"\ncert = "board.crt"'), "broker.cert and broker.key go together", None),
+        (LEAST + "[broker.x]\n", "broker.x: unknown key", "known here: url, ca, cert, key, username, password"),
+        (LEAST.replace('localhost"', 'localhost"\ncert = "board.crt"'), "broker.cert and broker.key go together", None),
         (LEAST + '[device]\nname = "Press 07"', "device.name: 'Press 07' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.Acme]\nkey = "a"\nmodels = []', "publishers: 'Acme' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.acme]\nkey = "a"\nmodels = ["Gear"]', "publishers.acme.models: 'Gear' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
@@ -243,7 +244,7 @@ def test_any_text_is_taken_or_refused_with_one_of_our_errors(text: str) -> None:
         try:
             load_board(path)
         except EdgedError as error:
-            assert str(path) in error.message
+            assert str(path) in error.message  # noqa: PT017  most texts are fine
 
 
 # --- channels and topics ---------------------------------------------------------------------
@@ -297,7 +298,11 @@ def test_files_of_the_directory_merge_in_the_order_of_their_names(tmp_path: Path
         )
     )
 
-    assert (board.results.rotate, board.results.prefix, board.results.hubs) == ("3 h", "site", (f"{tmp_path}/home.pub",))
+    assert (board.results.rotate, board.results.prefix, board.results.hubs) == (
+        "3 h",
+        "site",
+        (f"{tmp_path}/home.pub",),
+    )
     assert (board.log.level, board.device.name) == ("debug", "b")
 
 
@@ -309,7 +314,9 @@ def test_a_list_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_model_of_a_known_channel_takes_its_place_and_another_is_added(tmp_path: Path) -> None:
     second = MODEL.replace("c1", "c2")
-    board = load_board(write(tmp_path, LEAST + MODEL + second, a=MODEL.replace("json", "cbor"), b=MODEL.replace("c1", "c3")))
+    board = load_board(
+        write(tmp_path, LEAST + MODEL + second, a=MODEL.replace("json", "cbor"), b=MODEL.replace("c1", "c3"))
+    )
 
     assert {model.channel: model.format for model in board.model} == {"c1": "cbor", "c2": "json", "c3": "json"}
 
@@ -330,7 +337,9 @@ def test_the_file_that_holds_the_bad_key_is_the_one_that_is_named(tmp_path: Path
         MODEL.replace("c1", "c2") + "qos = 3": "model[1].qos: invalid enum value 3",
         "x =": "not TOML: Invalid value (at end of document)",
     }.items():
-        path = write(tmp_path, LEAST + 'rotate = "1 h"\n' + MODEL + '[log]\nlevel = "info"', a="", b=extra, c="[device]")
+        path = write(
+            tmp_path, LEAST + 'rotate = "1 h"\n' + MODEL + '[log]\nlevel = "info"', a="", b=extra, c="[device]"
+        )
         assert refused(path).message == f"{folder}/b.toml: {said}"
     path = write(tmp_path, LEAST + "x = 1" + MODEL, a="", b="", c="")
     assert refused(path).message == f"{path}: results.x: unknown key"
@@ -371,7 +380,9 @@ def test_an_absent_secret_is_named(tmp_path: Path) -> None:
         read_secret(f"{tmp_path}/none")
 
 
-def test_a_credential_comes_from_the_directory_that_systemd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_comes_from_the_directory_that_systemd_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its modes are systemd's business."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "mqtt-password").write_bytes(b"hunter2\n")

@@ -1,141 +1,146 @@
-"""Features against pandas, SciPy and NumPy, and at the edges of what they are defined for."""
+"""Features: those of NumPy, SciPy and pandas, to six digits and more."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from edged.errors import ConfigError
 from edged.signal.features import Extractor
-from edged.signal.spec import FEATURE_NAMES, Feature, Features
+from edged.signal.spec import FEATURE_NAMES, Feature
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
-def extract(window: Floats, name: str, **parameters: Any) -> list[float]:
-    found: list[float] = Extractor([Feature(name=name, **parameters)], len(window))(window).tolist()
-    return found
+def frame(window: Doubles) -> pd.DataFrame:
+    return pd.DataFrame(window)
 
 
-@st.composite
-def windows(draw: st.DrawFn) -> Floats:
-    """Draw sensor-like windows: noise of any scale around any offset that float32 still resolves."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = draw(st.integers(4, 400)), draw(st.integers(1, 6))
-    scale = draw(st.sampled_from([1e-3, 1.0, 160.0]))
-    offset = scale * draw(st.sampled_from([0.0, 1.0, -100.0]))
-    return (rng.standard_normal(shape) * scale + offset).astype(np.float32)
+def doubles(values: object) -> Doubles:
+    return np.asarray(values, np.float64)
 
 
-@given(windows())
-def test_each_feature_agrees_with_numpy(window: Floats) -> None:
-    doubles = window.astype(np.float64)
+EXPECTED: dict[Feature, Callable[[Doubles], object]] = {
+    Feature(name="sum_abs"): lambda x: np.abs(x).sum(axis=0),
+    Feature(name="mean"): lambda x: frame(x).mean(),
+    Feature(name="std"): lambda x: np.std(x, axis=0),
+    Feature(name="std", ddof=1): lambda x: frame(x).std(),
+    Feature(name="std", ddof=2): lambda x: np.std(x, axis=0, ddof=2),
+    Feature(name="rms"): lambda x: np.sqrt(np.mean(x**2, axis=0)),
+    Feature(name="min"): lambda x: frame(x).min(),
+    Feature(name="max"): lambda x: frame(x).max(),
+    Feature(name="kurtosis"): lambda x: scipy.stats.kurtosis(x, axis=0),
+    Feature(name="kurtosis", bias=False): lambda x: frame(x).kurt(),
+}
 
-    assert extract(window, "sum_abs") == pytest.approx(np.abs(doubles).sum(axis=0), rel=1e-9)
-    assert extract(window, "mean") == pytest.approx(doubles.mean(axis=0), rel=1e-9, abs=1e-9)
-    assert extract(window, "std") == pytest.approx(doubles.std(axis=0), rel=1e-9)
-    assert extract(window, "std", ddof=1) == pytest.approx(doubles.std(axis=0, ddof=1), rel=1e-9)
-    assert extract(window, "rms") == pytest.approx(np.sqrt((doubles**2).mean(axis=0)), rel=1e-9)
-    assert extract(window, "min") == doubles.min(axis=0).tolist()
-    assert extract(window, "max") == doubles.max(axis=0).tolist()
-
-
-@pytest.fixture(scope="module")
-def pandas() -> Any:  # noqa: ANN401  a module
-    return pytest.importorskip("pandas")
-
-
-@pytest.fixture(scope="module")
-def stats() -> Any:  # noqa: ANN401  a module
-    return pytest.importorskip("scipy.stats")
+# Integers in steps of 1/64 and a spread that is no rounding error: what a sensor sends, and what float64 holds exactly.
+STEPS = st.integers(-(2**16), 2**16).map(lambda number: number / 64)
+WINDOWS = hnp.arrays(np.float32, st.tuples(st.integers(4, 40), st.integers(1, 4)), elements=STEPS.map(np.float32))
 
 
-@given(window=windows())
-def test_std_and_unbiased_kurtosis_agree_with_pandas(pandas: Any, window: Floats) -> None:  # noqa: ANN401
-    frame = pandas.DataFrame(window.astype(np.float64))
-
-    assert extract(window, "std", ddof=1) == pytest.approx(frame.std().to_numpy(), rel=1e-9)
-    assert extract(window, "kurtosis", bias=False) == pytest.approx(frame.kurt().to_numpy(), rel=1e-6, abs=1e-6)
+def extract(window: Floats, *features: Feature) -> Doubles:
+    return Extractor(features, len(window))(window)
 
 
-@given(window=windows(), bias=st.booleans())
-def test_kurtosis_agrees_with_scipy(stats: Any, window: Floats, bias: bool) -> None:  # noqa: ANN401, FBT001
-    wanted = stats.kurtosis(window.astype(np.float64), axis=0, bias=bias)
-
-    assert extract(window, "kurtosis", bias=bias) == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+def identity(feature: Feature) -> str:
+    return f"{feature.name}-{feature.ddof}-{feature.bias}"
 
 
-def test_kurtosis_of_known_values() -> None:
-    """1..5: m4 = 6.8, m2 = 2, so g2 = 6.8 / 4 - 3 = -1.3, and G2 = (n-1)/((n-2)(n-3)) ((n+1) g2 + 6) = -1.2."""
-    window = np.array([[1], [2], [3], [4], [5]], np.float32)
-
-    assert extract(window, "kurtosis") == pytest.approx([-1.3])
-    assert extract(window, "kurtosis", bias=False) == pytest.approx([-1.2])
+def test_every_feature_is_compared() -> None:
+    assert {feature.name for feature in EXPECTED} == set(FEATURE_NAMES)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -1e-30, 159.99, 3e38])
-@pytest.mark.parametrize("rows", [4, 300])
-def test_constant_channel_has_neither_deviation_nor_kurtosis(value: float, rows: int) -> None:
-    window = np.full((rows, 2), value, np.float32)
+@pytest.mark.parametrize("feature", EXPECTED, ids=identity)
+@given(window=WINDOWS)
+def test_feature_is_the_libraries_own(feature: Feature, window: Floats) -> None:
+    varies = window.min(axis=0) < window.max(axis=0)
+    got = extract(window, feature)
 
-    assert extract(window, "std", ddof=1) == [0, 0]
-    assert extract(window, "kurtosis", bias=False) == [0, 0]
-
-
-def test_values_stand_by_feature_and_then_by_channel() -> None:
-    window = np.array([[1, 10], [3, -40]], np.float32)
-
-    assert Extractor(Features(use=("sum_abs", "min", "max")).all, 2)(window).tolist() == [4, 50, 1, -40, 3, 10]
+    assert (got.dtype, got.shape) == (np.float64, (window.shape[1],))
+    if varies.any():
+        expected = doubles(EXPECTED[feature](window[:, varies].astype(np.float64)))
+        np.testing.assert_allclose(got[varies], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_window_is_left_as_it_is() -> None:
-    window = np.arange(12, dtype=np.float32).reshape(6, 2)
+@pytest.mark.parametrize("feature", EXPECTED, ids=identity)
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False), rows=st.integers(4, 400))
+def test_a_constant_channel(feature: Feature, value: float, rows: int) -> None:
+    """Its spread is 0 exactly, so that its kurtosis is not made of rounding errors."""
+    window = np.full((rows, 1), value, np.float32)
+    expected = {"sum_abs": rows * abs(value), "rms": abs(value), "std": 0.0, "kurtosis": 0.0}.get(feature.name, value)
+
+    np.testing.assert_allclose(extract(window, feature), [expected], rtol=1e-12, atol=1e-150)
+
+
+@pytest.mark.parametrize("feature", EXPECTED, ids=identity)
+@pytest.mark.parametrize("offset", [0, 1e3, -1e3])
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+def test_long_windows_of_noise(feature: Feature, offset: float, scale: float) -> None:
+    noise = np.random.default_rng(7).normal(offset, scale, (3000, 4)).astype(np.float32)
+
+    expected = doubles(EXPECTED[feature](noise.astype(np.float64)))
+
+    np.testing.assert_allclose(extract(noise, feature), expected, rtol=1e-6)
+
+
+def test_the_largest_values_of_float32_do_not_overflow() -> None:
+    window = np.array([[3e38], [-3e38]] * 150, np.float32)
+
+    assert np.isfinite(extract(window, *EXPECTED)).all()
+    np.testing.assert_allclose(extract(window, Feature(name="kurtosis")), [-2.0])
+
+
+@given(WINDOWS, st.permutations(list(EXPECTED)))
+def test_values_stand_by_feature_and_then_by_channel(window: Floats, features: list[Feature]) -> None:
+    """Also where features share what they are made of."""
+    together = extract(window, *features)
+
+    assert together.tolist() == np.concatenate([extract(window, feature) for feature in features]).tolist()
+    for at in range(window.shape[1]):
+        alone = extract(np.ascontiguousarray(window[:, at : at + 1]), *features)
+        np.testing.assert_allclose(together[at :: window.shape[1]], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_the_window_is_left_as_it_was() -> None:
+    window = np.random.default_rng(1).normal(size=(20, 3)).astype(np.float32)
+    before = window.copy()
     window.flags.writeable = False
 
-    Extractor([Feature(name=name) for name in FEATURE_NAMES], 6)(window)
+    extract(window, *EXPECTED)
 
-    assert window.ravel().tolist() == list(range(12))
+    assert window.tolist() == before.tolist()
 
 
 @pytest.mark.parametrize(
     ("feature", "least"),
     [
+        (Feature(name="kurtosis"), 4),
+        (Feature(name="kurtosis", bias=False), 4),
+        (Feature(name="std"), 1),
         (Feature(name="std", ddof=1), 2),
         (Feature(name="std", ddof=3), 4),
-        (Feature(name="kurtosis"), 4),
         (Feature(name="max"), 1),
     ],
+    ids=str,
 )
-def test_window_too_short_is_refused_with_both_sizes(feature: Feature, least: int) -> None:
-    Extractor([feature], least)
-
-    with pytest.raises(
-        ConfigError, match=f"features.use: {feature.name} needs {least} rows, window.size is {least - 1}"
-    ):
+def test_a_window_that_is_too_short_is_refused_with_both_sizes(feature: Feature, least: int) -> None:
+    assert np.isfinite(extract(np.ones((least, 2), np.float32), feature)).all()
+    with pytest.raises(ConfigError) as caught:
         Extractor([feature], least - 1)
+    assert caught.value.message == f"features.use: {feature.name} needs {least} rows, window.size is {least - 1}"
 
 
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        ({"name": "sumabs"}, "unknown feature 'sumabs'"),
-        ({"name": "max", "ddof": 1}, "max takes no ddof"),
-        ({"name": "std", "ddof": -1}, "ddof is not below 0"),
-        ({"name": "std", "bias": False}, "std takes no bias"),
-    ],
-)
-def test_unknown_feature_or_parameter_is_refused(parameters: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        Feature(**parameters)
-
-
-def test_feature_that_is_named_alone_is_checked_with_its_table() -> None:
-    with pytest.raises(ConfigError, match="unknown feature 'sumabs'"):
-        Features(use=("max", "sumabs"))
-    with pytest.raises(ConfigError, match="at least one"):
-        Features(use=())
+@pytest.mark.parametrize("name", ["medain", "__init__", ""])
+def test_an_unknown_feature_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"features.use: unknown feature '{name}'") as caught:
+        Feature(name=name)
+    assert caught.value.hint == "known: sum_abs, mean, std, rms, min, max, kurtosis"

@@ -1,6 +1,8 @@
-"""Rows into windows, however they arrive."""
+"""Windows: every row once in its place, however messages cut the rows."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -8,77 +10,81 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError
-from edged.signal import spec
 from edged.signal.window import Window
 
-Floats = npt.NDArray[np.float32]
+
+def numbered(count: int, channels: int = 2) -> npt.NDArray[np.float32]:
+    """Return rows that hold their own number."""
+    return np.repeat(np.arange(count, dtype=np.float32)[:, np.newaxis], channels, axis=1)
 
 
-def rows(first: int, count: int) -> Floats:
-    """Return rows that each hold their own number, and its negative."""
-    numbers = np.arange(first, first + count, dtype=np.float32)
-    return np.stack([numbers, -numbers], axis=1)
+def run(window: Window, rows: npt.NDArray[np.float32], cuts: list[int]) -> list[tuple[list[float], int, int]]:
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    return [
+        (full.rows[:, 0].tolist(), full.first, full.last)
+        for start, end in pairwise(edges)
+        for full in window.push(rows[start:end])
+    ]
 
 
-def push(window: Window, first: int, count: int) -> list[tuple[list[float], int, int]]:
-    return [(full.rows[:, 0].tolist(), full.first, full.last) for full in window.push(rows(first, count))]
-
-
-@given(st.integers(1, 12), st.data(), st.lists(st.integers(0, 30), max_size=12))
-def test_windows_do_not_depend_on_how_rows_were_cut_into_messages(
-    size: int, data: st.DataObject, cuts: list[int]
-) -> None:
+@given(st.data(), st.integers(1, 12), st.integers(0, 60), st.lists(st.integers(0, 60), max_size=20))
+def test_windows_are_those_of_the_whole_series(data: st.DataObject, size: int, count: int, cuts: list[int]) -> None:
     hop = data.draw(st.integers(1, size))
-    window = Window(size, hop, 2)
-    found, at = [], 0
-    for count in cuts:
-        found += push(window, at, count)
-        at += count
+    starts = range(0, count - size + 1, hop)
 
-    assert found == [(list(range(i, i + size)), i, i + size - 1) for i in range(0, at - size + 1, hop)]
+    windows = run(Window(size, hop, 2), numbered(count), cuts)
+
+    assert windows == [(list(range(start, start + size)), start, start + size - 1) for start in starts]
 
 
-def test_every_channel_stays_in_its_column() -> None:
-    (full,) = Window(3, 3, 2).push(rows(0, 3))
+def test_a_row_keeps_its_channels_apart() -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
 
-    assert full.rows.tolist() == [[0, 0], [1, -1], [2, -2]]
-    assert full.rows.dtype == np.float32
+    (full,) = [slice_.rows.copy() for slice_ in Window(4, 4, 3).push(rows)]
+
+    assert full.tolist() == rows.tolist()
 
 
-def test_reset_begins_anew_and_goes_on_counting() -> None:
-    window = Window(3, 1, 2)
-    push(window, 0, 4)
+def test_nothing_comes_of_no_rows() -> None:
+    window = Window(2, 2, 2)
+
+    assert run(window, numbered(0), []) == []
+    assert run(window, numbered(2), []) == [([0, 1], 0, 1)]
+
+
+def test_a_reset_forgets_the_open_window_and_counts_on() -> None:
+    window = Window(3, 3, 2)
+    assert run(window, numbered(2), []) == []
+
     window.reset()
 
-    assert push(window, 4, 2) == []
-    assert push(window, 6, 1) == [([4, 5, 6], 4, 6)]
+    assert run(window, numbered(3), []) == [([0, 1, 2], 2, 4)]
 
 
-def test_caller_that_stops_half_way_leaves_a_gap_and_no_window_twice() -> None:
-    """A model may refuse a window: rows behind it are lost, and the numbers of later ones stay right."""
-    window = Window(3, 3, 2)
-    windows = window.push(rows(0, 8))
-    next(windows)
+def test_a_reset_of_overlapping_windows_forgets_the_overlap() -> None:
+    window = Window(4, 2, 2)
+    assert len(run(window, numbered(4), [])) == 1
 
-    assert push(window, 8, 2) == []
-    assert push(window, 10, 1) == [([8, 9, 10], 8, 10)]
+    window.reset()
 
-
-def test_a_window_does_not_keep_what_it_was_given() -> None:
-    window, given_rows = Window(2, 2, 2), rows(0, 1)
-    list(window.push(given_rows))
-    given_rows[:] = 99
-
-    assert push(window, 1, 1) == [([0, 1], 0, 1)]
+    assert run(window, numbered(3), []) == []
+    assert run(window, numbered(1), []) == [([0, 1, 2, 0], 4, 7)]
 
 
-@pytest.mark.parametrize(("size", "hop"), [(0, None), (-1, None), (1_000_001, None), (3, 0), (3, 4)])
-def test_manifest_with_another_size_or_hop_is_refused(size: int, hop: int | None) -> None:
-    with pytest.raises(ConfigError, match=r"window\.(size|hop): between 1 and"):
-        spec.Window(size=size, hop=hop)
+@pytest.mark.parametrize("hop", [1, 3])
+def test_a_caller_that_stops_half_way_leaves_a_gap_and_no_mixture(hop: int) -> None:
+    """A model that refuses one window must not make the next one of rows that do not follow each other."""
+    window = Window(3, hop, 2)
+    for full in window.push(numbered(10)):
+        assert full.first == 0
+        break
+
+    assert run(window, numbered(3), []) == [([0, 1, 2], 10, 12)]
 
 
-def test_windows_stand_side_by_side_by_default() -> None:
-    assert spec.Window(size=300).step == 300
-    assert spec.Window(size=300, hop=150).step == 150
+def test_the_rows_of_a_window_are_a_view_and_cost_no_copy() -> None:
+    window = Window(2, 2, 2)
+
+    first, second = [full.rows for full in window.push(numbered(4))]
+
+    assert first is second
