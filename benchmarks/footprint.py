@@ -19,23 +19,31 @@ from typing import NamedTuple
 
 from broker import mosquitto
 from load import LoadGenerator
-from process import daemon, pss, running, wait_for_line
+from process import daemon, memory, pss, running, wait_for_line
 from report import Row, ratio
 
 _START_BAR, _MEMORY_BAR = 2.0, 1.2
 _TIMEOUT = 10.0
 _RUNTIME = "ai_edge_litert" if importlib.util.find_spec("ai_edge_litert") else "tflite_runtime"
 IMPORTS = f"import numpy, {_RUNTIME}.interpreter, cryptography.hazmat.primitives.ciphers.aead, paho.mqtt.client"
+_WAITING = f"{IMPORTS}\nprint('ready', flush=True)\ninput()"
 
 
 @dataclass
 class _Side:
     seconds: list[float] = field(default_factory=list)
     bytes: list[float] = field(default_factory=list)
+    resident: list[float] = field(default_factory=list)
+
+    def look_at(self, pid: int) -> None:
+        """Note the memory of a process; PSS of one that is not dumpable is root's to read."""
+        self.resident.append(memory(pid, "VmRSS"))
+        if os.geteuid() == 0:
+            self.bytes.append(pss(pid))
 
 
 def measure(directory: Path, *, quick: bool) -> list[Row]:
-    """Start one after the other, in turns. PSS of another user's or a hardened process is root's to read."""
+    """Start one after the other, in turns."""
     rounds = 3 if quick else 11
     edged, bare = _Side(), _Side()
     with mosquitto(directory) as port:
@@ -46,8 +54,10 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
             with daemon(board.directory) as (pid, seconds), LoadGenerator(port, board.topic, board.results) as load:
                 edged.seconds.append(seconds)
                 load.run([window], _TIMEOUT)
-                edged.bytes += _pss_if_root(pid)
-            bare.bytes += _pss_of_imports(directory)
+                edged.look_at(pid)
+            with running(("-c", _WAITING), cwd=directory, log=directory / "imports.log") as process:
+                wait_for_line(process, "ready")
+                bare.look_at(process.pid)
     return [*_rows_of_start(edged, bare), *_rows_of_memory(edged, bare)]
 
 
@@ -73,17 +83,6 @@ def _time_imports(directory: Path) -> float:
     return time.perf_counter() - started
 
 
-def _pss_of_imports(directory: Path) -> list[float]:
-    code = f"{IMPORTS}\nprint('ready', flush=True)\ninput()"
-    with running(["-c", code], cwd=directory, log=directory / "imports.log") as process:
-        wait_for_line(process, "ready")
-        return _pss_if_root(process.pid)
-
-
-def _pss_if_root(pid: int) -> list[float]:
-    return [pss(pid)] if os.geteuid() == 0 else []
-
-
 def _rows_of_start(edged: _Side, bare: _Side) -> list[Row]:
     return [
         Row("start: exec to READY / the bare imports", ratio(edged.seconds, bare.seconds), "x", _START_BAR),
@@ -93,11 +92,15 @@ def _rows_of_start(edged: _Side, bare: _Side) -> list[Row]:
 
 
 def _rows_of_memory(edged: _Side, bare: _Side) -> list[Row]:
+    resident = Row("  the same of RSS, which other processes cannot change", ratio(edged.resident, bare.resident), "x")
     if not edged.bytes:
         print("PSS left out: only root may read it of a daemon that is not dumpable")
-        return []
+        return [resident]
     return [
         Row("memory: PSS after the first result / the bare imports", ratio(edged.bytes, bare.bytes), "x", _MEMORY_BAR),
+        resident,
         Row("  PSS after the first result", statistics.median(edged.bytes) / 1e6, "MB"),
         Row("  PSS of the bare imports", statistics.median(bare.bytes) / 1e6, "MB"),
+        Row("  RSS after the first result", statistics.median(edged.resident) / 1e6, "MB"),
+        Row("  RSS of the bare imports", statistics.median(bare.resident) / 1e6, "MB"),
     ]

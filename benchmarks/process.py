@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -90,7 +91,28 @@ def daemon(directory: Path) -> Iterator[tuple[int, float]]:
         started = time.perf_counter()
         with running(command, cwd=directory, log=log, environment={"NOTIFY_SOCKET": path}) as process:
             _wait_ready(notify, process, log)
-            yield process.pid, time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            with _draining(notify):
+                yield process.pid, seconds
+
+
+@contextmanager
+def _draining(notify: socket.socket) -> Iterator[None]:
+    """Read what the daemon says of itself, as systemd does: the kernel queues about ten messages, then senders wait."""
+    stop = threading.Event()
+
+    def drain() -> None:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                notify.recv(4096)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _wait_ready(notify: socket.socket, process: subprocess.Popen[str], log: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.board import Board
-from edged.broker import probe
+from edged.broker import Address, probe
 from edged.config.load import load_board
 from edged.errors import EdgedError, MismatchError, MissingFileError
 from edged.pipeline import check_binding
@@ -38,6 +38,7 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
     """
     try:
         board = Board(load_board(path))
+        Address.parse(board.config.broker.url)
     except EdgedError as error:
         yield Finding("configuration", error.message, error)
         return

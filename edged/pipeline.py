@@ -236,13 +236,20 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
     for table, names in (("fields", config.fields), ("calibrate", config.calibrate)):
         for name in names:
             if name not in channels:
-                raise ConfigError(f"{where}: {table}.{name}: the model's channels are {', '.join(channels)}")
+                raise ConfigError(
+                    f"{where}: {table}.{name}: the model has no such channel", hint=f"it has {', '.join(channels)}"
+                )
     for name, value in config.tune.items():
         bounds = manifest.tunable.get(name)
         if bounds is None:
-            allowed = ", ".join(manifest.tunable) or "nothing"
-            raise ConfigError(f"{where}: tune.{name}: the publisher lets a site set {allowed}")
+            raise ConfigError(
+                f"{where}: tune.{name}: the publisher does not let a site set it",
+                hint=f"it may set {', '.join(manifest.tunable) or 'nothing'}",
+            )
         if not bounds[0] <= value <= bounds[1]:
-            raise ConfigError(f"{where}: tune.{name}: {value} is not between {bounds[0]} and {bounds[1]}")
+            raise ConfigError(
+                f"{where}: tune.{name}: {value} is out of bounds",
+                hint=f"from {bounds[0]} to {bounds[1]}, says the publisher",
+            )
     with naming(where):
         new_decoder(config, manifest, limit=0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import msgspec
@@ -16,6 +19,8 @@ from edged.errors import FormatError, MissingFileError, UsageError
 Floats = npt.NDArray[np.float32]
 _TAG_FLOAT32_LE = 85  # RFC 8746, section 2.1
 _LABEL_COLUMN = "label"
+_Lines = Sequence[tuple[int, list[Any]]]
+"""Rows, or whole windows, with the number of the line that each comes from."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ def read_samples(path: Path, *, array: str | None = None, label_array: str | Non
                 return _read_json_lines(path)
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, msgspec.DecodeError) as error:
-        raise FormatError(f"{path}: {error}") from error
+    except (ValueError, TypeError, EOFError, csv.Error, zipfile.BadZipFile) as error:
+        raise FormatError(f"{path} is damaged, or no {path.suffix} file: {error}") from error
     raise UsageError(f"{path} is none of .npz, .csv and .jsonl")
 
 
@@ -62,6 +67,9 @@ def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples
             array = "windows" if "windows" in many else many[0] if len(many) == 1 else None
             if array is None:
                 raise UsageError(f"{path} holds the arrays {', '.join(archive.files)}", hint="choose with --array NAME")
+        for name in (array, label_array):
+            if name is not None and name not in archive.files:
+                raise UsageError(f"{path} has no array {name!r}", hint=f"it holds {', '.join(archive.files)}")
         values = archive[array].astype(np.float32)
         labels = None if label_array is None else tuple(str(label) for label in archive[label_array])
     if labels is not None and len(labels) != len(values):
@@ -70,19 +78,23 @@ def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples
 
 
 def _read_csv(path: Path) -> Samples:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        rows: _Lines = [(reader.line_num, row) for row in reader if row]
     if not rows:
         raise FormatError(f"{path} is empty")
     names = None
-    if not _is_number(rows[0][0]):
-        names, rows = tuple(name.strip() for name in rows[0]), rows[1:]
+    if not _is_number(rows[0][1][0]):
+        names, rows = tuple(name.strip() for name in rows[0][1]), rows[1:]
+        for line, row in rows:
+            if len(row) != len(names):
+                raise FormatError(f"{path}: line {line} holds {len(row)} values, the header names {len(names)}")
     labels = None
     if names is not None and _LABEL_COLUMN in names:
         column = names.index(_LABEL_COLUMN)
-        labels = tuple(row.pop(column) for row in rows)
+        labels = tuple(row.pop(column) for _, row in rows)
         names = names[:column] + names[column + 1 :]
-    return Samples(np.array(rows, dtype=np.float32), names, labels)
+    return Samples(_numbers(path, rows), names, labels)
 
 
 def _is_number(text: str) -> bool:
@@ -94,14 +106,43 @@ def _is_number(text: str) -> bool:
 
 
 def _read_json_lines(path: Path) -> Samples:
-    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
+    lines: list[tuple[int, Any]] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if line.strip():
+            try:
+                lines.append((number, msgspec.json.decode(line)))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise FormatError(f"{path}: line {number} is not JSON: {error}") from error
     if not lines:
         raise FormatError(f"{path} is empty")
-    if not isinstance(lines[0], dict):
-        return Samples(np.array(lines, dtype=np.float32))
-    labels = tuple(str(line.pop(_LABEL_COLUMN)) for line in lines) if _LABEL_COLUMN in lines[0] else None
-    names = tuple(lines[0])
-    return Samples(np.array([[line[name] for name in names] for line in lines], dtype=np.float32), names, labels)
+    first = lines[0][1]
+    wanted = dict if isinstance(first, dict) else list
+    for number, value in lines:
+        if not isinstance(value, wanted):
+            raise FormatError(f"{path}: line {number} is no {'object' if wanted is dict else 'array'}")
+        if wanted is dict and value.keys() != first.keys():
+            raise FormatError(f"{path}: line {number} has other keys than the first, {', '.join(first)}")
+    if wanted is list:
+        return Samples(_numbers(path, lines))
+    names = tuple(name for name in first if name != _LABEL_COLUMN)
+    labels = tuple(str(value[_LABEL_COLUMN]) for _, value in lines) if _LABEL_COLUMN in first else None
+    return Samples(_numbers(path, [(line, [value[name] for name in names]) for line, value in lines]), names, labels)
+
+
+def _numbers(path: Path, lines: _Lines) -> Floats:
+    """Return one line after the other as float32; what does not fit is refused with its line."""
+    try:
+        return np.array([row for _, row in lines], np.float32)
+    except (ValueError, TypeError, OverflowError) as error:
+        shape = np.shape(lines[0][1])
+        for line, row in lines:
+            try:
+                found = np.array(row, np.float32).shape
+            except (ValueError, TypeError, OverflowError):
+                raise FormatError(f"{path}: line {line} holds something else than numbers") from error
+            if found != shape:
+                raise FormatError(f"{path}: line {line} has {found} values, the first {shape}") from error
+        raise FormatError(f"{path}: {error}") from error
 
 
 def encode_reading(values: Floats, format_: str, names: tuple[str, ...] | None) -> bytes:

@@ -32,6 +32,7 @@ PRAGMA user_version = 1;
 """
 _VERSION = 1
 _BUSY_SECONDS = 5.0
+_DAMAGED = "if the file is damaged, restore it; without it, older packages and readings are accepted once more"
 
 
 class Floor(NamedTuple):
@@ -85,7 +86,7 @@ class State:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StateError(f"{self._path}: {error}") from error
+            raise StateError(f"{self._path}: {error}", hint=_DAMAGED) from error
 
     def floor(self, name: str) -> Floor | None:
         """Return what was last accepted under model ``name``."""

@@ -12,12 +12,13 @@ from functools import partial
 from typing import NamedTuple
 
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.broker.dial import TIMEOUT, explain
+from edged.broker.lean import LeanClient, Publish
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
 from edged.broker.wire import Wire
 from edged.errors import BrokerError
@@ -56,32 +57,6 @@ class Events(NamedTuple):
     subscribed: Callable[[str, ReasonCode], None]
 
 
-class _Client(mqtt.Client):
-    """A paho client that takes a socket which is connected already."""
-
-    def __init__(self, wire: Wire, options: BrokerOptions, protocol: MQTTProtocolVersion) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=options.client_id,
-            protocol=protocol,
-            clean_session=None if protocol == MQTT5 else options.clean,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        self._wire = wire
-        # 0: no limit. Otherwise paho looks through all unacknowledged messages at each acknowledgement
-        self.max_inflight_messages_set(0)
-        # with this set paho leaves packets in its queue, and one loop_write() takes them all
-        self.on_socket_register_write = _leave_it
-
-    def _create_socket(self) -> Wire:
-        return self._wire
-
-
-def _leave_it(_client: mqtt.Client, _userdata: object, _socket: object) -> None:
-    pass
-
-
 class Connection:
     """Speaks MQTT over a wire until it is lost.
 
@@ -109,11 +84,11 @@ class Connection:
         self._check_at = 0.0
         self._turn_ends = 0.0
         self._subscribing: dict[int, list[str]] = {}
-        self._client = client = _Client(wire, options, protocol)
+        self._client = client = LeanClient(
+            wire, options, protocol, on_publish_packet=self._on_message, on_puback=events.acknowledged
+        )
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         if options.username is not None:
             client.username_pw_set(options.username, options.password)  # type: ignore[arg-type]  # bytes are fine
@@ -260,16 +235,11 @@ class Connection:
             self._note_loss(f"connection lost: {_words(code)}")
         self.up = False
 
-    def _on_message(self, _client: object, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, message: Publish) -> None:
         ack = partial(self._ack, message.mid) if message.qos else _nothing_to_acknowledge
-        self._events.delivered(
-            Delivery(message.topic, bytes(message.payload), message.qos, message.retain, message.dup, ack)
-        )
+        self._events.delivered(Delivery(message.topic, message.payload, message.qos, message.retain, message.dup, ack))
         if time.monotonic() > self._turn_ends:
             self._wire.held = True
-
-    def _on_publish(self, _client: object, _userdata: object, mid: int, code: ReasonCode, _info: object) -> None:
-        self._events.acknowledged(mid, code)
 
     def _on_subscribe(
         self, _client: object, _userdata: object, mid: int, codes: list[ReasonCode], _info: object

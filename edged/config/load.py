@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from edged.config.board import BoardConfig
-from edged.errors import ConfigError
+from edged.errors import ConfigError, MissingFileError
 from edged.files import read_bounded
 
 _Type = TypeVar("_Type")
@@ -23,6 +23,14 @@ _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$?\.?(?P<path>.*)`)?$", re.DOTA
 _STEP = re.compile(r"[^.\[\]]+|\[\.{3}\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+_WRITTEN = {
+    msgspec.inspect.StrType: "text stands in quotes",
+    msgspec.inspect.IntType: "a whole number, without quotes",
+    msgspec.inspect.FloatType: "a number, without quotes",
+    msgspec.inspect.BoolType: "true or false, without quotes",
+    msgspec.inspect.VarTupleType: "a list stands in brackets",
+    msgspec.inspect.StructType: "a table: its keys stand below its name in brackets",
+}
 _ANY_KEY = "[...]"  # what msgspec calls every key of a dictionary
 
 
@@ -35,6 +43,8 @@ def load_board(path: Path) -> BoardConfig:
     :raises MissingFileError: the file is absent.
     :raises ConfigError: a key is unknown, absent, or does not fit.
     """
+    if not path.exists():
+        raise MissingFileError(f"{path} does not exist", hint="name this board's configuration with --config FILE")
     extras = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
     files = {file: read_toml(file) for file in (path, *extras)}
     merged: dict[str, Any] = {}
@@ -57,7 +67,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bounded(path, _LIMIT).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise ConfigError(
+            f"{path}: not TOML: {error}",
+            hint="text stands in quotes, the name of a table in brackets on a line of its own",
+        ) from error
 
 
 def convert(value: object, wanted: type[_Type], source: Path | str) -> _Type:
@@ -88,8 +101,8 @@ def _explain(error: msgspec.ValidationError, value: object, wanted: type) -> tup
     if unknown := _UNKNOWN.match(what):
         return [*steps, unknown["name"]], "unknown key", _near(unknown["name"], _keys(info))
     if missing := _MISSING.match(what):
-        return [*steps, missing["name"]], "is missing", None
-    hint = None
+        return [*steps, missing["name"]], "is missing", "it has no default"
+    hint = next((hint for kind, hint in _WRITTEN.items() if isinstance(info, kind)), None)
     if isinstance(info, msgspec.inspect.LiteralType):
         hint = f"one of {', '.join(map(str, info.values))}"
     elif isinstance(info, msgspec.inspect.FloatType) and "got `object`" in what:

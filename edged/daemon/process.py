@@ -175,6 +175,7 @@ class Daemon:
             self._ready = True
             release_code()
             notify.ready()
+            self._say_status()
             _LOG.info("ready: %d models, broker %s", len(self._traffic.lanes), self._broker.describe())
         if self._reload_asked and self._load is None:
             self._reload_asked = False

@@ -30,12 +30,16 @@ class CompiledChain:
         values = channels * (chain.window.size if chain.features is None else len(chain.features.use))
         if values != _size(source):
             what = "window.size x input.channels" if chain.features is None else "features.use x input.channels"
-            raise ModelError(f"{what} gives {values} values, the model's input {source.shape} takes {_size(source)}")
+            raise ModelError(
+                f"{what} gives {values} values, the model's input {source.shape} takes {_size(source)}",
+                hint="they are what the model was trained with",
+            )
         self.outputs = _size(target)
         wanted = len(chain.output.labels) or 1
         if chain.output.kind == "classifier" and wanted != self.outputs:
             raise ModelError(
-                f"output.labels names {wanted} labels, the model's output {target.shape} has {self.outputs}"
+                f"output.labels names {wanted} labels, the model's output {target.shape} has {self.outputs}",
+                hint="one label for each output, in their order",
             )
         self._normalise = _normalisation(chain.normalise, channels if chain.features is None else values)
         self._source = source
@@ -76,24 +80,37 @@ def _size(tensor: TensorInfo) -> int:
 def _normalisation(normalise: Normalise, values: int) -> tuple[Doubles, Doubles] | None:
     if normalise.method == "none":
         return None
-    first, second = (normalise.mean, normalise.std) if normalise.method == "zscore" else (normalise.min, normalise.max)
-    subtract, divide = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    first, second = ("mean", "std") if normalise.method == "zscore" else ("min", "max")
+    subtract, divide = (_parameter(normalise, name, values) for name in (first, second))
     if normalise.method == "minmax":
         divide = divide - subtract
-    for array in (subtract, divide):
-        if array.ndim and len(array) != values:
-            raise ModelError(f"normalise gives {len(array)} numbers for {values} values")
     if not np.all(divide):
-        raise ModelError("normalise divides by zero")
+        what = "holds 0" if normalise.method == "zscore" else "equals normalise.min somewhere"
+        raise ModelError(f"normalise.{second} {what}: it would divide by 0")
     return subtract, divide
 
 
+def _parameter(normalise: Normalise, name: str, values: int) -> Doubles:
+    given: Doubles = np.asarray(getattr(normalise, name), np.float64)
+    if given.ndim and len(given) != values:
+        raise ModelError(
+            f"normalise.{name} holds {len(given)} numbers, and {values} values are normalised",
+            hint="one number for all of them, or one for each: of the features in their order, or else of the channels",
+        )
+    if not np.isfinite(given).all():
+        raise ModelError(f"normalise.{name} holds a number that is not finite")
+    return np.atleast_1d(given)  # numpy 1 would work in float32 with a float64 scalar
+
+
 def quantise(values: npt.NDArray[Any], tensor: TensorInfo) -> npt.NDArray[Any]:
-    """Return ``values`` in the tensor's dtype: round(x / scale) + zero_point, halves to even, clipped."""
-    if not tensor.scale:
+    """Return ``values`` in the tensor's dtype; integers are round(x / scale) + zero_point, halves to even, clipped.
+
+    Where integers have no scale, it is 1.
+    """
+    if tensor.dtype.kind not in "iu":
         return values.astype(tensor.dtype, copy=False)
     bounds = np.iinfo(tensor.dtype.name)
-    steps = np.rint(values / tensor.scale) + tensor.zero_point
+    steps = np.rint(values / (tensor.scale or 1.0)) + tensor.zero_point
     return np.asarray(np.clip(steps, bounds.min, bounds.max).astype(tensor.dtype))
 
 

@@ -8,17 +8,17 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from edged.files import write_atomically
-from edged.samples import encode_reading
-from support.bench import Bench, live_bench, make_bench
+from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PlainBroker, PrivateBroker
 from support.hub import Hub
+from support.packages import SHAPE
+from support.site import GEARBOX
 
 USAGE, DATAERR, NOINPUT, UNAVAILABLE, SOFTWARE, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 65, 66, 69, 70, 73, 75, 77, 78
 ERROR, HINT = "edged: error: ", "edged: hint: "
@@ -43,14 +43,26 @@ def failure(done: subprocess.CompletedProcess[str]) -> Said:
     return Said(done.returncode, error, hint)
 
 
-@pytest.fixture
-def bench(models: Path, tmp_path: Path) -> Bench:
-    return make_bench(tmp_path / "bench", models)
+@pytest.fixture(scope="module")
+def model_bench(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_bench(tmp_path_factory.mktemp("site") / "bench", models)
 
 
 @pytest.fixture
-def live(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> Bench:
-    return live_bench(tmp_path / "bench", models, tls_broker, "press-bad-site")
+def bench(model_bench: Bench, tmp_path: Path) -> Bench:
+    """A board to break."""
+    return model_bench.copy(tmp_path / "bench")
+
+
+@pytest.fixture(scope="module")
+def model_live(models: Path, tmp_path_factory: pytest.TempPathFactory, tls_broker: PrivateBroker) -> Bench:
+    return live_bench(tmp_path_factory.mktemp("site") / "bench", models, tls_broker, "press-bad-site")
+
+
+@pytest.fixture
+def live(model_live: Bench, tmp_path: Path) -> Bench:
+    """A board to break, whose broker is there."""
+    return model_live.copy(tmp_path / "bench")
 
 
 def change(bench: Bench, old: str, new: str) -> None:
@@ -75,9 +87,9 @@ def check(bench: Bench, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
 
 def same_everywhere(bench: Bench, code: int, what: str, said: str, hint: str) -> None:
     """Check that `edged run` refuses to start, and `edged check` says the same without starting."""
-    assert code, "the daemon would go on"
     now = run(bench)
     assert (now.code, said in now.error, hint in now.hint) == (code, True, True), now
+    assert "s3cret" not in str(now)
     found_code, found = check(bench, "--offline")
     assert found_code == code
     assert said in found[what]["detail"]
@@ -95,11 +107,11 @@ MISTAKES = {
     ),
     "unknown key": ("[runtime]", "[runtime]\nzebra = 1", "runtime.zebra: unknown key", "known here: engine, threads"),
     "unknown table": ("[runtime]", "[uplink]\n[runtime]", "uplink: unknown key", "known here: "),
-    "number for text": ("url =", "url = 7 #", "broker.url: expected `str`, got `int`", "edged.toml"),
-    "text for a number": ("[runtime]", '[runtime]\nthreads = "1"', "runtime.threads: expected `int`", "edged.toml"),
-    "unknown format": ('"f32le"', '"f32"', "model[0].format: invalid enum value 'f32'", "f32le"),
-    "unknown engine": ('engine = "auto"', 'engine = "onnx"', "runtime.engine: invalid enum value 'onnx'", "litert"),
-    "missing key": ("url =", "# url =", "broker: object missing required field `url`", "edged.toml"),
+    "number for text": ("url =", "url = 7 #", "broker.url: expected `str`, got `int`", "quotes"),
+    "text for a number": ("[runtime]", '[runtime]\nthreads = "1"', "runtime.threads: expected `int`", "without quotes"),
+    "unknown format": ('"f32le"', '"f32"', "model[0].format: ", "f32le"),
+    "unknown engine": ('engine = "auto"', 'engine = "onnx"', "runtime.engine: ", "litert"),
+    "missing key": ("url =", "# url =", "broker.url: is missing", "no default"),
     "no hub": ('hubs = ["home.pub"]', "hubs = []", "results.hubs: nobody could read the results", "at least one hub"),
     "two models on one channel": (
         "[[model]]", '[[model]]\nname="b"\nchannel="c1"\ntopic="b"\nformat="csv"\neach="row"\n[[model]]',
@@ -109,7 +121,7 @@ MISTAKES = {
     "topic filter": ("factory/", "factory/#/", "is no topic filter", "+ stands for one whole level"),
     "capital in a name": ('"press-07"', '"Press 07"', "device.name: 'Press 07' is not a name", "a-z"),
     "size without a unit": ("[runtime]", '[limits]\nmessage = "1000"\n[runtime]', "'1000' is not a size", "MB"),
-    "not TOML": ("[broker]", "[broker", "not TOML", "line"),
+    "not TOML": ("[broker]", "[broker", "not TOML", "brackets"),
     "broker's url": ("mqtt://", "http://", "broker url", "mqtt://host[:port]"),
     "password in the url": ("mqtt://", "mqtt://me:s3cret@", "the broker's url holds a user name", "broker.password"),
 }  # fmt: skip
@@ -121,7 +133,6 @@ def test_a_mistake_in_the_configuration_is_named_with_its_key(
 ) -> None:
     change(bench, old, new)
     same_everywhere(bench, CONFIG, "configuration", said, hint)
-    assert "s3cret" not in run(bench).error
 
 
 def test_a_mistake_in_a_file_that_is_merged_in_is_named(bench: Bench) -> None:
@@ -202,9 +213,6 @@ def test_peoples_key_files_are_refused_too(bench: Bench, name: str) -> None:
 
 def manifest_for_pack(bench: Bench) -> None:
     """Put a manifest and weights there that would pack."""
-    from support.packages import SHAPE  # noqa: PLC0415
-    from support.site import GEARBOX  # noqa: PLC0415
-
     (bench.path / "m.toml").write_text(GEARBOX.format(version=2).replace("size = 300", f"size = {SHAPE[0]}"))
     shutil.copy(bench.workshop.path / "selftest.npz", bench.path / "selftest.npz")
     (bench.path / "m.tflite").write_bytes(bench.weights)
@@ -268,12 +276,12 @@ def test_init_does_not_write_over_keys(bench: Bench) -> None:
 
 
 @pytest.fixture
-def wrapped(models: Path, tmp_path: Path) -> Iterator[tuple[Bench, dict[str, str]]]:
+def wrapped(model_bench: Bench, tmp_path: Path) -> tuple[Bench, dict[str, str]]:
     """A board whose keys are encrypted under a systemd credential, and the environment that has it."""
     credentials = tmp_path / "credentials"
     credentials.mkdir(mode=0o700)
     (credentials / "edged").write_text("a wrapping secret\n")
-    bench = make_bench(tmp_path / "bench", models)
+    bench = model_bench.copy(tmp_path / "bench")
     shutil.rmtree(bench.state)
     change(bench, "[results]", '[keystore]\nwrap = "credential:edged"\n[results]')
     environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(credentials)}
@@ -281,7 +289,7 @@ def wrapped(models: Path, tmp_path: Path) -> Iterator[tuple[Bench, dict[str, str
     first = bench.path / "first.edged"
     first.write_bytes(bench.pack_fast(version=1))
     bench.install(first, env=environment)
-    yield bench, environment
+    return bench, environment
 
 
 def test_wrapped_keys_open_under_their_credential_only(wrapped: tuple[Bench, dict[str, str]]) -> None:
@@ -317,9 +325,10 @@ def test_plain_keys_where_a_credential_is_configured(bench: Bench, tmp_path: Pat
 # --- the broker ------------------------------------------------------------------------------
 
 
-def test_without_a_broker_the_daemon_is_ready_and_serves_when_it_comes(models: Path, tmp_path: Path) -> None:
+def test_without_a_broker_the_daemon_is_ready_and_serves_when_it_comes(bench: Bench, tmp_path: Path) -> None:
     broker = PlainBroker(tmp_path)
-    bench = make_bench(tmp_path / "bench", models, broker.url)
+    change(bench, bench.url, broker.url)
+    bench.url = broker.url
     with bench.daemon() as daemon:
         status = daemon.status("not connected")
         assert "nothing listens there" in status
@@ -330,18 +339,13 @@ def test_without_a_broker_the_daemon_is_ready_and_serves_when_it_comes(models: P
         with broker:
             ask(bench)
             assert check(bench) == (0, {})
-            broker.stop()
-            broker.start()
-            ask(bench)
     assert "Traceback" not in daemon.log
 
 
 def ask(bench: Bench) -> None:
     """Have a reading answered."""
-    from support.bench import GOOD  # noqa: PLC0415
-
     with Hub(bench) as hub:
-        hub.ask(encode_reading(GOOD, "f32le", None))
+        hub.ask(GOOD.tobytes())
 
 
 def test_without_a_broker_the_daemon_leaves_when_it_is_told(bench: Bench) -> None:
@@ -349,9 +353,9 @@ def test_without_a_broker_the_daemon_leaves_when_it_is_told(bench: Bench) -> Non
         assert daemon.stop() == 0
 
 
-def test_a_broker_under_another_name_than_its_certificates(live: Bench, tls_broker: PrivateBroker) -> None:
-    change(live, "mqtts://localhost", "mqtts://127.0.0.2")
-    wrong_broker(live, "its certificate is not for '127.0.0.2'", "stands in the broker's certificate")
+def test_a_broker_under_another_name_than_its_certificates(live: Bench) -> None:
+    change(live, "mqtts://localhost", "mqtts://127.1")
+    wrong_broker(live, "its certificate is not for '127.1'", "stands in the broker's certificate")
 
 
 def test_a_broker_of_an_unknown_ca(live: Bench, tmp_path: Path) -> None:

@@ -252,7 +252,6 @@ def nobodys_bench(models: Path, tls_broker: PrivateBroker) -> Iterator[Bench]:
         (1 << 20, {"r--s"}, "weights locked in RAM"),
         (16 << 10, {"rw-s"}, "weights locked in RAM"),  # room for one map, not for two at a time
         (8 << 10, set(), "weights NOT locked (they may be swapped out) in RAM"),
-        (0, set(), "weights NOT locked (they may be swapped out) in RAM"),
     ],
 )
 def test_under_a_memory_lock_limit_the_log_says_no_and_the_model_is_locked_if_it_fits(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,15 @@ class Bench(Site):
         agreement = open_keystore("file:", self.state / "keystore" / "keys", None).agreement
         assert isinstance(agreement, PrivateKey)
         return agreement
+
+    def copy(self, path: Path) -> Bench:
+        """Return the same board, with the same keys, in another place."""
+        twin = copy.copy(self)
+        shutil.copytree(self.path, path)
+        twin.path, twin.state = path, path / "state"
+        config = path / "edged.toml"
+        config.write_text(config.read_text().replace(str(self.state), str(twin.state)))
+        return twin
 
     def pack_fast(self, **change: Any) -> bytes:
         """Pack the model in this process; version 2 unless ``change`` says otherwise."""

@@ -127,10 +127,15 @@ def test_every_integer_survives_the_way_back(dtype: npt.DTypeLike) -> None:
     assert (quantise(dequantise(steps, tensor), tensor) == steps).all()
 
 
-def test_what_is_not_quantised_is_cast_alone() -> None:
-    tensor = TensorInfo("i", (1, 2), np.dtype(np.int32))
+def test_integers_without_a_scale_have_the_scale_1() -> None:
+    tensor = TensorInfo("i", (1, 4), np.dtype(np.uint8))
 
-    assert quantise(np.array([1.0, 2.0]), tensor).dtype == np.int32
+    assert quantise(np.array([-3.0, 0.5, 1.7, 300.0]), tensor).tolist() == [0, 0, 2, 255]
+    assert dequantise(np.array([0, 255], np.uint8), tensor).tolist() == [0.0, 255.0]
+
+
+def test_floats_are_cast_alone() -> None:
+    assert quantise(np.array([0.25, 0.5]), FLOAT).dtype == np.float32
     assert dequantise(np.array([0.25, 0.5], np.float32), FLOAT).tolist() == [0.25, 0.5]
 
 
