@@ -204,3 +204,7 @@ class BrokerError(EdgedError):
     """The broker cannot be reached, or refuses."""
 
     exit_code = 69  # EX_UNAVAILABLE
+
+
+class TakeoverError(BrokerError):
+    """Another client takes this one's connections over, and gets them taken in turn."""

@@ -61,7 +61,7 @@ def read_samples(path: Path, *, array: str | None = None, label_array: str | Non
 
 
 def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         if array is None:
             many = [name for name in archive.files if archive[name].ndim >= 2]  # noqa: PLR2004  rows of channels
             array = "windows" if "windows" in many else many[0] if len(many) == 1 else None
@@ -116,16 +116,16 @@ def _read_json_lines(path: Path) -> Samples:
     if not lines:
         raise FormatError(f"{path} is empty")
     first = lines[0][1]
-    wanted = dict if isinstance(first, dict) else list
+    names = tuple(first) if isinstance(first, dict) else None
     for number, value in lines:
-        if not isinstance(value, wanted):
-            raise FormatError(f"{path}: line {number} is no {'object' if wanted is dict else 'array'}")
-        if wanted is dict and value.keys() != first.keys():
-            raise FormatError(f"{path}: line {number} has other keys than the first, {', '.join(first)}")
-    if wanted is list:
+        if not isinstance(value, list if names is None else dict):
+            raise FormatError(f"{path}: line {number} is no {'array' if names is None else 'object'}")
+        if names is not None and set(value) != set(names):
+            raise FormatError(f"{path}: line {number} has other keys than the first, {', '.join(names)}")
+    if names is None:
         return Samples(_numbers(path, lines))
-    names = tuple(name for name in first if name != _LABEL_COLUMN)
-    labels = tuple(str(value[_LABEL_COLUMN]) for _, value in lines) if _LABEL_COLUMN in first else None
+    labels = tuple(str(value[_LABEL_COLUMN]) for _, value in lines) if _LABEL_COLUMN in names else None
+    names = tuple(name for name in names if name != _LABEL_COLUMN)
     return Samples(_numbers(path, [(line, [value[name] for name in names]) for line, value in lines]), names, labels)
 
 

@@ -17,7 +17,7 @@ from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Stats
 from edged.broker.patience import Patience
-from edged.errors import BrokerError
+from edged.errors import BrokerError, TakeoverError
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
@@ -215,7 +215,7 @@ class Broker:
             now = time.monotonic()
             self._patience.note_loss(now, now - connection.up_since, connection.code)
             if self._patience.contested(now):
-                error = BrokerError(
+                error = TakeoverError(
                     f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
                     "each takes the connection from the other",
                     hint="is this board's card a copy? give each board a name and keys of its own",

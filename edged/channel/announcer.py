@@ -172,12 +172,17 @@ class Announcer:
         """Look at what stands on this board's own announce topic.
 
         A retained announcement of this board's that is not older than the current epoch means that the stored state
-        was lost: the next epoch begins above it. A fresh one means that somebody else has this board's key.
+        was lost: the next epoch begins above it. A fresh one means that somebody else has this board's key. Anything
+        else that is fresh took the place of what hubs should find there: this board's own goes there again.
 
         :raises DuplicateDeviceError: another board announces under this board's identity, now.
         """
         newest = _newest(payload, self.device, self._signer.public)
-        if newest is None or newest.epoch < self.epoch or newest.kid == self._current.epoch.key.kid:
+        if newest is None or newest.epoch < self.epoch:
+            if not retained:
+                self.renew()
+            return
+        if newest.kid == self._current.epoch.key.kid:
             return
         if not retained:
             raise DuplicateDeviceError(

@@ -67,7 +67,7 @@ class Daemon:
         will = Message(f"{config.results.prefix}/{config.device.name}/{STATUS}", b"offline", qos=1, retain=True)
         broker = Broker(self._board.broker_options(will))
         broker.on_up = self._on_up
-        broker.on_error = lambda error: self._health.trouble(str(error), type(error).__name__)
+        broker.on_error = self._on_broker_error
         return broker
 
     def _make_traffic(self) -> Traffic:
@@ -163,6 +163,10 @@ class Daemon:
         else:
             self._stopping = True
         self._broker.wake()
+
+    def _on_broker_error(self, error: Exception) -> None:
+        hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
+        self._health.trouble(f"{error}{hint}", type(error).__name__)
 
     def _on_up(self) -> None:
         self._announcer.renew()

@@ -183,9 +183,11 @@ topic = "{self.topic}"
         return found[0] if found else b""
 
     @contextmanager
-    def listener(self, count: int, timeout: float = 60) -> Iterator[ListenProcess]:
-        """Run `edged listen` until it has ``count`` results."""
-        process = ListenProcess(self, count, timeout)
+    def listener(
+        self, count: int, timeout: float = 60, *, boards: Sequence[str] = ("board.enrol",)
+    ) -> Iterator[ListenProcess]:
+        """Run `edged listen`, believing the records ``boards``, until it has ``count`` results."""
+        process = ListenProcess(self, count, timeout, boards)
         try:
             yield process
         finally:
@@ -273,10 +275,10 @@ class DaemonProcess:
 class ListenProcess:
     """`edged listen` in the background."""
 
-    def __init__(self, site: Site, count: int, timeout: float) -> None:
+    def __init__(self, site: Site, count: int, timeout: float, boards: Sequence[str]) -> None:
         command = [
             sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", "home.key",
-            "--board", "board.enrol", "-C", str(count), "-W", str(timeout), "-d",
+            *(part for board in boards for part in ("--board", board)), "-C", str(count), "-W", str(timeout), "-d",
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, cwd=site.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -285,11 +287,15 @@ class ListenProcess:
 
     def wait_connected(self) -> None:
         """Wait until the board's announcement is believed: from then on no result is missed."""
+        self.wait_said("announces epoch")
+
+    def wait_said(self, wanted: str) -> str:
+        """Wait until it logs ``wanted``, and return the line."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            if "announces epoch" in line:
-                return
-        raise AssertionError("edged listen left before it heard of the board")
+            if wanted in line:
+                return line
+        raise AssertionError(f"edged listen left before it said {wanted!r}")
 
     def results(self) -> list[dict[str, Any]]:
         """Wait until it leaves, and return what it printed."""

@@ -101,20 +101,18 @@ def test_json_lines_of_whole_windows(tmp_path: Path) -> None:
         ("[1, 2]\n[3, 4\n", ": line 2 is not JSON: "),
         ("[1, 2]\n\xff\n", ": line 2 is not JSON: "),
         ("[1, 2]\n\n[3]\n", ": line 3 has (1,) values, the first (2,)"),
-        ("[1, 2]\n[3, null]\n", ": line 2 holds something else than numbers"),
         ('[1, 2]\n[3, "x"]\n', ": line 2 holds something else than numbers"),
         ("[1, 2]\n5\n", ": line 2 is no array"),
         ("5\n", ": line 1 is no array"),
         ('{"a": 1}\n[1]\n', ": line 2 is no object"),
         ('{"a": 1, "b": 2}\n{"a": 1}\n', ": line 2 has other keys than the first, a, b"),
-        ('{"a": 1}\n{"a": [1]}\n', ": line 2 holds something else than numbers"),
+        ('{"a": 1}\n{"a": "x"}\n', ": line 2 holds something else than numbers"),
     ],
 )  # fmt: skip
 def test_bad_json_lines_are_refused_with_their_line(tmp_path: Path, content: str, said: str) -> None:
     path = write(tmp_path / "x.jsonl", content.encode("latin-1"))
 
-    message = refused(path).message
-    assert message.startswith(f"{path}{said}") or message.startswith(f"{path}: line 2 has (1, 1) values")
+    assert refused(path).message.startswith(f"{path}{said}")
 
 
 # --- npz -------------------------------------------------------------------------------------
