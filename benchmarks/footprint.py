@@ -94,7 +94,7 @@ def _rows_of_start(edged: _Side, bare: _Side) -> list[Row]:
 
 
 def _rows_of_memory(edged: _Side, bare: _Side) -> list[Row]:
-    """Return PSS, and what explains it: RSS knows no other process, and RssAnon no pages of code that may come and go."""
+    """Return PSS, and what explains it: RSS knows no other process, RssAnon no pages of code that come and go."""
     sides = {
         "PSS": (edged.bytes, bare.bytes),
         "RSS": (edged.resident, bare.resident),

@@ -65,7 +65,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and end the process with a code from sysexits.h."""
     try:
-        code = cli(standalone_mode=False)
+        code = cli(prog_name="edged", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

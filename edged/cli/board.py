@@ -34,7 +34,7 @@ from edged.state import State
 _RECORD_MODE = 0o644
 
 
-@click.command("init")
+@click.command("init", short_help="Make this board's keys and enrolment record.")
 @config_option
 @click.option("-o", "--output", type=path_type, help="Also write the enrolment record here.")
 @json_option
@@ -88,7 +88,7 @@ def _own_state_directory(directory: Path) -> None:
     make_private_directory(directory)
 
 
-@click.command("install")
+@click.command("install", short_help="Verify packages and install them on this board.")
 @click.argument("packages", nargs=-1, required=True, type=path_type, metavar="PACKAGE...")
 @config_option
 def install_command(packages: tuple[Path, ...], config: Path) -> None:
@@ -108,7 +108,7 @@ def install_command(packages: tuple[Path, ...], config: Path) -> None:
                 click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
 
 
-@click.command("models")
+@click.command("models", short_help="List the installed packages.")
 @config_option
 @json_option
 def models_command(config: Path, *, as_json: bool) -> None:
@@ -141,7 +141,7 @@ def models_command(config: Path, *, as_json: bool) -> None:
         print_table([[row.get(column) or "-" for column in columns] for row in rows], columns)
 
 
-@click.command("check")
+@click.command("check", short_help="Validate all that can be validated without starting.")
 @click.argument("config", type=path_type, default=DEFAULT_CONFIG)
 @click.option("--offline", is_flag=True, help="Leave the broker out.")
 @json_option
@@ -162,7 +162,7 @@ def check_command(config: Path, *, offline: bool, as_json: bool) -> int:
     return next((finding.error.exit_code for finding in findings if finding.error is not None), 0)
 
 
-@click.command("run")
+@click.command("run", short_help="Run the daemon.")
 @config_option
 def run_command(config: Path) -> None:
     """Run the daemon in the foreground (systemd does: `systemctl start edged`).

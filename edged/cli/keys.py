@@ -19,7 +19,7 @@ from edged.keystore.people import PersonalKeys
 _RECORD_MODE = 0o644
 
 
-@click.group("keygen")
+@click.group("keygen", short_help="Make keys of a publisher, operator, hub or sensor.")
 def keygen_command() -> None:
     """Make the keys of a publisher, operator, hub or sensor.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edged.broker import BrokerOptions
+from edged.broker import Broker, BrokerOptions
 from edged.cli.common import path_type
 from edged.config.secret import read_secret
 
@@ -33,6 +33,27 @@ def connection_options(function: _Function) -> _Function:
     ):
         function = option(function)
     return function
+
+
+def connect(options: BrokerOptions) -> Broker:
+    """Return a connection that stands. A person waits, and no retry helps a wrong name: the first failure ends it.
+
+    :raises BrokerError: the broker cannot be reached, or refuses.
+    """
+    broker = Broker(options)
+    log_errors, broker.on_error = broker.on_error, _leave_to_caller
+    broker.connect()
+    while not broker.is_up:
+        if broker.last_error is not None:
+            broker.close()
+            raise broker.last_error
+        broker.run_once(1.0)
+    broker.on_error = log_errors
+    return broker
+
+
+def _leave_to_caller(_error: Exception) -> None:
+    """Say nothing: the caller gets it raised."""
 
 
 def broker_options(

@@ -34,7 +34,7 @@ _LARGE = 8 << 20
 """Bytes from which on a progress bar is worth its line."""
 
 
-@click.command("pack")
+@click.command("pack", short_help="Sign and seal a model.")
 @click.argument("model", type=path_type, required=False)
 @click.option("-m", "--manifest", type=path_type, required=True, help="The author's manifest (TOML).")
 @click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
@@ -88,7 +88,7 @@ def pack_command(
     )
 
 
-@click.command("grant")
+@click.command("grant", short_help="Seal a package to further boards.")
 @click.argument("package", type=path_type)
 @click.option(
     "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
@@ -133,7 +133,7 @@ def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
         write_atomically(path, cut(), mode=_PACKAGE_MODE, replace=replace)
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show a package, and whether its signature holds.")
 @click.argument("package", type=path_type)
 @click.option(
     "--publisher", type=path_type, multiple=True, help="Record of a publisher to check the signature with; repeat."

@@ -20,7 +20,7 @@ from edged.signal.spec import Chain
 from edged.trial import Trial, open_model, record_self_test, try_samples
 
 
-@click.command("try")
+@click.command("try", short_help="Run a model on recorded data, without a broker.")
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
 @click.option(

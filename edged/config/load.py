@@ -102,7 +102,7 @@ def _explain(error: msgspec.ValidationError, value: object, wanted: type) -> tup
         return [*steps, unknown["name"]], "unknown key", _near(unknown["name"], _keys(info))
     if missing := _MISSING.match(what):
         return [*steps, missing["name"]], "is missing", "it has no default"
-    hint = next((hint for kind, hint in _WRITTEN.items() if isinstance(info, kind)), None)
+    hint = _WRITTEN.get(type(info))
     if isinstance(info, msgspec.inspect.LiteralType):
         hint = f"one of {', '.join(map(str, info.values))}"
     elif isinstance(info, msgspec.inspect.FloatType) and "got `object`" in what:

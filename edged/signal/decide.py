@@ -36,7 +36,8 @@ class _Watch:
     """
 
     def __init__(self, enter: float, leave: float, n: int, of: int) -> None:
-        self._enter, self._leave, self._n = enter, leave, n
+        self._enter, self._leave = float(np.float32(enter)), float(np.float32(leave))  # as scores are: 0.7 reaches 0.7
+        self._n = n
         self._above: deque[bool] = deque(maxlen=of)
         self._below: deque[bool] = deque(maxlen=of)
         self.active = False

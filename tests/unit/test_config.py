@@ -177,35 +177,35 @@ def test_an_unknown_key_is_named_with_the_nearest_known(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [
-        ("", "broker: is missing", None),
-        ('[broker]\nurl = "mqtt://localhost"', "results: is missing", None),
-        (LEAST + MODEL.replace('each = "row"', ""), "model[0].each: is missing", None),
-        (LEAST + "rotate = 24", "results.rotate: expected `str`, got `int`", None),
+        ("", "broker: is missing", "it has no default"),
+        ('[broker]\nurl = "mqtt://localhost"', "results: is missing", "it has no default"),
+        (LEAST + MODEL.replace('each = "row"', ""), "model[0].each: is missing", "it has no default"),
+        (LEAST + "rotate = 24", "results.rotate: expected `str`, got `int`", "text stands in quotes"),
         (LEAST + 'rotate = "24"', "results.rotate: '24' is not a duration", "a number above 0 and one of us, µs, ms, s, min, h, d"),
         (LEAST + 'outbox = { size = "64" }', "results.outbox.size: '64' is not a size", "a number above 0 and one of B, kB, MB, GB, KiB, MiB, GiB"),
         (LEAST + 'outbox = { age = "7" }', "results.outbox.age: '7' is not a duration", "a number above 0 and one of us, µs, ms, s, min, h, d"),
-        (LEAST + 'sign = "yes"', "results.sign: expected `bool`, got `str`", None),
+        (LEAST + 'sign = "yes"', "results.sign: expected `bool`, got `str`", "true or false, without quotes"),
         (LEAST + 'prefix = "Edged/x"', "results.prefix: 'Edged' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
-        (LEAST.replace('["home.pub"]', '"home.pub"'), "results.hubs: expected `array`, got `str`", None),
+        (LEAST.replace('["home.pub"]', '"home.pub"'), "results.hubs: expected `array`, got `str`", "a list stands in brackets"),
         (LEAST.replace('"home.pub"', ""), "results.hubs: nobody could read the results", "name at least one hub's record"),
         (LEAST + "[broker.x]\n", "broker.x: unknown key", "known here: url, ca, cert, key, username, password"),
         (LEAST.replace('localhost"', 'localhost"\ncert = "board.crt"'), "broker.cert and broker.key go together", None),
         (LEAST + '[device]\nname = "Press 07"', "device.name: 'Press 07' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.Acme]\nkey = "a"\nmodels = []', "publishers: 'Acme' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.acme]\nkey = "a"\nmodels = ["Gear"]', "publishers.acme.models: 'Gear' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
-        (LEAST + '[publishers.a]\nkey = "a"\nmodels = []\n[publishers.b]\nkey = "b"\nmodels = "gearbox"', "publishers.b.models: expected `array`, got `str`", None),
+        (LEAST + '[publishers.a]\nkey = "a"\nmodels = []\n[publishers.b]\nkey = "b"\nmodels = "gearbox"', "publishers.b.models: expected `array`, got `str`", "a list stands in brackets"),
         (LEAST + MODEL + "qos = 2", "model[0].qos: invalid enum value 2", "one of 0, 1"),
         (LEAST + MODEL.replace("json", "yaml"), "model[0].format: invalid enum value 'yaml'", "one of cbor, csv, f32le, json, text"),
         (LEAST + MODEL.replace('"row"', '"rwo"'), "model[0].each: invalid enum value 'rwo'", "one of row, rows, window"),
-        (LEAST + MODEL + "[model.fields]\na1 = 1", "model[0].fields.a1: expected `str`, got `int`", None),
+        (LEAST + MODEL + "[model.fields]\na1 = 1", "model[0].fields.a1: expected `str`, got `int`", "text stands in quotes"),
         (LEAST + MODEL + "[model.calibrate]\na1 = { scale = nan }", "[[model]] gearbox: calibrate.a1: scale and offset are finite numbers", None),
         (LEAST + MODEL + "[model.tune]\ndecide.enter = 0.85", "model[0].tune.decide: expected `float`, got `object`", "a key that holds a dot stands in quotes"),
         (LEAST + MODEL.replace('"gearbox"', '"Gearbox"'), "model.name: 'Gearbox' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + MODEL + MODEL, "two [[model]] tables use channel 'c1'", "each needs one of its own"),
-        ("model = [1]\n" + LEAST, "model[0]: expected `object`, got `int`", None),
+        ("model = [1]\n" + LEAST, "model[0]: expected `object`, got `int`", "a table: its keys stand below its name in brackets"),
         (LEAST + '[limits]\nmessage = "0 MB"', "limits.message: '0 MB' is not a size", "a number above 0 and one of B, kB, MB, GB, KiB, MiB, GiB"),
         (LEAST + "[runtime]\nthreads = 0", "runtime.threads: at least 1", None),
-        (LEAST + "[runtime]\nthreads = true", "runtime.threads: expected `int`, got `bool`", None),
+        (LEAST + "[runtime]\nthreads = true", "runtime.threads: expected `int`, got `bool`", "a whole number, without quotes"),
         (LEAST + '[runtime]\nengine = "onnx"', "runtime.engine: invalid enum value 'onnx'", "one of auto, litert, tflite"),
     ],
 )  # fmt: skip
@@ -225,7 +225,7 @@ def test_what_is_no_toml_is_refused_with_file_and_place(tmp_path: Path, text: st
 
 def test_other_bytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "edged.toml"
-    with pytest.raises(MissingFileError, match=f"{path} cannot be read: No such file"):
+    with pytest.raises(MissingFileError, match=f"{path} does not exist"):
         load_board(path)
     path.write_bytes(b"\xff\xfe[broker]")
     assert refused(path).message.startswith(f"{path}: not TOML: ")

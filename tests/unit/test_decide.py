@@ -69,6 +69,12 @@ def test_bounds_belong_to_the_watched_label() -> None:
     assert active(watching(enter=0.75, leave=None), [0.74, 0.75, 0.75, 0.74]) == [False, True, True, False]
 
 
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.6, 0.7, 0.8, 0.9])
+def test_a_score_of_float32_reaches_the_bound_that_is_written_like_it(bound: float) -> None:
+    """float32 has no 0.7; the next that it has is below."""
+    assert active(watching(enter=bound, leave=None), [bound, bound]) == [True, True]
+
+
 @given(scores=st.lists(st.floats(0.601, 0.799), max_size=40), n=st.integers(1, 4), more=st.integers(0, 3))
 def test_inside_the_band_nothing_changes(scores: list[float], n: int, more: int) -> None:
     manifest = watching(n=n, of=n + more)
@@ -82,7 +88,7 @@ def expected(scores: Sequence[float], enter: float, leave: float, n: int, of: in
     holds, since, found = False, 0, []
     for at in range(len(scores)):
         last = [np.float32(score) for score in scores[max(since, at + 1 - of) : at + 1]]
-        if sum(score < leave if holds else score >= enter for score in last) >= n:
+        if sum(score < np.float32(leave) if holds else score >= np.float32(enter) for score in last) >= n:
             holds, since = not holds, at + 1
         found.append(holds)
     return found
