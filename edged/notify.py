@@ -58,4 +58,5 @@ def _send_datagram(state: str) -> None:
     if address.startswith("@"):  # an abstract socket
         address = f"\0{address[1:]}"
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), address)
+        # a manager that does not read must not hold up the daemon; libsystemd's own call would wait
+        sock.sendto(state.encode(), socket.MSG_DONTWAIT, address)

@@ -16,6 +16,8 @@ from edged.errors import FormatError
 LIMITS = cbor.Limits(size=256 * 1024, depth=4, items=8192)
 PAD_LEAST, PAD_MOST = 24, 87
 _PAD_KEY = cbor.encode("pad") + b"\x58"
+_FEW = 0x1F
+"""Mask of the number of keys in the head of a map that has fewer than 24."""
 _UINT64 = (1 << 64) - 1
 _DIGEST = 32
 
@@ -71,9 +73,10 @@ class ResultEncoder:
         scores: int,
         tune: Mapping[str, float],
     ) -> None:
-        self._fixed: dict[str, object] = {"model": model, "version": version, "digest": identity}
+        fixed: dict[str, object] = {"model": model, "version": version, "digest": identity}
         if tune:
-            self._fixed["tune"] = dict(tune)
+            fixed["tune"] = dict(tune)
+        self._fixed = cbor2.dumps(fixed)
         longest = max(labels, key=lambda label: len(label.encode()), default=None)
         answer = Answer(longest, 0.0 if labels else None, None if labels else 0.0, (0.0,) * scores)
         self._size = {
@@ -85,14 +88,16 @@ class ResultEncoder:
         return len(self._body(answer, MAX_COUNT, 0.0, of, late=False)) + PAD_LEAST
 
     def _body(self, answer: Answer, count: int, time: float, of: Input, *, late: bool) -> bytes:
-        fields = {**self._fixed, "time": time, "count": count, "late": late, "scores": list(answer.scores)}
+        fields: dict[str, object] = {"time": time, "count": count, "late": late, "scores": list(answer.scores)}
         if answer.label is not None:
             fields["label"] = answer.label
             fields["score"] = answer.score
         if answer.value is not None:
             fields["value"] = answer.value
         fields["input"] = list(of) if isinstance(of, Sealed) else of.digest
-        return cbor2.dumps(fields)
+        varying = cbor2.dumps(fields)
+        keys = self._fixed[0] + (varying[0] & _FEW)
+        return bytes((keys,)) + self._fixed[1:] + varying[1:]
 
     def encode(self, answer: Answer, count: int, time: float, of: Input, *, late: bool = False) -> bytes:
         """Return the result map.
@@ -103,7 +108,7 @@ class ResultEncoder:
         """
         body = self._body(answer, count, time, of, late=late)
         pad = self._size[type(of)] - len(body)
-        return b"%c%b%b%c%b" % (body[0] + 1, body[1:], _PAD_KEY, pad, bytes(pad))
+        return bytes((body[0] + 1,)) + body[1:] + _PAD_KEY + bytes((pad,)) + bytes(pad)
 
 
 @dataclass(frozen=True)

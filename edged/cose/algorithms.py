@@ -62,6 +62,11 @@ def parse_protected(data: object) -> int:
     return header[1]
 
 
+def tag_error() -> DecryptionError:
+    """Return what a tag that does not hold is called."""
+    return DecryptionError("the AEAD tag does not hold", hint="wrong key, wrong context, or altered bytes")
+
+
 def decrypt(cipher: Cipher, iv: bytes, ciphertext: bytes, aad: bytes) -> bytes:
     """Open ``ciphertext`` (tag at its end).
 
@@ -70,7 +75,7 @@ def decrypt(cipher: Cipher, iv: bytes, ciphertext: bytes, aad: bytes) -> bytes:
     try:
         return cipher.decrypt(iv, ciphertext, aad)
     except InvalidTag:
-        raise DecryptionError("the AEAD tag does not hold", hint="wrong key, wrong context, or altered bytes") from None
+        raise tag_error() from None
 
 
 def decrypt_into(cipher: Cipher, iv: bytes, ciphertext: memoryview, aad: bytes, buffer: memoryview) -> None:
@@ -83,7 +88,7 @@ def decrypt_into(cipher: Cipher, iv: bytes, ciphertext: memoryview, aad: bytes, 
     try:
         cipher.decrypt_into(iv, ciphertext, aad, buffer)
     except InvalidTag:
-        raise DecryptionError("the AEAD tag does not hold", hint="wrong key, wrong context, or altered bytes") from None
+        raise tag_error() from None
 
 
 def enc_structure(context: str, protected_header: bytes, external_aad: bytes) -> bytes:

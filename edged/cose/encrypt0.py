@@ -6,26 +6,28 @@ general library (``make bench``). What another library encoded in another order 
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 import cbor2
+from cryptography.exceptions import InvalidTag
 
 from edged.cose import cbor
 from edged.cose.algorithms import (
     IV_SIZE,
     TAG_SIZE,
     Aead,
-    decrypt,
     enc_structure,
     parse_protected,
     protected,
+    tag_error,
 )
 from edged.cose.keys import ContentKey
 from edged.errors import FormatError, UnknownKeyError
 
 KID_SIZE = 8
 _IV_HEAD = b"\x05\x4c"
+_ONE_BYTE_LENGTH, _TWO_BYTE_LENGTH = 0x58, 0x59
+_LEAST = 3 + TAG_SIZE
 
 
 class Encrypt0(NamedTuple):
@@ -69,21 +71,20 @@ def parse(data: bytes, limit: int) -> Encrypt0:
 class Box:
     """One key for one purpose: seals and opens COSE_Encrypt0 messages that bind the same ``external_aad``."""
 
-    __slots__ = ("_aad", "_cipher", "_iv_at", "_prefix", "key")
+    __slots__ = ("_aad", "_decrypt", "_encrypt", "_iv_at", "_prefix", "key")
 
     def __init__(self, key: ContentKey, external_aad: bytes) -> None:
         self.key = key
         self._prefix = _prefix(key.aead, key.kid)
         self._iv_at = len(self._prefix)
-        self._cipher = key.aead.cipher(key.secret)
+        cipher = key.aead.cipher(key.secret)
+        self._encrypt, self._decrypt = cipher.encrypt, cipher.decrypt
         self._aad = enc_structure("Encrypt0", protected(key.aead), external_aad)
 
     def seal(self, iv: bytes, plaintext: bytes) -> bytes:
         """Return the tagged COSE_Encrypt0. The caller never uses an ``iv`` (12 bytes) twice under one key."""
-        ciphertext = self._cipher.encrypt(iv, plaintext, self._aad)
-        length = len(ciphertext)
-        head = b"\x58%c" % length if 24 <= length < 0x100 else cbor.bytes_head(length)
-        return b"%b%b%b%b" % (self._prefix, iv, head, ciphertext)
+        ciphertext = self._encrypt(iv, plaintext, self._aad)
+        return self._prefix + iv + cbor.bytes_head(len(ciphertext)) + ciphertext
 
     def open(self, data: bytes, limit: int) -> tuple[bytes, bytes]:
         """Return ``(iv, plaintext)`` of a message of at most ``limit`` bytes.
@@ -92,14 +93,17 @@ class Box:
         :raises UnknownKeyError: sealed under another key id or algorithm.
         :raises DecryptionError: the tag does not hold.
         """
-        at = self._iv_at
-        if data.startswith(self._prefix) and len(data) <= limit and (body := _ciphertext_at(data, at + IV_SIZE)):
-            iv = data[at : at + IV_SIZE]
-            return iv, decrypt(self._cipher, iv, data[body:], self._aad)
-        message = parse(data, limit)
-        if message.kid != self.key.kid or message.aead is not self.key.aead:
-            raise UnknownKeyError(f"sealed under key {message.kid.hex()}, not {self.key.kid.hex()}")
-        return message.iv, decrypt(self._cipher, message.iv, message.ciphertext, self._aad)
+        iv_at = self._iv_at
+        if data[:iv_at] == self._prefix and len(data) <= limit and (at := _ciphertext_at(data, iv_at + IV_SIZE)):
+            iv, ciphertext = data[iv_at : iv_at + IV_SIZE], data[at:]
+        else:
+            aead, kid, iv, ciphertext = parse(data, limit)
+            if kid != self.key.kid or aead is not self.key.aead:
+                raise UnknownKeyError(f"sealed under key {kid.hex()}, not {self.key.kid.hex()}")
+        try:
+            return iv, self._decrypt(iv, ciphertext, self._aad)
+        except InvalidTag:
+            raise tag_error() from None
 
 
 def peek_kid(data: bytes, limit: int) -> bytes:
@@ -118,14 +122,12 @@ _PEEK = {aead: _prefix(aead, bytes(KID_SIZE))[: -KID_SIZE - len(_IV_HEAD)] for a
 
 
 def _ciphertext_at(data: bytes, at: int) -> int:
-    """Return where the ciphertext begins that must reach to the end of ``data``, or 0 if none stands there."""
-    length = len(data)
-    if length - at < 2 + TAG_SIZE:
-        return 0
-    first = data[at]
-    if first == 0x58:
-        return at + 2 if data[at + 1] == length - at - 2 and length - at - 2 >= 24 else 0
-    if first == 0x59:
-        (size,) = struct.unpack_from(">H", data, at + 1)
-        return at + 3 if size == length - at - 3 and size >= 0x100 else 0
+    """Return where the ciphertext begins whose head stands at ``at``, or 0 unless it reaches to the end of ``data``."""
+    size = len(data) - at
+    if size >= _LEAST:
+        head = data[at]
+        if head == _TWO_BYTE_LENGTH:
+            return at + 3 if data[at + 1] << 8 | data[at + 2] == size - 3 else 0
+        if head == _ONE_BYTE_LENGTH:
+            return at + 2 if data[at + 1] == size - 2 else 0
     return 0

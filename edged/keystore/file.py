@@ -70,7 +70,7 @@ def _read(directory: Path, purpose: str, wrapping: bytes | None) -> PrivateKey:
     except EdgedError as error:
         raise KeystoreError(
             f"{path} cannot be opened: {error.message}",
-            hint="is `keystore.wrap` the credential that the keys were made with? if they are damaged, restore a copy of them",
+            hint="is `keystore.wrap` the credential that the keys were made with? damaged keys: restore a copy of them",
         ) from error
 
 
