@@ -36,9 +36,9 @@ check: .venv/test/.installed  ## lint, formatting, types, layers
 	.venv/test/bin/mypy edged
 	.venv/test/bin/lint-imports --no-logo
 
-bench: .venv/test/.installed  ## measure against the script that one would write by hand
+bench: .venv/bench/.installed  ## measure against the script that one would write by hand
 	@.ci/apt mosquitto
-	.venv/test/bin/python benchmarks/run.py
+	.venv/bench/bin/python benchmarks/run.py
 
 clean:  ## remove everything that was built
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -65,6 +65,10 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 .venv/test/.installed: $(WHEEL)
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,$(LITERT)"
+	@touch $@
+
+.venv/bench/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "bench,$(LITERT)"
 	@touch $@
 
 .venv/second/.installed: $(WHEEL)

@@ -100,7 +100,7 @@ class Board:
 
     def engine(self) -> Engine:
         """Return the runtime that is configured."""
-        return choose(self.config.runtime.engine)
+        return choose(self.config.runtime.engine, self.config.runtime.xnnpack)
 
     def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
         """Parse and verify the package that was mapped from ``source``.

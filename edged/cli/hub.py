@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from edged.channel.receiver import Opened, Receiver
-from edged.cli.common import open_personal_keys, passphrase_option, path_type
+from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
+from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.errors import UsageError
 from edged.identity import Record, Role
 from edged.listen import Listener

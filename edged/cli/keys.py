@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edged.channel.reading import write_key
-from edged.cli.common import new_passphrase, passphrase_option, path_type
+from edged.cli.common import path_type
+from edged.cli.passphrase import new_passphrase, passphrase_option
 from edged.config.names import check_name
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey

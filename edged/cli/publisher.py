@@ -9,15 +9,8 @@ from pathlib import Path
 import click
 
 from edged.board import mapped
-from edged.cli.common import (
-    iso_date,
-    json_option,
-    open_personal_keys,
-    passphrase_option,
-    path_type,
-    print_facts,
-    print_json,
-)
+from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
+from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.cose.algorithms import Aead
 from edged.errors import naming
 from edged.files import write_atomically

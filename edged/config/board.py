@@ -157,9 +157,13 @@ class Limits(_Table, frozen=True):
 
 
 class Runtime(_Table, frozen=True):
-    """``[runtime]``."""
+    """``[runtime]``.
+
+    :ivar xnnpack: ``auto`` leaves it out for models above 16 MB on tflite-runtime: it would copy their weights.
+    """
 
     engine: Literal["auto", "litert", "tflite"] = "auto"
+    xnnpack: Literal["auto", "on", "off"] = "auto"
     threads: int = 1
 
     def __post_init__(self) -> None:

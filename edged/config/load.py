@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -138,6 +137,8 @@ def _dotted(steps: Sequence[str]) -> str:
 
 def _near(name: str, keys: Sequence[str]) -> str | None:
     """Return a hint with the known key that ``name`` comes closest to."""
+    import difflib  # noqa: PLC0415  for a typo only
+
     close = difflib.get_close_matches(name, keys, n=1)
     return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(keys)}" if keys else None
 

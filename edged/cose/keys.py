@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature, encode_dss_signature
 
@@ -127,34 +127,13 @@ class PrivateKey:
     """A P-256 private key in this process's memory: a :class:`Signer` and an :class:`Agreement`."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
+        self.key = key
         self.public = PublicKey.of(key.public_key())
 
     @classmethod
     def generate(cls) -> PrivateKey:
         """Make a new key."""
         return cls(ec.generate_private_key(_CURVE))
-
-    @classmethod
-    def from_pem(cls, pem: bytes, passphrase: bytes | None) -> PrivateKey:
-        """Read one PKCS#8 PEM block.
-
-        :raises KeystoreError: not such a key, or the passphrase does not open it.
-        """
-        try:
-            key = serialization.load_pem_private_key(pem, passphrase)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeystoreError(f"the private key cannot be opened: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise KeystoreError("the private key is not on P-256")
-        return cls(key)
-
-    def to_pem(self, passphrase: bytes | None) -> bytes:
-        """Write PKCS#8 PEM, encrypted under ``passphrase`` unless it is None."""
-        protection: serialization.KeySerializationEncryption = (
-            serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
-        )
-        return self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
 
     @classmethod
     def from_scalar(cls, scalar: bytes) -> PrivateKey:
@@ -168,16 +147,16 @@ class PrivateKey:
 
     def scalar(self) -> bytes:
         """Return the private scalar (32 bytes, big-endian)."""
-        return self._key.private_numbers().private_value.to_bytes(_COORDINATE, "big")
+        return self.key.private_numbers().private_value.to_bytes(_COORDINATE, "big")
 
     def sign(self, digest: bytes) -> bytes:
         """As :meth:`Signer.sign`."""
-        r, s = decode_dss_signature(self._key.sign(digest, _PREHASHED))
+        r, s = decode_dss_signature(self.key.sign(digest, _PREHASHED))
         return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
 
     def ecdh(self, peer: PublicKey) -> bytes:
         """As :meth:`Agreement.ecdh`."""
-        return self._key.exchange(ec.ECDH(), peer.point)
+        return self.key.exchange(ec.ECDH(), peer.point)
 
 
 @dataclass(frozen=True)

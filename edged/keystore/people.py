@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.cose.keys import PrivateKey
+from edged.cose.pem import read_pem, write_pem
 from edged.errors import EdgedError, KeystoreError
 from edged.files import PRIVATE_FILE, read_private, write_atomically
 
@@ -36,7 +37,7 @@ class PersonalKeys:
         :raises OutputError: there is one already.
         """
         keys = [key for key in (self.signer, self.agreement) if key is not None]
-        write_atomically(path, [key.to_pem(passphrase) for key in keys], mode=PRIVATE_FILE, replace=False)
+        write_atomically(path, [write_pem(key, passphrase) for key in keys], mode=PRIVATE_FILE, replace=False)
 
     @classmethod
     def read(cls, path: Path, passphrase: bytes | None) -> PersonalKeys:
@@ -49,7 +50,7 @@ class PersonalKeys:
         if len(blocks) not in (1, 2):
             raise KeystoreError(f"{path} holds {len(blocks)} PEM blocks, not one or two private keys")
         try:
-            keys = [PrivateKey.from_pem(block, passphrase) for block in blocks]
+            keys = [read_pem(block, passphrase) for block in blocks]
         except EdgedError as error:
             raise KeystoreError(f"{path}: {error.message}", hint="is the passphrase right?") from error
         return cls(keys[0], keys[1] if keys[1:] else None)

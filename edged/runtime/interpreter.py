@@ -38,7 +38,9 @@ class Interpreter:
         self._subject = "the model" if path.startswith("/proc/self/fd/") else path
         self._check_file(path)
         try:
-            self._runtime = engine.interpret(model_path=path, num_threads=threads)
+            packed = Path(path).stat().st_size <= engine.xnnpack_limit
+            options = {} if packed else engine.without_xnnpack
+            self._runtime = engine.interpret(model_path=path, num_threads=threads, **options)
             if on_mapped is not None:
                 on_mapped()
             self._runtime.allocate_tensors()

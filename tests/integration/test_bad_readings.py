@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import struct
@@ -289,6 +290,14 @@ def test_none_of_all_that_is_in_the_log(live: Live) -> None:
     assert "Traceback" not in log
     assert CANARY.decode() not in log
     assert max(map(len, log.splitlines())) < 400
+    secrets = [
+        live.bench.board_key.scalar(),
+        read_key(live.bench.path / "sensor.key").secret,
+        live.bench.weights[-2000:],
+    ]
+    for secret in secrets:
+        for shown in (secret[:12].hex(), base64.b64encode(secret[:12]).decode(), repr(secret[:12])[2:-1]):
+            assert shown not in log
     minutes = 1 + (time.time() - live.daemon.log_path.stat().st_ctime) // 60
     kinds = Counter(re.findall(r"WARNING \S+: (\w+Error): ", log))
     assert set(kinds) >= {"ReadingFormatError", "ReadingShapeError", "ReadingValueError", "ReadingSizeError"}

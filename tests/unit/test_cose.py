@@ -16,6 +16,7 @@ from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt, Recipient, seal
 from edged.cose.encrypt0 import Box, parse, peek_kid
 from edged.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.cose.pem import read_pem, write_pem
 from edged.cose.sign1 import Sign1, sign
 from edged.errors import (
     DecryptionError,
@@ -206,14 +207,14 @@ def test_content_key_hides_its_secret() -> None:
 @pytest.mark.parametrize("passphrase", [None, b"open sesame"])
 def test_private_key_survives_pem(passphrase: bytes | None) -> None:
     key = PrivateKey.generate()
-    assert PrivateKey.from_pem(key.to_pem(passphrase), passphrase).public == key.public
+    assert read_pem(write_pem(key, passphrase), passphrase).public == key.public
 
 
 def test_private_key_needs_its_passphrase() -> None:
-    pem = PrivateKey.generate().to_pem(b"right")
+    pem = write_pem(PrivateKey.generate(), b"right")
     for wrong in (None, b"wrong"):
         with pytest.raises(KeystoreError):
-            PrivateKey.from_pem(pem, wrong)
+            read_pem(pem, wrong)
 
 
 def test_private_key_of_another_kind_is_refused() -> None:
@@ -222,7 +223,7 @@ def test_private_key_of_another_kind_is_refused() -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         with pytest.raises(KeystoreError, match="P-256"):
-            PrivateKey.from_pem(pem, None)
+            read_pem(pem, None)
 
 
 @pytest.mark.parametrize("scalar", [b"", bytes(31), bytes(32), b"\xff" * 32, bytes(32) + b"\1"])

@@ -29,7 +29,7 @@ def packet(publish: Publish, properties: bytes | None) -> tuple[int, bytes]:
     st.integers(1, 65535),
     st.booleans(),
 )
-def test_packet_is_read_as_it_was_written(  # noqa: PLR0913, PLR0917  one a field
+def test_packet_is_read_as_it_was_written(
     topic: str, payload: bytes, qos: int, retain: bool, dup: bool, mid: int, properties: bool
 ) -> None:
     publish = Publish(topic, payload, qos, retain, dup, mid if qos else 0)

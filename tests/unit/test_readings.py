@@ -56,7 +56,9 @@ def test_reading_moved_to_another_topic() -> None:
     for topic in ("factory/press-08/vibration", "factory/press-07/current", "vibration"):
         with pytest.raises(DecryptionError):
             ReadingOpener(key, topic, "c1").open(message, 1024)
-    ReadingOpener(key, "elsewhere/press-07/vibration", "c1").open(message, 1024)  # the last two levels are what is bound
+    ReadingOpener(key, "elsewhere/press-07/vibration", "c1").open(
+        message, 1024
+    )  # the last two levels are what is bound
 
 
 def test_reading_of_another_sensor() -> None:

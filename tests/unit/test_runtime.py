@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -173,10 +175,24 @@ def test_absent_runtime_is_refused_with_what_to_install(monkeypatch: pytest.Monk
     assert "pip install" in str(caught.value.hint)
 
 
+def test_a_large_model_is_not_copied_where_memory_is_short(engine: Engine) -> None:
+    """XNNPACK packs float weights into a copy of its own: on tflite-runtime only models up to 16 MB, unless told so."""
+    limits = [choose(engine.name, xnnpack).xnnpack_limit for xnnpack in ("on", "auto", "off")]
+    assert limits == [math.inf, 16e6 if engine.name == "tflite" else math.inf, 0]
+
+
+@pytest.mark.parametrize("xnnpack", ["on", "off"])
+def test_answers_do_not_depend_on_xnnpack(engine: Engine, models: Path, xnnpack: Literal["on", "off"]) -> None:
+    interpreter = Interpreter(choose(engine.name, xnnpack), str(models / "gearbox" / "dnn.tflite"))
+    answer = interpreter.invoke(np.ones(interpreter.input.shape, np.float32))
+    assert answer.sum() == pytest.approx(1, abs=1e-5)
+
+
 def test_auto_takes_tflite_where_litert_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     package, module = ModuleType("tflite_runtime"), ModuleType("tflite_runtime.interpreter")
     package.__dict__["__version__"] = "2.14.0"
     module.__dict__["Interpreter"] = object
+    module.__dict__["OpResolverType"] = SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=3)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     monkeypatch.setitem(sys.modules, "tflite_runtime", package)
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", module)
