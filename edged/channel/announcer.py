@@ -24,7 +24,7 @@ from edged.cose.keys import ContentKey, PublicKey, Signer
 from edged.errors import DuplicateDeviceError, EdgedError
 
 _ANSWER_AFTER = 1.0
-"""Seconds between two announcements that hubs ask for: anybody on the broker can ask in a hub's name."""
+"""Seconds between two announcements that others occasion: anybody can, and two boards of one name would."""
 
 
 @dataclass
@@ -179,8 +179,7 @@ class Announcer:
         """
         newest = _newest(payload, self.device, self._signer.public)
         if newest is None or newest.epoch < self.epoch:
-            if not retained:
-                self.renew()
+            self._asked = self._asked or not retained
             return
         if newest.kid == self._current.epoch.key.kid:
             return

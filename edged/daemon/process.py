@@ -128,9 +128,9 @@ class Daemon:
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
         loaded = load_models(self._board, self._keystore, self._engine, {})
-        self._take(loaded)
-        if loaded.errors and not self._traffic.lanes:
+        if loaded.errors and not loaded.models:
             raise next(iter(loaded.errors.values()))
+        self._take(loaded)
         for level in (ANNOUNCE, NONCE):
             self._broker.subscribe(self._traffic.topic(level), 1)
 
@@ -234,7 +234,8 @@ class Daemon:
     def _leave(self) -> None:
         """Say goodbye: results on their way first, then the status, then wipe the models."""
         notify.stopping()
-        _LOG.info("stops: %s", self._health.line())
+        if self._ready:
+            _LOG.info("stops: %s", self._health.line())
         until = time.monotonic() + _GOODBYE
         self._broker.on_message = _leave_to_the_next  # the session stays, and the broker keeps what is not acknowledged
         while self._broker.is_up and self._traffic.waiting and time.monotonic() < until:

@@ -11,7 +11,7 @@ from edged.broker import Delivery
 from edged.channel.receiver import Opened, Receiver
 from edged.channel.result import Sealed
 from edged.cose.encrypt0 import parse
-from edged.errors import EdgedError
+from edged.errors import EdgedError, UnknownKeyError
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
@@ -32,6 +32,7 @@ class Hub:
         self.results: list[Opened] = []
         self.refused: list[EdgedError] = []
         self.announcements: list[bytes] = []
+        self._held: list[Delivery] = []
         self._site = site
         keys = PersonalKeys.read(site.path / "home.key", None)
         assert keys.agreement is not None
@@ -42,7 +43,7 @@ class Hub:
     def __enter__(self) -> Self:
         self.client.subscribe(f"edged/{self._site.name}/+", 1)
         self.client.connect()
-        spin(self.client, until=lambda: self.announcements)
+        spin(self.client, until=lambda: self._receiver.epoch(self._site.name) is not None)
         return self
 
     def __exit__(
@@ -57,8 +58,13 @@ class Hub:
             if level == "announce":
                 self.announcements.append(delivery.payload)
                 self._receiver.announce(device, delivery.payload, time.time())
+                held, self._held = self._held, []
+                for message in held:
+                    self._take(message)
             elif level not in _RESERVED:
                 self.results.append(self._receiver.open(delivery.topic, delivery.payload, time.time()))
+        except UnknownKeyError:
+            self._held.append(delivery)  # the announcement of its epoch is on its way
         except EdgedError as error:
             self.refused.append(error)
 
