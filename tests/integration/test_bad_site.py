@@ -105,7 +105,7 @@ MISTAKES = {
     "misspelt key of a publisher": (
         "[publishers.acme]\nkey", "[publishers.acme]\nkee", "publishers.acme.kee: unknown key", "did you mean `key`?"
     ),
-    "unknown key": ("[runtime]", "[runtime]\nzebra = 1", "runtime.zebra: unknown key", "known here: engine, threads"),
+    "unknown key": ("[runtime]", "[runtime]\nzebra = 1", "runtime.zebra: unknown key", "known here: engine, xnnpack, threads"),
     "unknown table": ("[runtime]", "[uplink]\n[runtime]", "uplink: unknown key", "known here: "),
     "number for text": ("url =", "url = 7 #", "broker.url: expected `str`, got `int`", "quotes"),
     "text for a number": ("[runtime]", '[runtime]\nthreads = "1"', "runtime.threads: expected `int`", "without quotes"),
