@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from edged.broker import BrokerOptions, Message
@@ -42,16 +46,41 @@ class Board:
         """Where the board's own enrolment record stands."""
         return self.directory / "keystore" / "device.enrol"
 
+    @cached_property
     def wrapping(self) -> bytes | None:
-        """Return the secret that private keys are encrypted under, if one is configured."""
+        """The secret that private keys are encrypted under, if one is configured."""
         return None if self.config.keystore.wrap is None else read_secret(self.config.keystore.wrap)
+
+    @contextmanager
+    def as_owner(self) -> Iterator[None]:
+        """Where root calls and the state directory is the daemon's user's, act as that user in the block.
+
+        A file that root wrote there could not be read by the daemon. The secret that keys are encrypted under is read
+        before: systemd gives credentials to the user that it starts, which is root then.
+        """
+        owner = self.directory.stat() if self.directory.exists() else None
+        if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+            yield
+            return
+        with naming("keystore.wrap"):
+            _ = self.wrapping
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
 
     def keystore(self) -> Keystore:
         """Open the board's keys.
 
         :raises KeystoreError: they are absent or cannot be opened.
         """
-        return open_keystore(self.config.keystore.uri, self.key_directory, self.wrapping())
+        return open_keystore(self.config.keystore.uri, self.key_directory, self.wrapping)
 
     def record(self) -> Record:
         """Return the board's own enrolment record.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edged.board import Board
 from edged.broker import Address, probe
+from edged.config.board import ModelConfig
 from edged.config.load import load_board
 from edged.errors import EdgedError, MismatchError, MissingFileError
 from edged.pipeline import check_binding
@@ -43,22 +46,24 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
         yield Finding("configuration", error.message, error)
         return
     yield Finding("configuration", str(path))
-    yield _judge("keys", lambda: _keys(board))
-    yield _judge("publishers", lambda: f"{len(board.publishers().pinned)} pinned")
-    yield _judge("hubs", lambda: f"{len(board.hubs())} granted")
-    yield _judge("sensors", lambda: f"{len(board.sensor_keys())} with keys")
-    yield _judge("runtime", lambda: _runtime(board))
-    for model in board.config.model:
-        yield _judge(f"model {model.name}", lambda name=model.name: _model(board, name))  # type: ignore[misc]
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("keys", lambda: _keys(board)),
+        ("publishers", lambda: f"{len(board.publishers().pinned)} pinned"),
+        ("hubs", lambda: f"{len(board.hubs())} granted"),
+        ("sensors", lambda: f"{len(board.sensor_keys())} with keys"),
+        ("runtime", lambda: _runtime(board)),
+        *((f"model {table.name}", partial(_model, board, table)) for table in board.config.model),
+    ]
     if not offline:
-        yield _judge("broker", lambda: _broker(board))
-
-
-def _judge(what: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(what, look())
-    except EdgedError as error:
-        return Finding(what, error.message, error)
+        looks.append(("broker", lambda: _broker(board)))
+    for what, look in looks:
+        try:
+            with board.as_owner():
+                detail = look()
+        except EdgedError as error:
+            yield Finding(what, error.message, error)
+        else:
+            yield Finding(what, detail)
 
 
 def _keys(board: Board) -> str:
@@ -73,19 +78,15 @@ def _runtime(board: Board) -> str:
     return f"{engine.name} {engine.version} ({engine.reason})"
 
 
-def _model(board: Board, name: str) -> str:
+def _model(board: Board, table: ModelConfig) -> str:
+    name = table.name
     installed = board.packages.newest(name)
     if installed is None:
         raise MissingFileError(f"no package of model {name!r} is installed", hint=f"edged install {name}-VERSION.edged")
-    state = State(board.directory)
-    try:
+    with closing(State(board.directory)) as state:
         model = board.load(installed, board.keystore(), state, board.engine())
-    finally:
-        state.close()
     try:
-        for table in board.config.model:
-            if table.name == name:
-                check_binding(table, model.manifest)
+        check_binding(table, model.manifest)
         locked = "locked" if model.locked else "not locked"
         return f"version {model.manifest.version}, self-test passed, weights {locked} in RAM"
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -14,7 +14,6 @@ from edged.board import Board, mapped
 from edged.check import check
 from edged.cli.common import (
     DEFAULT_CONFIG,
-    become_owner_of,
     config_option,
     iso_date,
     json_option,
@@ -29,6 +28,7 @@ from edged.errors import EdgedError
 from edged.files import make_private_directory, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import create_keystore
+from edged.keystore.packages import Installed
 from edged.state import State
 
 _RECORD_MODE = 0o644
@@ -45,13 +45,14 @@ def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
     Example: edged init -o press-07.enrol
     """
     board = Board(load_board(config))
-    _own_state_directory(board.directory)
-    keystore = create_keystore(board.config.keystore.uri, board.key_directory, board.wrapping())
+    _make_state_directory(board.directory)
     aead = _suitable_aead()
-    sign, ecdh = keystore.signer.public, keystore.agreement.public
-    record = Record(Role.DEVICE, board.config.device.name, sign, ecdh, aead, int(time.time()))
-    encoded = record.encode(keystore.signer)
-    write_atomically(board.record_path, [encoded], mode=_RECORD_MODE, replace=True)
+    with board.as_owner():
+        keystore = create_keystore(board.config.keystore.uri, board.key_directory, board.wrapping)
+        sign, ecdh = keystore.signer.public, keystore.agreement.public
+        record = Record(Role.DEVICE, board.config.device.name, sign, ecdh, aead, int(time.time()))
+        encoded = record.encode(keystore.signer)
+        write_atomically(board.record_path, [encoded], mode=_RECORD_MODE, replace=True)
     if output is not None:
         write_atomically(output, [encoded], mode=_RECORD_MODE, replace=True)
     facts: dict[str, object] = {
@@ -74,18 +75,15 @@ def _suitable_aead() -> Aead:
     return Aead.A256GCM if "aes" in Path("/proc/cpuinfo").read_text().split() else Aead.CHACHA20_POLY1305
 
 
-def _own_state_directory(directory: Path) -> None:
-    """Make the state directory, as the system user ``edged`` where root calls and there is such a user."""
-    if os.geteuid() == 0 and not directory.exists():
-        try:
-            user = pwd.getpwnam("edged")
-        except KeyError:
-            user = None
-        make_private_directory(directory)
-        if user is not None:
-            os.chown(directory, user.pw_uid, user.pw_gid)
-    become_owner_of(directory)
+def _make_state_directory(directory: Path) -> None:
+    """Make the state directory if it is absent; for the system user ``edged`` where root calls and there is one."""
+    if directory.exists():
+        return
     make_private_directory(directory)
+    if os.geteuid() == 0:
+        with suppress(KeyError):
+            user = pwd.getpwnam("edged")
+            os.chown(directory, user.pw_uid, user.pw_gid)
 
 
 @click.command("install", short_help="Verify packages and install them on this board.")
@@ -98,9 +96,8 @@ def install_command(packages: tuple[Path, ...], config: Path) -> None:
     Example: edged install gearbox-3.edged
     """
     board = Board(load_board(config))
-    views = [mapped(path) for path in packages]  # before root's rights are given up
-    become_owner_of(board.directory)
-    with closing(State(board.directory)) as state:
+    views = [mapped(path) for path in packages]  # as whoever calls
+    with board.as_owner(), closing(State(board.directory)) as state:
         for path, view in zip(packages, views, strict=True):
             manifest = board.install(view, path, state)
             click.echo(f"installed {manifest.name} {manifest.version}")
@@ -118,27 +115,31 @@ def models_command(config: Path, *, as_json: bool) -> None:
     Example: edged models --json
     """
     board = Board(load_board(config))
-    become_owner_of(board.directory)
-    used = {model.name for model in board.config.model}
-    rows: list[dict[str, object]] = []
-    for installed in board.packages.all():
-        row: dict[str, object] = {"name": installed.name, "version": installed.version}
-        try:
-            package = board.verify(mapped(installed.path), installed.path)
-            row["summary"] = package.manifest.summary
-            row["size"] = package.manifest.plaintext.size
-            row["identity"] = package.identity.hex()
-            row["expires"] = iso_date(package.manifest.expires)
-            newest = board.packages.newest(installed.name)
-            row["state"] = "in use" if installed.name in used and installed == newest else "kept"
-        except EdgedError as error:
-            row["state"] = f"refused: {error.message}"
-        rows.append(row)
+    with board.as_owner():
+        rows = [_describe(board, installed) for installed in board.packages.all()]
     if as_json:
         print_json(rows)
     else:
         columns = ("name", "version", "state", "size", "expires", "summary")
         print_table([[row.get(column) or "-" for column in columns] for row in rows], columns)
+
+
+def _describe(board: Board, installed: Installed) -> dict[str, object]:
+    row: dict[str, object] = {"name": installed.name, "version": installed.version}
+    try:
+        package = board.verify(mapped(installed.path), installed.path)
+    except EdgedError as error:
+        return {**row, "state": f"refused: {error.message}"}
+    used = {model.name for model in board.config.model}
+    newest = board.packages.newest(installed.name)
+    return {
+        **row,
+        "state": "in use" if installed.name in used and installed == newest else "kept",
+        "summary": package.manifest.summary,
+        "size": package.manifest.plaintext.size,
+        "identity": package.identity.hex(),
+        "expires": iso_date(package.manifest.expires),
+    }
 
 
 @click.command("check", short_help="Validate all that can be validated without starting.")

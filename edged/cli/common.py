@@ -1,9 +1,8 @@
-"""What several commands share: tables, files, and who to run as."""
+"""What several commands share: tables and options."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,21 +49,6 @@ def print_facts(facts: Mapping[str, object]) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         click.echo(f"{name.ljust(width)}  {value}")
-
-
-def become_owner_of(directory: Path) -> None:
-    """Where root calls for a state directory that belongs to the daemon's user, go on as that user.
-
-    A file that root wrote there could not be read by the daemon.
-    """
-    if os.geteuid() != 0 or not directory.exists():
-        return
-    owner = directory.stat()
-    if owner.st_uid == 0:
-        return
-    os.setgroups([])
-    os.setgid(owner.st_gid)
-    os.setuid(owner.st_uid)
 
 
 def iso_date(seconds: int | None) -> str:

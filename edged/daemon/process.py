@@ -128,9 +128,10 @@ class Daemon:
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
         loaded = load_models(self._board, self._keystore, self._engine, {})
-        if loaded.errors and not loaded.models:
+        if loaded.models:
+            self._take(loaded)
+        if loaded.errors and not self._traffic.lanes:
             raise next(iter(loaded.errors.values()))
-        self._take(loaded)
         for level in (ANNOUNCE, NONCE):
             self._broker.subscribe(self._traffic.topic(level), 1)
 
