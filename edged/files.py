@@ -58,12 +58,14 @@ def check_private(path: Path) -> None:
 
 
 def make_private_directory(path: Path) -> Path:
-    """Make ``path`` with mode 0700 if it is absent, and check that it is private.
+    """Make ``path`` and what it lacks of parents with mode 0700, and check that it is private.
 
     :raises OutputError: it cannot be made.
     """
     try:
-        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        for directory in (*reversed(path.parents), path):
+            if not directory.exists():
+                directory.mkdir(mode=PRIVATE_DIRECTORY)
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     check_private(path)

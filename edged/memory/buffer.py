@@ -54,10 +54,11 @@ class SecretBuffer:
             libc.advise(start, end - start, mmap.MADV_DONTDUMP)
             for at in range(start, end, _STEP):
                 length = min(_STEP, end - at)
-                if self.locked and not _try_to_lock(at, length):
-                    return
                 ours = self._start + offset + at - start
-                libc.unlock(ours, length)
+                if self.locked:  # where it is not, a container may forbid these calls altogether
+                    if not _try_to_lock(at, length):
+                        return
+                    libc.unlock(ours, length)
                 libc.advise(ours, length, mmap.MADV_DONTNEED)  # of a shared map: the bytes themselves stay
 
     def _runtime_maps(self) -> Iterator[tuple[int, int, int]]:
