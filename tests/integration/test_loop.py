@@ -164,3 +164,21 @@ def test_a_board_without_a_clock_is_believed_once_it_echoes_the_hubs_nonce(site:
         listener.wait_connected()
         site.edged(*send, *site.connection())
         assert len(listener.results()) == 100
+
+
+def test_systemd_hears_of_progress_a_reload_and_the_end(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"')
+    site.init()
+    site.install(site.pack())
+    with site.daemon(environment={"WATCHDOG_USEC": "600000"}) as daemon:
+        for _ in range(3):
+            daemon.wait_for("WATCHDOG=1")
+        daemon.reload()
+        source = site.models / "gearbox" / "golden.npz"
+        site.edged(
+            "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le",
+            "-t", site.topic, *site.connection(),
+        )  # fmt: skip
+        assert "100 messages, 100 results" in daemon.status("100 results", timeout=15)
+        daemon.process.terminate()
+        daemon.wait_for("STOPPING=1")

@@ -7,13 +7,12 @@ from itertools import count
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from edged.channel.reading import ReadingSealer, ReplayGuard
+from edged.channel.reading import ReadingSealer
 from edged.channel.result import Input as Named
 from edged.channel.result import Plain, Sealed
-from edged.config.board import Calibration, ModelConfig
+from edged.config.board import Calibration
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
 from edged.errors import (
@@ -29,50 +28,9 @@ from edged.errors import (
     TrustError,
 )
 from edged.model import LiveModel
-from edged.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
 from edged.pipeline import TOPICS, Answered, Lane
-from edged.signal.spec import Decide, Gap, Input, Output, Publish, Window
-
-TOPIC = "factory/press-07/vibration"
-Floats = npt.NDArray[np.float32]
-
-
-class FakeModel:
-    """Answers a window with its mean, and keeps what it was asked."""
-
-    outputs = 2
-
-    def __init__(self, version: int = 1, **fields: Any) -> None:
-        fields.setdefault("input", Input(channels=("a1", "a2")))
-        fields.setdefault("window", Window(size=4))
-        fields.setdefault("output", Output(kind="classifier", labels=("healthy", "broken")))
-        self.identity = bytes([version]) * 32
-        self.manifest = Manifest(
-            name="gearbox", version=version, created=0, publisher=bytes(32), edged="0.1", alg=3, iv=bytes(12), commit=bytes(32),
-            ciphertext=Digest(1, bytes(32)), plaintext=Digest(1, bytes(32)), self_test=SelfTest(0.0, (SelfTestCase(b"", b""),)), **fields,
-        )  # fmt: skip
-        self.windows: list[list[float]] = []
-        self.closed = False
-        self.fails = False
-
-    def scores(self, window: Floats) -> Floats:
-        assert not self.closed
-        if self.fails:
-            raise ModelError("the runtime fails")
-        self.windows.append(window[:, 0].tolist())
-        share = float(window.mean())
-        return np.array([1 - share, share], np.float32)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def lane(
-    model: FakeModel | None = None, *, sensor: ContentKey | None = None, limit: int = 1000, **table: Any
-) -> tuple[Lane, FakeModel]:
-    model = model or FakeModel()
-    fields = {"name": "gearbox", "channel": "c1", "topic": TOPIC, "format": "f32le", "each": "row", **table}
-    return Lane(ModelConfig(**fields), cast("LiveModel", model), sensor, ReplayGuard({}), limit), model
+from edged.signal.spec import Decide, Gap, Input, Publish, Window
+from support.lanes import TOPIC, FakeModel, lane
 
 
 def message(*firsts: float) -> bytes:

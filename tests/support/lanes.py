@@ -1,0 +1,64 @@
+"""A lane with a model that answers in a moment and remembers what it was asked."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.channel.reading import ReplayGuard
+from edged.config.board import ModelConfig
+from edged.cose.keys import ContentKey
+from edged.errors import ModelError
+from edged.model import LiveModel
+from edged.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
+from edged.pipeline import Lane
+from edged.signal.spec import Input, Output, Window
+
+TOPIC = "factory/press-07/vibration"
+Floats = npt.NDArray[np.float32]
+
+
+class FakeModel:
+    """Answers a window with its mean, and keeps what it was asked."""
+
+    outputs = 2
+
+    def __init__(self, version: int = 1, **fields: Any) -> None:
+        fields.setdefault("input", Input(channels=("a1", "a2")))
+        fields.setdefault("window", Window(size=4))
+        fields.setdefault("output", Output(kind="classifier", labels=("healthy", "broken")))
+        self.identity = bytes([version]) * 32
+        self.manifest = Manifest(
+            name="gearbox", version=version, created=0, publisher=bytes(32), edged="0.1", alg=3, iv=bytes(12), commit=bytes(32),
+            ciphertext=Digest(1, bytes(32)), plaintext=Digest(1, bytes(32)), self_test=SelfTest(0.0, (SelfTestCase(b"", b""),)), **fields,
+        )  # fmt: skip
+        self.windows: list[list[float]] = []
+        self.closed = False
+        self.fails = False
+
+    def scores(self, window: Floats) -> Floats:
+        assert not self.closed
+        if self.fails:
+            raise ModelError("the runtime fails")
+        self.windows.append(window[:, 0].tolist())
+        share = float(window.mean())
+        return np.array([1 - share, share], np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def lane(
+    model: FakeModel | None = None,
+    *,
+    sensor: ContentKey | None = None,
+    limit: int = 1000,
+    guard: ReplayGuard | None = None,
+    **table: Any,
+) -> tuple[Lane, FakeModel]:
+    """Return a lane and its model; ``table`` holds keys of its ``[[model]]`` table."""
+    model = model or FakeModel()
+    fields = {"name": "gearbox", "channel": "c1", "topic": TOPIC, "format": "f32le", "each": "row", **table}
+    return Lane(ModelConfig(**fields), cast("LiveModel", model), sensor, guard or ReplayGuard({}), limit), model
