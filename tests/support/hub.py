@@ -10,8 +10,9 @@ from typing import Self
 from edged.broker import Delivery
 from edged.channel.receiver import Opened, Receiver
 from edged.channel.result import Sealed
+from edged.cose import cbor
 from edged.cose.encrypt0 import parse
-from edged.errors import EdgedError, UnknownKeyError
+from edged.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
@@ -36,6 +37,7 @@ class Hub:
         self._site = site
         keys = PersonalKeys.read(site.path / "home.key", None)
         assert keys.agreement is not None
+        self._hub = keys.agreement.public
         self._receiver = Receiver(keys.agreement, [Record.read(site.path / "board.enrol", Role.DEVICE)])
         self.client = Client(site.options())
         self.client.on_message = self._take
@@ -63,6 +65,9 @@ class Hub:
                     self._take(message)
             elif level not in _RESERVED:
                 self.results.append(self._receiver.open(delivery.topic, delivery.payload, time.time()))
+        except ExpiredError:  # a board whose kernel does not know that its clock is right
+            keys = [self._hub.thumbprint, self._receiver.nonce(device)]
+            self.client.publish(f"edged/{device}/nonce", cbor.encode(keys), qos=1)
         except UnknownKeyError:
             self._held.append(delivery)  # the announcement of its epoch is on its way
         except EdgedError as error:
