@@ -344,9 +344,9 @@ def test_memory_does_not_grow_with_what_is_refused(fresh: Live) -> None:
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of a process that are in RAM, its private ones and its share of others."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * int(re.findall(r"^Pss: +(\d+) kB", rollup, re.MULTILINE)[0])
+    """Return the bytes of a process's own that are in RAM; of an undumpable one only this file says so to everybody."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize("end", ["terminated", "killed"])
