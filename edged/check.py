@@ -48,6 +48,7 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
     yield Finding("configuration", str(path))
     looks: list[tuple[str, Callable[[], str]]] = [
         ("keys", lambda: _keys(board)),
+        ("state", lambda: _state(board)),
         ("publishers", lambda: f"{len(board.publishers().pinned)} pinned"),
         ("hubs", lambda: f"{len(board.hubs())} granted"),
         ("sensors", lambda: f"{len(board.sensor_keys())} with keys"),
@@ -71,6 +72,14 @@ def _keys(board: Board) -> str:
     if (keystore.signer.public, keystore.agreement.public) != (record.sign, record.ecdh):
         raise MismatchError(f"{board.record_path} does not belong to the keys in {board.key_directory}")
     return f"fingerprint {record.fingerprint}"
+
+
+def _state(board: Board) -> str:
+    if not State.exists(board.directory):
+        return "none yet"
+    with closing(State(board.directory)) as state:
+        clock = board.clock(state)
+    return f"readable; the clock is {'synchronised' if clock.synchronised else 'NOT known to be right (device.clock)'}"
 
 
 def _runtime(board: Board) -> str:

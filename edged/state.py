@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS mark (
 PRAGMA user_version = 1;
 """
 _VERSION = 1
+_NAME = "state.db"
 _BUSY_SECONDS = 5.0
 _DAMAGED = "if the file is damaged, restore it; without it, older packages and readings are accepted once more"
 
@@ -63,7 +64,7 @@ class State:
     def __init__(self, directory: Path) -> None:
         make_private_directory(directory)
         self.directory = directory
-        self._path = directory / "state.db"
+        self._path = directory / _NAME
         with self._wrapped():
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -76,6 +77,11 @@ class State:
                 raise StateError(
                     f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
                 )
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Return whether a board has a ``state.db`` there."""
+        return (directory / _NAME).exists()
 
     def close(self) -> None:
         """Close the database."""
