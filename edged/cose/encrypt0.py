@@ -94,8 +94,18 @@ class Box:
         :raises DecryptionError: the tag does not hold.
         """
         iv_at = self._iv_at
-        if data[:iv_at] == self._prefix and len(data) <= limit and (at := _ciphertext_at(data, iv_at + IV_SIZE)):
-            iv, ciphertext = data[iv_at : iv_at + IV_SIZE], data[at:]
+        head_at = iv_at + IV_SIZE
+        size = len(data)
+        at = length = -1  # where the ciphertext begins, and its length: read here, for a call costs a tenth of all
+        if head_at + _LEAST <= size <= limit and data[:iv_at] == self._prefix:
+            at = head_at + 2
+            if data[head_at] == _TWO_BYTE_LENGTH:
+                length = data[head_at + 1] << 8 | data[at]
+                at += 1
+            elif data[head_at] == _ONE_BYTE_LENGTH:
+                length = data[head_at + 1]
+        if length == size - at:
+            iv, ciphertext = data[iv_at:head_at], data[at:]
         else:
             aead, kid, iv, ciphertext = parse(data, limit)
             if kid != self.key.kid or aead is not self.key.aead:
@@ -119,15 +129,3 @@ def peek_kid(data: bytes, limit: int) -> bytes:
 
 
 _PEEK = {aead: _prefix(aead, bytes(KID_SIZE))[: -KID_SIZE - len(_IV_HEAD)] for aead in Aead}
-
-
-def _ciphertext_at(data: bytes, at: int) -> int:
-    """Return where the ciphertext begins whose head stands at ``at``, or 0 unless it reaches to the end of ``data``."""
-    size = len(data) - at
-    if size >= _LEAST:
-        head = data[at]
-        if head == _TWO_BYTE_LENGTH:
-            return at + 3 if data[at + 1] << 8 | data[at + 2] == size - 3 else 0
-        if head == _ONE_BYTE_LENGTH:
-            return at + 2 if data[at + 1] == size - 2 else 0
-    return 0
