@@ -9,20 +9,21 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from edged.audit import AuditLog
 from edged.broker import BrokerOptions, Message
 from edged.channel.reading import read_key
 from edged.clock import Clock
 from edged.config.board import BoardConfig
 from edged.config.secret import read_secret, secret_path
 from edged.cose.keys import ContentKey, PublicKey
-from edged.errors import MismatchError, MissingFileError, naming
+from edged.errors import MismatchError, MissingFileError, TrialError, naming
 from edged.identity import Record, Role
 from edged.keystore import Keystore, open_keystore
 from edged.keystore.packages import Installed, PackageStore
 from edged.model import LiveModel, load
 from edged.package.manifest import Manifest
 from edged.package.verify import Package, Publishers, VerifiedPackage
-from edged.runtime import Engine, choose
+from edged.runtime import DelegateLibrary, Engine, choose
 from edged.state import Floor, State
 
 _DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
@@ -109,6 +110,10 @@ class Board:
         """Return the keys of the sensors, by channel of the model that reads them."""
         return {model.channel: read_key(Path(model.sensor)) for model in self.config.model if model.sensor is not None}
 
+    def audit(self, state: State, keystore: Keystore) -> AuditLog:
+        """Return this board's audit log, to be written to."""
+        return AuditLog(state, self.config.device.name, keystore.signer)
+
     def clock(self, state: State) -> Clock:
         """Read the time as well as this board knows it."""
         return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
@@ -148,14 +153,24 @@ class Board:
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
         package = self.verify(data, source)
-        agreement, engine = self.keystore().agreement, self.engine()
+        keystore, engine = self.keystore(), self.engine()
         with naming(source, _DAMAGED):
             self.check_acceptable(package, state)
-            load(package, agreement, engine, self.config.runtime.threads).close()
+            load(
+                package,
+                keystore.agreement,
+                engine,
+                self.config.runtime.threads,
+                self._delegates_of(package.manifest.name),
+            ).close()
         self.packages.add(package.manifest.name, package.manifest.version, [data])
-        self.packages.prune(package.manifest.name)
+        good = state.good(package.manifest.name)
+        self.packages.prune(package.manifest.name, spare=None if good is None else good.version)
         accept(package, state)
-        return package.manifest
+        manifest = package.manifest
+        log = self.audit(state, keystore)
+        log.add("install", model=manifest.name, version=manifest.version, identity=package.identity.hex())
+        return manifest
 
     def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
         """Check everything about a package that changes with time: release, floor, and dates until it was accepted.
@@ -171,18 +186,38 @@ class Board:
         if floor is None or floor.identity != package.identity:
             package.check_dates(self.clock(state))
 
-    def load(self, installed: Installed, keystore: Keystore, state: State, engine: Engine) -> LiveModel:
+    def load(
+        self, installed: Installed, keystore: Keystore, state: State, engine: Engine, delegate: str | None = None
+    ) -> LiveModel:
         """Load an installed package for use. The caller accepts it once it serves.
 
+        :param delegate: one of ``[runtime.delegates]``.
+        :raises TrialError: it failed in use before.
         :raises EdgedError: why it cannot be used.
         """
         package = self.verify(mapped(installed.path), installed.path)
         manifest = package.manifest
         if (manifest.name, manifest.version) != (installed.name, installed.version):
             raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
+        why = state.why_rejected(package.identity)
+        if why is not None:
+            raise TrialError(f"{manifest.name} {manifest.version} failed on this board before: {why}")
         with naming(installed.path, _DAMAGED):
-            self.check_acceptable(package, state)
-            return load(package, keystore.agreement, engine, self.config.runtime.threads)
+            if state.good(manifest.name) != Floor(manifest.version, package.identity):
+                self.check_acceptable(package, state)
+            return load(
+                package, keystore.agreement, engine, self.config.runtime.threads, self._delegate_libraries(delegate)
+            )
+
+    def _delegates_of(self, name: str) -> list[DelegateLibrary]:
+        """Return the accelerator that runs a model here; of several tables, the first one's."""
+        return self._delegate_libraries(next((one.delegate for one in self.config.model if one.name == name), None))
+
+    def _delegate_libraries(self, delegate: str | None) -> list[DelegateLibrary]:
+        if delegate is None:
+            return []
+        table = self.config.runtime.delegates[delegate]
+        return [DelegateLibrary(delegate, table.library, table.options)]
 
 
 def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 from edged.board import Board
 from edged.broker import Address, probe
-from edged.config.board import ModelConfig
 from edged.config.load import load_board
+from edged.config.model import ModelConfig
+from edged.config.units import parse_duration
 from edged.errors import EdgedError, MismatchError, MissingFileError
-from edged.pipeline import check_binding
+from edged.package.manifest import Manifest
+from edged.pipeline import check_binding, check_chain, check_state
 from edged.state import State
 
 
@@ -46,6 +48,7 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
         yield Finding("configuration", error.message, error)
         return
     yield Finding("configuration", str(path))
+    above: dict[str, Manifest] = {}
     looks: list[tuple[str, Callable[[], str]]] = [
         ("keys", lambda: _keys(board)),
         ("state", lambda: _state(board)),
@@ -53,7 +56,7 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
         ("hubs", lambda: f"{len(board.hubs())} granted"),
         ("sensors", lambda: f"{len(board.sensor_keys())} with keys"),
         ("runtime", lambda: _runtime(board)),
-        *((f"model {table.name}", partial(_model, board, table)) for table in board.config.model),
+        *((f"model {table.name}", partial(_model, board, table, above)) for table in board.config.model),
     ]
     if not offline:
         looks.append(("broker", lambda: _broker(board)))
@@ -87,17 +90,25 @@ def _runtime(board: Board) -> str:
     return f"{engine.name} {engine.version} ({engine.reason})"
 
 
-def _model(board: Board, table: ModelConfig) -> str:
+def _model(board: Board, table: ModelConfig, above: dict[str, Manifest]) -> str:
     name = table.name
     installed = board.packages.newest(name)
     if installed is None:
         raise MissingFileError(f"no package of model {name!r} is installed", hint=f"edged install {name}-VERSION.edged")
     with closing(State(board.directory)) as state:
-        model = board.load(installed, board.keystore(), state, board.engine())
+        model = board.load(installed, board.keystore(), state, board.engine(), table.delegate)
     try:
-        check_binding(table, model.manifest)
+        manifest = model.manifest
+        check_binding(table, manifest)
+        check_state(table, keeps_state=model.keeps_state)
+        check_chain(table, manifest, above)
+        above[table.channel] = manifest
         locked = "locked" if model.locked else "not locked"
-        return f"version {model.manifest.version}, self-test passed, weights {locked} in RAM"
+        own = ", a thread of its own" if model.seconds > parse_duration(board.config.runtime.slow) else ""
+        return (
+            f"version {manifest.version}, self-test passed, {model.seconds * 1000:.2f} ms a window{own},"
+            f" weights {locked} in RAM"
+        )
     finally:
         model.close()
 

@@ -172,6 +172,10 @@ class SelfTestError(ModelError):
     """The model runs, and answers its own test vectors differently from what was signed."""
 
 
+class TrialError(ModelError):
+    """A new version went wrong in its first windows."""
+
+
 # --- readings: counted by class name, logged once per kind and minute, never fatal -----------
 
 
@@ -195,6 +199,18 @@ class ReadingValueError(ReadingError):
 
 class ReadingSizeError(ReadingError):
     """Larger than the configured limit."""
+
+
+class ReadingOrderError(ReadingError):
+    """Older than the reading before it."""
+
+
+class ReadingGapError(ReadingError):
+    """A pause, or too few rows, left a window that was being filled without what it needs."""
+
+
+class OverloadError(ReadingError):
+    """Its window gave way to a newer one: the model is slower than its windows come."""
 
 
 # --- the broker ------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from edged.errors import FormatError, MissingFileError, UsageError
 
 Floats = npt.NDArray[np.float32]
 _TAG_FLOAT32_LE = 85  # RFC 8746, section 2.1
-_LABEL_COLUMN = "label"
+_LABEL_COLUMN, _TIME_COLUMN = "label", "time"
 _Lines = Sequence[tuple[int, list[Any]]]
 """Rows, or whole windows, with the number of the line that each comes from."""
 
@@ -30,11 +30,13 @@ class Samples:
     :ivar values: float32, rows [n, channels] or whole windows [n, size, channels].
     :ivar names: one a channel, where the file names them.
     :ivar labels: one a row or window, where the file has them: text, or the number of a label.
+    :ivar times: float64 [n], seconds, where the file has them.
     """
 
     values: Floats
     names: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
+    times: npt.NDArray[np.float64] | None = None
 
 
 def read_samples(path: Path, *, array: str | None = None, label_array: str | None = None) -> Samples:
@@ -58,6 +60,18 @@ def read_samples(path: Path, *, array: str | None = None, label_array: str | Non
     except (ValueError, TypeError, EOFError, csv.Error, zipfile.BadZipFile) as error:
         raise FormatError(f"{path} is damaged, or no {path.suffix} file: {error}") from error
     raise UsageError(f"{path} is none of .npz, .csv and .jsonl")
+
+
+def read_pictures(path: Path) -> list[bytes]:
+    """Read a picture, or every file of a directory in the order of their names, as they are.
+
+    :raises MissingFileError: it cannot be read.
+    """
+    try:
+        files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
+        return [one.read_bytes() for one in files]
+    except OSError as error:
+        raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples:
@@ -89,12 +103,23 @@ def _read_csv(path: Path) -> Samples:
         for line, row in rows:
             if len(row) != len(names):
                 raise FormatError(f"{path}: line {line} holds {len(row)} values, the header names {len(names)}")
-    labels = None
-    if names is not None and _LABEL_COLUMN in names:
-        column = names.index(_LABEL_COLUMN)
-        labels = tuple(row.pop(column) for _, row in rows)
-        names = names[:column] + names[column + 1 :]
-    return Samples(_numbers(path, rows), names, labels)
+    asides: dict[str, list[str]] = {}
+    for name in (_LABEL_COLUMN, _TIME_COLUMN):
+        if names is not None and name in names:
+            column = names.index(name)
+            asides[name] = [row.pop(column) for _, row in rows]
+            names = names[:column] + names[column + 1 :]
+    return _samples(_numbers(path, rows), names, asides)
+
+
+def _samples(values: Floats, names: tuple[str, ...] | None, asides: dict[str, list[Any]]) -> Samples:
+    labels, times = asides.get(_LABEL_COLUMN), asides.get(_TIME_COLUMN)
+    return Samples(
+        values,
+        names,
+        None if labels is None else tuple(str(label) for label in labels),
+        None if times is None else np.array(times, np.float64),
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -124,9 +149,9 @@ def _read_json_lines(path: Path) -> Samples:
             raise FormatError(f"{path}: line {number} has other keys than the first, {', '.join(names)}")
     if names is None:
         return Samples(_numbers(path, lines))
-    labels = tuple(str(value[_LABEL_COLUMN]) for _, value in lines) if _LABEL_COLUMN in names else None
-    names = tuple(name for name in names if name != _LABEL_COLUMN)
-    return Samples(_numbers(path, [(line, [value[name] for name in names]) for line, value in lines]), names, labels)
+    asides = {name: [value[name] for _, value in lines] for name in (_LABEL_COLUMN, _TIME_COLUMN) if name in names}
+    names = tuple(name for name in names if name not in asides)
+    return _samples(_numbers(path, [(line, [value[name] for name in names]) for line, value in lines]), names, asides)
 
 
 def _numbers(path: Path, lines: _Lines) -> Floats:

@@ -1,4 +1,4 @@
-"""What a board must not forget: version floors, epochs, replay marks and signed time, in ``state.db`` (SQLite, WAL).
+"""What a board must not forget: floors, epochs, replay marks, signed time, its audit log: ``state.db`` (SQLite, WAL).
 
 Commits are synchronous: what a method returned from is durable. The daemon holds an exclusive lock on the directory;
 commands that only accept a package share the database with it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +28,21 @@ CREATE TABLE IF NOT EXISTS mark (
     kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, reader TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (kid, sensor, channel, reader)
 ) STRICT;
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS good (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS rejected (
+    identity BLOB PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, why TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY, entry BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit_signature (
+    number INTEGER PRIMARY KEY, signature BLOB NOT NULL
+) STRICT;
+PRAGMA user_version = 2;
 """
-_VERSION = 1
+_VERSION = 2
 _NAME = "state.db"
 _BUSY_SECONDS = 5.0
 _DAMAGED = "if the file is damaged, restore it; without it, older packages and readings are accepted once more"
@@ -71,9 +83,9 @@ class State:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self._db.executescript(_SCHEMA)
-            elif version != _VERSION:
+            if version < _VERSION:
+                self._db.executescript(_SCHEMA)  # tables are only added
+            elif version > _VERSION:
                 raise StateError(
                     f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
                 )
@@ -114,6 +126,29 @@ class State:
                 (name, floor.version, floor.identity, created),
             )
 
+    def good(self, name: str) -> Floor | None:
+        """Return the version of a model that last got through its trial: what a board goes back to."""
+        with self._wrapped():
+            row = self._db.execute("SELECT version, identity FROM good WHERE name = ?", (name,)).fetchone()
+        return Floor(*row) if row else None
+
+    def set_good(self, name: str, good: Floor) -> None:
+        """Record that a version got through its trial."""
+        with self._wrapped():
+            self._db.execute("INSERT OR REPLACE INTO good VALUES (?, ?, ?)", (name, *good))
+
+    def reject(self, name: str, rejected: Floor, why: str) -> None:
+        """Record that a version failed in use: it is not loaded again."""
+        with self._wrapped():
+            row = (rejected.identity, name, rejected.version, why)
+            self._db.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?)", row)
+
+    def why_rejected(self, identity: bytes) -> str | None:
+        """Return why a package failed in use; None if it did not."""
+        with self._wrapped():
+            row = self._db.execute("SELECT why FROM rejected WHERE identity = ?", (identity,)).fetchone()
+        return row[0] if row else None
+
     def newest_created(self) -> int:
         """Return the newest publisher-signed date that was accepted, Unix seconds, or 0."""
         with self._wrapped():
@@ -145,6 +180,51 @@ class State:
                 [(*key, _to_signed(count)) for key, count in marks],
             )
             self._db.execute("COMMIT")
+
+    def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
+        """Append an entry to the audit log; return its number and its bytes.
+
+        :param make: makes it from its number and the bytes of the entry before, which nobody else follows meanwhile.
+        """
+        with self._wrapped():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                last = self.last_audit()
+                number, before = (last[0] + 1, last[1]) if last else (1, b"")
+                entry = make(number, before)
+                self._db.execute("INSERT INTO audit VALUES (?, ?)", (number, entry))
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        return number, entry
+
+    def sign_audit(self, number: int, signature: bytes) -> None:
+        """Store the signature over the log up to an entry."""
+        with self._wrapped():
+            self._db.execute("INSERT OR REPLACE INTO audit_signature VALUES (?, ?)", (number, signature))
+
+    def last_audit(self) -> tuple[int, bytes] | None:
+        """Return the newest entry of the audit log, with its number."""
+        with self._wrapped():
+            row = self._db.execute("SELECT number, entry FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        return (row[0], bytes(row[1])) if row else None
+
+    def audit(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the entries of the audit log, and the signatures over it, each in order."""
+        with self._wrapped():
+            entries = self._db.execute("SELECT entry FROM audit ORDER BY number").fetchall()
+            signatures = self._db.execute("SELECT signature FROM audit_signature ORDER BY number").fetchall()
+        return [bytes(entry) for (entry,) in entries], [bytes(signature) for (signature,) in signatures]
+
+    def prune_audit(self, keep: int) -> None:
+        """Remove all but the newest ``keep`` entries, and the signatures that end before them."""
+        with self._wrapped():
+            for table in ("audit", "audit_signature"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM audit) - ?",  # noqa: S608  ours
+                    (keep,),
+                )
 
 
 def _to_signed(count: int) -> int:

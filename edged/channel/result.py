@@ -11,10 +11,12 @@ import cbor2
 from edged.channel.epoch import MAX_COUNT
 from edged.cose import cbor
 from edged.cose.encrypt0 import KID_SIZE
-from edged.errors import FormatError
+from edged.errors import ConfigError, FormatError
+from edged.signal.spec import Chain
 
 LIMITS = cbor.Limits(size=256 * 1024, depth=4, items=8192)
-PAD_LEAST, PAD_MOST = 24, 87
+PAD_LEAST, PAD_MOST = 24, 255
+"""Between these the head of `pad` has one size."""
 _PAD_KEY = cbor.encode("pad") + b"\x58"
 _FEW = 0x1F
 """Mask of the number of keys in the head of a map that has fewer than 24."""
@@ -43,24 +45,29 @@ Input = Plain | Sealed
 class Answer:
     """What a model's decision says, before it is bound to a message.
 
-    :ivar label: a classifier's decision; None for a regressor.
-    :ivar score: the score of ``label``.
-    :ivar value: a regressor's answer, in the manifest's unit; None for a classifier.
-    :ivar scores: every output, after activation, in the order of the labels.
+    :ivar label: a classifier's or an anomaly detector's decision; None for a regressor.
+    :ivar score: the score of ``label``; an anomaly detector's error.
+    :ivar value: a regressor's answer, in the manifest's unit; None for the others.
+    :ivar scores: every output, after activation and smoothing, in the order of the labels; none beside ``top``.
+    :ivar top: where the manifest has ``output.top_k``: the best labels with their scores, the best first.
     """
 
     label: str | None
     score: float | None
     value: float | None
     scores: Sequence[float]
+    top: Sequence[tuple[str, float]] = ()
 
 
 class ResultEncoder:
     """Encodes the results of one version of one model, all of one size.
 
-    :param labels: a classifier's labels; empty for a regressor.
-    :param scores: how many scores a result carries.
+    :param labels: a classifier's or an anomaly detector's labels; empty for a regressor.
+    :param otherwise: what else a label may be: ``decide.otherwise``.
+    :param scores: how many scores a result carries; 0 with ``top``.
+    :param top: how many of the best labels a result carries.
     :param tune: tunables that the site has set; recorded in each result.
+    :raises ConfigError: the labels differ in length by more than padding can hide.
     """
 
     def __init__(
@@ -70,22 +77,44 @@ class ResultEncoder:
         identity: bytes,
         *,
         labels: Sequence[str],
+        otherwise: str | None = None,
         scores: int,
+        top: int = 0,
         tune: Mapping[str, float],
     ) -> None:
         fixed: dict[str, object] = {"model": model, "version": version, "digest": identity}
         if tune:
             fixed["tune"] = dict(tune)
         self._fixed = cbor2.dumps(fixed)
-        longest = max(labels, key=lambda label: len(label.encode()), default=None)
-        answer = Answer(longest, 0.0 if labels else None, None if labels else 0.0, (0.0,) * scores)
+        shortest, longest = _extremes(labels, otherwise, scores, top)
         self._size = {
-            Plain: self._measure(answer, Plain(bytes(32))),
-            Sealed: self._measure(answer, Sealed(bytes(8), _UINT64, _UINT64)),
+            Plain: self._measure(longest, Plain(bytes(32))),
+            Sealed: self._measure(longest, Sealed(bytes(8), _UINT64, _UINT64)),
         }
+        least = len(self._body(shortest, 1, 0.0, Sealed(bytes(8), 0, 0), late=False))
+        if (differ := self._size[Sealed] - PAD_LEAST - least) > PAD_MOST - PAD_LEAST:
+            raise ConfigError(
+                f"output.labels: by them results differ by {differ} bytes, and padding hides {PAD_MOST - PAD_LEAST}",
+                hint="labels of more even lengths, or a smaller output.top_k",
+            )
 
-    def _measure(self, answer: Answer, of: Input) -> int:
-        return len(self._body(answer, MAX_COUNT, 0.0, of, late=False)) + PAD_LEAST
+    @classmethod
+    def of(
+        cls, chain: Chain, model: str, version: int, identity: bytes, *, outputs: int, tune: Mapping[str, float]
+    ) -> ResultEncoder:
+        """Return what encodes the results of a signal chain.
+
+        :param outputs: scores that the model gives.
+        :raises ConfigError: as the constructor.
+        """
+        top = chain.output.top_k or 0
+        otherwise = None if chain.decide is None else chain.decide.otherwise
+        scores = 0 if top else outputs
+        labels = chain.output.labels
+        return cls(model, version, identity, labels=labels, otherwise=otherwise, scores=scores, top=top, tune=tune)
+
+    def _measure(self, longest: Answer, of: Input) -> int:
+        return len(self._body(longest, MAX_COUNT, 0.0, of, late=False)) + PAD_LEAST
 
     def _body(self, answer: Answer, count: int, time: float, of: Input, *, late: bool) -> bytes:
         fields: dict[str, object] = {"time": time, "count": count, "late": late, "scores": list(answer.scores)}
@@ -94,6 +123,8 @@ class ResultEncoder:
             fields["score"] = answer.score
         if answer.value is not None:
             fields["value"] = answer.value
+        if answer.top:
+            fields["top"] = list(answer.top)
         fields["input"] = list(of) if isinstance(of, Sealed) else of.digest
         varying = cbor2.dumps(fields)
         keys = self._fixed[0] + (varying[0] & _FEW)
@@ -111,6 +142,23 @@ class ResultEncoder:
         return bytes((body[0] + 1,)) + body[1:] + _PAD_KEY + bytes((pad,)) + bytes(pad)
 
 
+def _extremes(labels: Sequence[str], otherwise: str | None, scores: int, top: int) -> tuple[Answer, Answer]:
+    """Return the answers of a model that are shortest and longest as CBOR."""
+    if not labels:
+        return (Answer(None, None, 0.0, (0.0,) * scores),) * 2
+    by_size = sorted(labels, key=_size)
+    every = by_size if otherwise is None else sorted((*labels, otherwise), key=_size)
+    shortest, longest = (
+        Answer(label, 0.0, None, (0.0,) * scores, [(one, 0.0) for one in best])
+        for label, best in ((every[0], by_size[:top]), (every[-1], by_size[len(by_size) - top :]))
+    )
+    return shortest, longest
+
+
+def _size(label: str) -> int:
+    return len(label.encode())
+
+
 @dataclass(frozen=True)
 class Result:
     """A result as a hub reads it; fields as in :class:`Answer` and :meth:`ResultEncoder.encode`."""
@@ -126,6 +174,7 @@ class Result:
     label: str | None = None
     score: float | None = None
     value: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
     tune: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -148,9 +197,13 @@ class Result:
             raise FormatError(f"a result has the unknown key {min(map(str, unknown))!r}")
         pad = fields.pop("pad")
         if any(pad) or not PAD_LEAST <= len(pad) <= PAD_MOST:
-            raise FormatError("'pad' of a result is not 24 to 87 zero bytes")
+            raise FormatError(f"'pad' of a result is not {PAD_LEAST} to {PAD_MOST} zero bytes")
         _check_values(fields)
-        return cls(**{**fields, "scores": tuple(fields["scores"]), "input": _input(fields["input"])})
+        fields["scores"] = tuple(fields["scores"])
+        if "top" in fields:
+            fields["top"] = _top(fields)
+        fields["input"] = _input(fields["input"])
+        return cls(**fields)
 
     def to_json(self) -> dict[str, Any]:
         """Return what people and scripts read: bytes as hex, absent fields left out."""
@@ -159,6 +212,8 @@ class Result:
             if (value := getattr(self, name)) is not None:
                 shown[name] = value
         shown["scores"] = list(self.scores)
+        if self.top:
+            shown["top"] = [{"label": label, "score": score} for label, score in self.top]
         shown["late"] = self.late
         shown["digest"] = self.digest.hex()
         of = self.input
@@ -183,6 +238,7 @@ _FIELDS: dict[str, tuple[type | tuple[type, ...], bool]] = {
     "label": (str, True),
     "score": (float, True),
     "value": (float, True),
+    "top": (list, True),
     "tune": (dict, True),
 }
 
@@ -196,6 +252,15 @@ def _check_values(fields: Mapping[str, Any]) -> None:
         raise FormatError("a result has a version or digest that does not fit")
     if ("label" in fields) is not ("score" in fields) or ("label" in fields) is ("value" in fields):
         raise FormatError("a result has neither a label with its score nor a value, or both")
+
+
+def _top(fields: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    pairs = fields["top"]
+    if not all(isinstance(pair, list) and [type(part) for part in pair] == [str, float] for pair in pairs):
+        raise FormatError("'top' of a result is not a list of labels with their scores")
+    if not pairs or fields["scores"] or "label" not in fields:
+        raise FormatError("'top' of a result is empty, or stands beside scores or a value")
+    return tuple((label, score) for label, score in pairs)
 
 
 def _input(value: object) -> Input:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "grant": "publisher",
     "inspect": "publisher",
     "try": "trial",
+    "audit": "audit",
     "listen": "hub",
     "send": "sensor",
     "demo": "demo",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -99,10 +100,24 @@ def install_command(packages: tuple[Path, ...], config: Path) -> None:
     views = [mapped(path) for path in packages]  # as whoever calls
     with board.as_owner(), closing(State(board.directory)) as state:
         for path, view in zip(packages, views, strict=True):
-            manifest = board.install(view, path, state)
+            with _audited(board, state, path):
+                manifest = board.install(view, path, state)
             click.echo(f"installed {manifest.name} {manifest.version}")
             if manifest.name not in {model.name for model in board.config.model}:
                 click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
+
+
+@contextmanager
+def _audited(board: Board, state: State, path: Path) -> Iterator[None]:
+    """Write into the audit log that a package was installed, or refused and why."""
+    log = board.audit(state, board.keystore())
+    try:
+        yield
+    except EdgedError as error:
+        log.add("refuse", file=path.name, why=type(error).__name__, detail=error.message)
+        raise
+    finally:
+        log.sign()
 
 
 @click.command("models", short_help="List the installed packages.")

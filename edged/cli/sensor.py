@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -14,9 +14,10 @@ from edged.broker import Broker
 from edged.channel.reading import ReadingSealer, read_key
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
+from edged.config.model import PICTURES, Format
 from edged.errors import BrokerError, ReadingShapeError
 from edged.log import set_up_logging
-from edged.samples import Samples, encode_reading, read_samples
+from edged.samples import Samples, encode_reading, read_pictures, read_samples
 
 _IN_FLIGHT = 500
 _PATIENCE = 30.0
@@ -29,7 +30,7 @@ _PATIENCE = 30.0
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["json", "text", "csv", "cbor", "f32le"]),
+    type=click.Choice(get_args(Format)),
     default="json",
     show_default=True,
     help="The board's `format` for this topic.",
@@ -55,16 +56,19 @@ def send_command(
     qos: int,
     **connection: Any,
 ) -> None:
-    """Play a CSV, NPZ or JSON-lines file as a sensor.
+    """Play a CSV, NPZ or JSON-lines file as a sensor, or a picture, or a directory of them (--format png, jpeg, raw).
 
     \b
     Example: edged send windows.npz --array raw_windows --names a1,a2,a3,a4 \\
                -t factory/press-07/vibration --rate 1000 --seal press-07.key
     """
     set_up_logging("warning")
-    samples = read_samples(source, array=array)
-    channels = tuple(names.split(",")) if names else samples.names
-    messages = list(_messages(samples, each, format_, channels))
+    if format_ in PICTURES:
+        messages = read_pictures(source)
+    else:
+        samples = read_samples(source, array=array)
+        channels = tuple(names.split(",")) if names else samples.names
+        messages = list(_messages(samples, each, format_, channels))
     sealer = ReadingSealer(read_key(key), topic) if key else None
     broker = connect(broker_options(**connection))
     waiting: set[int] = set()

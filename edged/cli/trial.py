@@ -61,10 +61,10 @@ def try_command(
         for number, trial in enumerate(try_samples(opened, chain, samples)):
             click.echo(json.dumps(_shown(number, trial), ensure_ascii=False), file=output)
             trials.append(trial)
+        if record is not None:
+            click.echo(f"{record}  {record_self_test(opened, trials, record)} vectors", err=True)
     finally:
         opened.close()
-    if record is not None:
-        click.echo(f"{record}  {record_self_test(trials, record)} vectors", err=True)
     _say_accuracy(trials)
 
 

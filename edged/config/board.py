@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import re
 import socket
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from edged.config.model import ModelConfig, SiteTable, check_sources
 from edged.config.names import check_name
 from edged.config.units import check_quantity, parse_duration, parse_size
 from edged.errors import ConfigError
-
-RESERVED_CHANNELS = frozenset({"announce", "nonce", "status"})
-
-_LEVEL = r"(?:\+|[^+#/\0]*)"
-_TOPIC_FILTER = re.compile(rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*")
-
-Format = Literal["json", "text", "csv", "cbor", "f32le"]
-Each = Literal["row", "rows", "window"]
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file: its keys and no others."""
 
 
 def _host_name() -> str:
     return socket.gethostname().split(".")[0].lower()
 
 
-class Device(_Table, frozen=True):
+class Device(SiteTable, frozen=True):
     """``[device]``. The name stands in topics; the identity is the key.
 
     :ivar clock: ``trusted`` where somebody vouches for the clock and the kernel cannot know (a container, an RTC).
@@ -45,7 +32,7 @@ class Device(_Table, frozen=True):
         check_name("device.name", self.name)
 
 
-class BrokerTable(_Table, frozen=True):
+class BrokerTable(SiteTable, frozen=True):
     """``[broker]``. ``key`` and ``password`` refer to secrets: ``credential:NAME`` or a path (mode 0600)."""
 
     url: str
@@ -60,21 +47,21 @@ class BrokerTable(_Table, frozen=True):
             raise ConfigError("broker.cert and broker.key go together")
 
 
-class KeystoreTable(_Table, frozen=True):
+class KeystoreTable(SiteTable, frozen=True):
     """``[keystore]``. ``wrap`` refers to the secret that private keys are encrypted under at rest."""
 
     uri: str = "file:"
     wrap: str | None = None
 
 
-class Publisher(_Table, frozen=True):
+class Publisher(SiteTable, frozen=True):
     """``[publishers.NAME]``: a publisher's record, and the models that it may sign."""
 
     key: str
     models: tuple[str, ...]
 
 
-class Outbox(_Table, frozen=True):
+class Outbox(SiteTable, frozen=True):
     """``results.outbox``: how many bytes of results may wait for the broker, and for how long."""
 
     size: str = "64 MB"
@@ -85,7 +72,7 @@ class Outbox(_Table, frozen=True):
         check_quantity("results.outbox.age", parse_duration, self.age)
 
 
-class Results(_Table, frozen=True):
+class Results(SiteTable, frozen=True):
     """``[results]``.
 
     :ivar hubs: records of the hubs that can read results.
@@ -107,47 +94,7 @@ class Results(_Table, frozen=True):
             check_name("results.prefix", level)
 
 
-class Calibration(_Table, frozen=True):
-    """``model.calibrate.CHANNEL``: value * scale + offset, first of all."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-class ModelConfig(_Table, frozen=True):
-    """``[[model]]``: one model in use.
-
-    :ivar fields: JSON pointer (RFC 6901) of each of the manifest's channels.
-    :ivar tune: what the publisher lets a site set.
-    """
-
-    name: str
-    channel: str
-    topic: str
-    format: Format
-    each: Each
-    qos: Literal[0, 1] = 1
-    sensor: str | None = None
-    fields: dict[str, str] = {}
-    calibrate: dict[str, Calibration] = {}
-    tune: dict[str, float] = {}
-
-    def __post_init__(self) -> None:
-        where = f"[[model]] {check_name('model.name', self.name)}"
-        check_name(f"{where}: channel", self.channel)
-        if self.channel in RESERVED_CHANNELS:
-            raise ConfigError(f"{where}: channel: {self.channel!r} is edged's own", hint="choose another name")
-        if not _TOPIC_FILTER.fullmatch(self.topic):
-            raise ConfigError(
-                f"{where}: topic: {self.topic!r} is no topic filter",
-                hint="+ stands for one whole level; # is not taken",
-            )
-        for name, one in self.calibrate.items():
-            if not (math.isfinite(one.scale) and math.isfinite(one.offset)):
-                raise ConfigError(f"{where}: calibrate.{name}: scale and offset are finite numbers")
-
-
-class Limits(_Table, frozen=True):
+class Limits(SiteTable, frozen=True):
     """``[limits]``: the longest message that is taken."""
 
     message: str = "1 MB"
@@ -156,35 +103,52 @@ class Limits(_Table, frozen=True):
         check_quantity("limits.message", parse_size, self.message)
 
 
-class Runtime(_Table, frozen=True):
+class DelegateTable(SiteTable, frozen=True):
+    """``[runtime.delegates.NAME]``: an accelerator's library, which the runtime's own loader opens.
+
+    :ivar library: a path, or a name that the dynamic linker finds.
+    :ivar options: as the library knows them.
+    """
+
+    library: str
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Runtime(SiteTable, frozen=True):
     """``[runtime]``.
 
     :ivar xnnpack: ``auto`` leaves it out for models above 16 MB on tflite-runtime: it would copy their weights.
+    :ivar threads: of each model; default: what its manifest says.
+    :ivar slow: a model whose self-test takes longer than this a window gets a thread of its own.
+    :ivar delegates: accelerators that a ``[[model]]`` may name.
     """
 
     engine: Literal["auto", "litert", "tflite"] = "auto"
     xnnpack: Literal["auto", "on", "off"] = "auto"
-    threads: int = 1
+    threads: int | None = None
+    slow: str = "5 ms"
+    delegates: dict[str, DelegateTable] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
+        if self.threads is not None and self.threads < 1:
             raise ConfigError("runtime.threads: at least 1")
+        check_quantity("runtime.slow", parse_duration, self.slow)
 
 
-class Log(_Table, frozen=True):
+class Log(SiteTable, frozen=True):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class BoardConfig(_Table, frozen=True):
+class BoardConfig(SiteTable, frozen=True):
     """The whole file."""
 
     broker: BrokerTable
     results: Results
     device: Device = msgspec.field(default_factory=Device)
     keystore: KeystoreTable = KeystoreTable()
-    publishers: dict[str, Publisher] = {}
+    publishers: dict[str, Publisher] = msgspec.field(default_factory=dict)
     model: tuple[ModelConfig, ...] = ()
     limits: Limits = Limits()
     runtime: Runtime = Runtime()
@@ -195,10 +159,17 @@ class BoardConfig(_Table, frozen=True):
         for channel in channels:
             if channels.count(channel) > 1:
                 raise ConfigError(f"two [[model]] tables use channel {channel!r}", hint="each needs one of its own")
+        check_sources(self.model)
+        for model in self.model:
+            if model.delegate is not None and model.delegate not in self.runtime.delegates:
+                raise ConfigError(
+                    f"[[model]] {model.name}: delegate: {model.delegate!r} is not configured",
+                    hint=f"[runtime.delegates.{model.delegate}] names its library",
+                )
         for name, publisher in self.publishers.items():
             check_name("publishers", name)
-            for model in publisher.models:
-                check_name(f"publishers.{name}.models", model)
+            for signed in publisher.models:
+                check_name(f"publishers.{name}.models", signed)
 
     def resolved(self, base: Path) -> BoardConfig:
         """Return this configuration with every relative path made absolute, from ``base``."""
@@ -207,7 +178,7 @@ class BoardConfig(_Table, frozen=True):
         def absolute(path: str | None) -> str | None:
             return path if path is None or path.startswith("credential:") else str(base / path)
 
-        def all_absolute(table: _Table, *names: str) -> dict[str, str | None]:
+        def all_absolute(table: SiteTable, *names: str) -> dict[str, str | None]:
             return {name: absolute(getattr(table, name)) for name in names}
 
         return replace(
@@ -218,4 +189,11 @@ class BoardConfig(_Table, frozen=True):
             publishers={name: replace(one, **all_absolute(one, "key")) for name, one in self.publishers.items()},
             results=replace(self.results, hubs=tuple(str(base / hub) for hub in self.results.hubs)),
             model=tuple(replace(one, **all_absolute(one, "sensor")) for one in self.model),
+            runtime=replace(
+                self.runtime,
+                delegates={
+                    name: replace(one, **all_absolute(one, "library")) if "/" in one.library else one
+                    for name, one in self.runtime.delegates.items()
+                },
+            ),
         )

@@ -101,6 +101,7 @@ def _explain(error: msgspec.ValidationError, value: object, wanted: type) -> tup
         return [*steps, unknown["name"]], "unknown key", _near(unknown["name"], _keys(info))
     if missing := _MISSING.match(what):
         return [*steps, missing["name"]], "is missing", "it has no default"
+    info, what = _needed(info), what.replace(" | null", "")
     hint = _WRITTEN.get(type(info))
     if isinstance(info, msgspec.inspect.LiteralType):
         hint = f"one of {', '.join(map(str, info.values))}"
@@ -153,6 +154,14 @@ def _info_at(wanted: type, steps: Sequence[str]) -> _Info:
     info: _Info = msgspec.inspect.type_info(wanted)
     for step in steps:
         info = _step(info, step)
+    return info
+
+
+def _needed(info: _Info) -> _Info:
+    """Return what an optional type is where it is given."""
+    if isinstance(info, msgspec.inspect.UnionType):
+        needed = [one for one in info.types if not isinstance(one, msgspec.inspect.NoneType)]
+        return needed[0] if len(needed) == 1 else info
     return info
 
 

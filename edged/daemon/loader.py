@@ -9,27 +9,32 @@ from dataclasses import dataclass, field
 
 from edged.board import Board, accept
 from edged.channel.reading import ReplayGuard
-from edged.config.board import ModelConfig
+from edged.config.model import ModelConfig
 from edged.config.units import parse_size
 from edged.cose.keys import ContentKey
-from edged.errors import EdgedError, MissingFileError
+from edged.errors import ConfigError, EdgedError, MissingFileError
 from edged.keystore import Keystore
+from edged.keystore.packages import Installed
 from edged.model import LiveModel
-from edged.pipeline import Lane
+from edged.pipeline import Decoders, Lane, check_chain
 from edged.runtime import Engine
-from edged.state import State
+from edged.state import Floor, State
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass
 class Loaded:
-    """What a load found: models that are new, by channel, and why others cannot be used."""
+    """What a load found: models that are new, by channel, and why others cannot be used.
+
+    :ivar proven: channels whose new model got through its trial before.
+    """
 
     board: Board
     sensors: Mapping[str, ContentKey]
     models: dict[str, LiveModel] = field(default_factory=dict)
     errors: dict[str, EdgedError] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
 
 
 Running = Mapping[str, tuple[ModelConfig, str, int]]
@@ -37,67 +42,84 @@ Running = Mapping[str, tuple[ModelConfig, str, int]]
 
 
 def load_models(board: Board, keystore: Keystore, engine: Engine, running: Running) -> Loaded:
-    """Load the newest package of each configured model that does not already run just so."""
+    """Load the newest package of each configured model that does not already run just so.
+
+    Where that one cannot be used, the version that last got through its trial takes its place.
+    """
     loaded = Loaded(board, board.sensor_keys())
     state = State(board.directory)
     try:
         for table in board.config.model:
-            try:
-                model = _load_one(board, keystore, engine, state, table, running.get(table.channel))
-            except EdgedError as error:
-                loaded.errors[table.channel] = error
-                continue
-            if model is not None:
+            now = running.get(table.channel)
+            candidates = _candidates(board, state, table.name, serving=now is not None and now[0] == table)
+            if not candidates:
+                loaded.errors[table.channel] = MissingFileError(
+                    f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
+                )
+            for installed in candidates:
+                if (table, installed.name, installed.version) == now:
+                    break
+                try:
+                    model = board.load(installed, keystore, state, engine, table.delegate)
+                    accept(model, state)
+                except EdgedError as error:
+                    loaded.errors.setdefault(table.channel, error)
+                    continue
                 loaded.models[table.channel] = model
+                if state.good(table.name) == Floor(installed.version, model.identity):
+                    loaded.proven.add(table.channel)
+                break
     finally:
         state.close()
     return loaded
 
 
-def _load_one(
-    board: Board,
-    keystore: Keystore,
-    engine: Engine,
-    state: State,
-    table: ModelConfig,
-    running: tuple[ModelConfig, str, int] | None,
-) -> LiveModel | None:
-    installed = board.packages.newest(table.name)
-    if installed is None:
-        raise MissingFileError(
-            f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
-        )
-    if (table, installed.name, installed.version) == running:
-        return None
-    model = board.load(installed, keystore, state, engine)
-    accept(model, state)
-    return model
+def _candidates(board: Board, state: State, name: str, *, serving: bool) -> list[Installed]:
+    """Return what may be loaded, the best first; where a version serves already, it stays if the newest fails."""
+    newest, good = board.packages.newest(name), state.good(name)
+    proven = None if good is None or serving else board.packages.find(name, good.version)
+    return [one for one in dict.fromkeys((newest, proven)) if one is not None]
 
 
-def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard) -> dict[str, Lane]:
+def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders) -> dict[str, Lane]:
     """Return the lanes that follow from a load: those that stay, those that swap their model, and new ones.
 
-    A lane whose new version cannot be used goes on with the old one, and the log says why.
+    A lane whose new version cannot be used goes on with the old one, and the log says why. One that stands on a lane
+    which cannot be used, or that says something else now, is left out.
     """
     following: dict[str, Lane] = {}
     limit = parse_size(loaded.board.config.limits.message)
     for table in loaded.board.config.model:
-        lane, model = lanes.get(table.channel), loaded.models.get(table.channel)
-        if table.channel in loaded.errors:
-            _LOG.error("model %s: %s", table.name, loaded.errors[table.channel].message)
-        try:
-            if lane is not None and lane.config == table:
-                if model is not None:
-                    lane.swap(model)
-                following[table.channel] = lane
-            elif model is not None:
-                following[table.channel] = Lane(table, model, loaded.sensors.get(table.channel), guard, limit)
-        except EdgedError as error:
-            loaded.errors[table.channel] = error
+        channel = table.channel
+        lane, model = lanes.get(channel), loaded.models.get(channel)
+        if error := loaded.errors.get(channel):
             _LOG.error("model %s: %s", table.name, error.message)
-            if lane is not None:
-                following[table.channel] = lane
+        try:
+            if model is not None and lane is not None and lane.config == table:
+                lane.swap(model)
+            elif model is not None:
+                lane = Lane(table, model, loaded.sensors.get(channel), guard, limit, decoders)
+                if channel not in loaded.proven:
+                    lane.begin_trial()
+        except EdgedError as error:
+            _refuse(loaded, table, error, model)
+        if lane is None:
+            continue
+        try:
+            manifests = {above: standing.model.manifest for above, standing in following.items()}
+            check_chain(table, lane.model.manifest, manifests)
+        except ConfigError as error:
+            _refuse(loaded, table, error, None if lane is lanes.get(channel) else lane.model)
+        else:
+            following[channel] = lane
     return following
+
+
+def _refuse(loaded: Loaded, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
+    loaded.errors[table.channel] = error
+    _LOG.error("model %s: %s", table.name, error.message)
+    if model is not None:
+        model.close()
 
 
 class BackgroundLoad:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -18,11 +17,15 @@ from edged.config.load import load_board
 from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
 from edged.daemon.health import Health
+from edged.daemon.journal import Journal
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
-from edged.daemon.traffic import ANNOUNCE, NONCE, STATUS, Traffic
+from edged.daemon.outgoing import ANNOUNCE, Outgoing
+from edged.daemon.timer import Timer
+from edged.daemon.traffic import NONCE, STATUS, Traffic
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
+from edged.pipeline import Decoders, Lane
 from edged.state import Lock, State
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +56,10 @@ class Daemon:
         self._engine = self._board.engine()
         _LOG.info("runtime %s %s: %s", self._engine.name, self._engine.version, self._engine.reason)
         self._guard = ReplayGuard(self._state.marks())
+        self._decoders = Decoders()
         self._health = Health()
+        self._journal = Journal(self._board.audit(self._state, self._keystore), self._state, self._health)
+        self._journal.started(f"{self._engine.name} {self._engine.version}")
         self._broker = self._make_broker()
         self._traffic = self._make_traffic()
         self._load: BackgroundLoad | None = None
@@ -81,24 +87,36 @@ class Daemon:
             max_age=parse_duration(config.results.rotate),
             begin_epoch=self._begin_epoch,
         )
-        traffic = Traffic(
+        base = f"{config.results.prefix}/{config.device.name}"
+        self._outgoing = Outgoing(
             self._broker,
             announcer,
-            self._guard,
             self._health,
-            prefix=config.results.prefix,
+            base=base,
             most_waiting=parse_size(config.results.outbox.size),
             longest_waiting=parse_duration(config.results.outbox.age),
             read_clock=lambda: self._board.clock(self._state),
         )
+        traffic = Traffic(
+            self._outgoing,
+            announcer,
+            self._guard,
+            self._health,
+            base=base,
+            slow=parse_duration(config.runtime.slow),
+            wake=self._broker.wake,
+        )
+        traffic.on_trial = self._journal.trial_ended
         self._announcer = announcer
         self._broker.on_message = traffic.on_message
-        self._broker.on_delivered = traffic.on_delivered
+        self._broker.on_delivered = self._outgoing.on_delivered
         return traffic
 
     def _begin_epoch(self, kid: bytes, at_least: int) -> int:
         clock = self._board.clock(self._state)
-        return self._state.begin_epoch(kid, max(at_least, int(clock.now) if clock.synchronised else 0))
+        number = self._state.begin_epoch(kid, max(at_least, int(clock.now) if clock.synchronised else 0))
+        self._journal.epoch(number, kid)
+        return number
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -110,12 +128,12 @@ class Daemon:
         try:
             self._load_at_start()
             timers = [
-                _Timer(_TICK, self._tick),
-                _Timer(_STATUS_EVERY, self._say_status),
-                _Timer(_MARKS_EVERY, self._save_marks),
+                Timer(_TICK, self._tick),
+                Timer(_STATUS_EVERY, self._say_status),
+                Timer(_MARKS_EVERY, self._save_marks),
             ]
             if interval := notify.watchdog_interval():
-                timers.append(_Timer(interval / 3, notify.watchdog))
+                timers.append(Timer(interval / 3, notify.watchdog))
             self._broker.connect()
             while not self._stopping:
                 self._broker.run_once(max(0.0, min(timer.at for timer in timers) - time.monotonic()))
@@ -137,26 +155,37 @@ class Daemon:
 
     def _take(self, loaded: Loaded) -> None:
         """Serve what was loaded, and only that."""
-        before = {lane.config.topic for lane in self._traffic.lanes.values()}
-        lanes = next_lanes(loaded, self._traffic.lanes, self._guard)
+        before = {topic for lane in self._traffic.lanes.values() for topic in lane.config.filters}
+        self._traffic.rest()
+        lanes = next_lanes(loaded, self._traffic.lanes, self._guard, self._decoders)
         for channel, lane in self._traffic.lanes.items():
             if lanes.get(channel) is not lane:
                 lane.close()
         self._traffic.set_lanes(lanes)
         for lane in lanes.values():
-            manifest = lane.model.manifest
-            _LOG.info(
-                "model %s %d on %s, weights %s in RAM",
-                manifest.name,
-                manifest.version,
-                lane.config.topic,
-                "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
-            )
-            self._broker.subscribe(lane.config.topic, lane.config.qos)
-        for topic in before - {lane.config.topic for lane in lanes.values()}:
+            self._log_lane(lane)
+            for topic in lane.config.filters:
+                self._broker.subscribe(topic, lane.config.qos)
+        for topic in before - {topic for lane in lanes.values() for topic in lane.config.filters}:
             self._broker.unsubscribe(topic)
         for error in loaded.errors.values():
             self._health.last_error = error.message
+        self._journal.hubs(loaded.board.hubs())
+        self._journal.serving(lanes, loaded.errors)
+
+    def _log_lane(self, lane: Lane) -> None:
+        config, manifest = lane.config, lane.model.manifest
+        _LOG.info(
+            "model %s %d on %s, weights %s in RAM, %.2f ms a window, %s",
+            manifest.name,
+            manifest.version,
+            ", ".join(config.filters) or f"the answers of {config.from_}",
+            "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
+            lane.model.seconds * 1000,
+            f"in a thread of its own (over runtime.slow, {self._board.config.runtime.slow})"
+            if self._traffic.is_slow(config.channel)
+            else "in the main loop",
+        )
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
@@ -171,11 +200,12 @@ class Daemon:
 
     def _on_up(self) -> None:
         self._announcer.renew()
-        self._traffic.announce_if_due()
+        self._outgoing.announce_if_due()
         self._broker.publish(self._traffic.topic(STATUS), b"online", qos=1, retain=True)
 
     def _after_turn(self) -> None:
-        """Do what may follow from any turn of the loop: be ready, begin a reload, end one."""
+        """Do what may follow from any turn of the loop: go on after a slow model, be ready, begin a reload, end one."""
+        self._traffic.conclude_slow()
         if not self._ready and self._broker.tried:
             self._ready = True
             release_code()
@@ -194,9 +224,9 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
-        self._traffic.drop_outdated(time.monotonic())
+        self._outgoing.drop_outdated(time.monotonic())
         if self._broker.is_up:
-            self._traffic.announce_if_due()
+            self._outgoing.announce_if_due()
 
     def _reload(self) -> None:
         notify.reloading()
@@ -217,7 +247,7 @@ class Daemon:
             self._announcer.set_hubs(loaded.board.hubs())
             self._board = loaded.board
             self._take(loaded)
-            self._traffic.announce_if_due()
+            self._outgoing.announce_if_due()
         except EdgedError as error:
             self._health.trouble(f"reload refused, going on as before: {error.message}", "reload")
         notify.ready()
@@ -239,7 +269,8 @@ class Daemon:
             _LOG.info("stops: %s", self._health.line())
         until = time.monotonic() + _GOODBYE
         self._broker.on_message = _leave_to_the_next  # the session stays, and the broker keeps what is not acknowledged
-        while self._broker.is_up and self._traffic.waiting and time.monotonic() < until:
+        self._traffic.rest()
+        while self._broker.is_up and self._outgoing.waiting and time.monotonic() < until:
             self._broker.run_once(until - time.monotonic())
         if self._broker.is_up:
             self._broker.publish(self._traffic.topic(STATUS), b"offline", qos=1, retain=True)
@@ -247,24 +278,10 @@ class Daemon:
         self._save_marks()
         for lane in self._traffic.lanes.values():
             lane.close()
+        self._journal.stopped()
         self._state.close()
         self._lock.close()
 
 
 def _leave_to_the_next(_delivery: Delivery) -> None:
     """Acknowledge nothing more."""
-
-
-class _Timer:
-    """Something to do every ``interval`` seconds."""
-
-    def __init__(self, interval: float, action: Callable[[], None]) -> None:
-        self.at = time.monotonic() + interval
-        self._interval = interval
-        self._action = action
-
-    def run_if_due(self) -> None:
-        now = time.monotonic()
-        if now >= self.at:
-            self.at = now + self._interval
-            self._action()

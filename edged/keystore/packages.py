@@ -53,10 +53,15 @@ class PackageStore:
         versions = [installed for installed in self.all() if installed.name == name]
         return versions[-1] if versions else None
 
-    def prune(self, name: str, keep: int = 2) -> None:
-        """Remove all packages of ``name`` but the newest ``keep``."""
+    def prune(self, name: str, keep: int = 2, *, spare: int | None = None) -> None:
+        """Remove all packages of ``name`` but the newest ``keep``, and version ``spare``."""
         for old in [installed for installed in self.all() if installed.name == name][:-keep]:
-            old.path.unlink(missing_ok=True)
+            if old.version != spare:
+                old.path.unlink(missing_ok=True)
+
+    def find(self, name: str, version: int) -> Installed | None:
+        """Return an installed package."""
+        return next((one for one in self.all() if (one.name, one.version) == (name, version)), None)
 
     def stamp(self) -> int:
         """Return a number that changes when a package is added or removed (the directory's mtime in ns)."""

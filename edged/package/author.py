@@ -13,19 +13,24 @@ from edged.config.names import check_name
 from edged.errors import ConfigError
 from edged.files import read_bounded
 from edged.package.manifest import MOST_CASES, SelfTest, SelfTestCase
-from edged.signal.spec import Chain
+from edged.signal.spec import Chain, ModelTable
 
 _CARD_LIMIT = 256 * 1024
 
 
-class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[model]``: the weights."""
+class ModelFile(ModelTable, frozen=True):
+    """``[model]``: the weights' file, beside the manifest, and how the model is asked."""
 
-    file: str
+    file: str | None = None
 
 
 class SelfTestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[self_test]``: an .npz with ``windows`` (float32 [n, size, channels]) and ``scores`` (float32 [n, outputs])."""
+    """``[self_test]``: known answers, written by ``edged try --record-self-test``.
+
+    :ivar file: an .npz with ``scores`` (float32 [n, outputs]) and ``windows`` (float32 [n, rows, channels]), or, where
+        windows have different sizes, ``window_0`` and so on.
+    :ivar tolerance: how far each score may lie from the recorded one.
+    """
 
     file: str
     tolerance: float = 0.02
@@ -44,7 +49,7 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
     license: str = ""
     card: str | None = None
     expires: dt.date | None = None
-    model: ModelFile | None = None
+    model: ModelFile = ModelFile()
     self_test: SelfTestFile | None = None
 
     @classmethod
@@ -66,15 +71,17 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         if given is not None:
             return given
-        if self.model is None:
+        if self.model.file is None:
             raise ConfigError("no model file", hint='name it on the command line or as `file = "..."` under [model]')
         return base / self.model.file
 
     def signed_fields(self, base: Path) -> dict[str, Any]:
         """Return what of this manifest gets signed as it is, the model card's text in the place of its file's name."""
         fields = msgspec.structs.asdict(self)
-        for name in ("model", "self_test"):
-            del fields[name]
+        del fields["self_test"]
+        fields["model"] = ModelTable(
+            **{name: getattr(self.model, name) for name in ModelTable.__struct_fields__}  # all but the file
+        )
         fields["card"] = "" if self.card is None else read_bounded(base / self.card, _CARD_LIMIT).decode()
         fields["expires"] = None if self.expires is None else _last_second(self.expires)
         return fields
@@ -94,18 +101,27 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         path = base / self.self_test.file
         try:
             with np.load(path, allow_pickle=False) as archive:
-                windows, scores = archive["windows"], archive["scores"]
-        except (OSError, ValueError, KeyError) as error:
+                scores = archive["scores"]
+                single = "windows" not in archive.files
+                windows = [archive[f"window_{n}"] for n in range(len(scores))] if single else list(archive["windows"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"self_test.file: {path}: {error}", hint="an .npz with `windows` and `scores`") from error
-        wanted = (self.window.size, len(self.input.channels))
-        if windows.shape[1:] != wanted or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= MOST_CASES:  # noqa: PLR2004
+        channels = len(self.input.channels)
+        fits = all(
+            window.ndim == 2 and window.shape[1] == channels and len(window) == (self.rows or len(window))  # noqa: PLR2004
+            for window in windows
+        )
+        if not fits or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= MOST_CASES:  # noqa: PLR2004
+            rows = "rows" if self.rows is None else self.rows
+            found = windows[0].shape if windows else ()
             raise ConfigError(
-                f"self_test.file: {path}: windows {windows.shape} and scores {scores.shape} are not"
-                f" [n, {wanted[0]}, {wanted[1]}] and [n, outputs] with n from 1 to {MOST_CASES}"
+                f"self_test.file: {path}: {len(windows)} windows {found} and scores {scores.shape} are not"
+                f" n of [{rows}, {channels}] and [n, outputs] with n from 1 to {MOST_CASES}"
             )
-        cases = zip(windows.astype("<f4"), scores.astype("<f4"), strict=True)
+        cases = zip(windows, scores.astype("<f4"), strict=True)
         return SelfTest(
-            float(self.self_test.tolerance), tuple(SelfTestCase(w.tobytes(), s.tobytes()) for w, s in cases)
+            float(self.self_test.tolerance),
+            tuple(SelfTestCase(window.astype("<f4").tobytes(), score.tobytes()) for window, score in cases),
         )
 
 

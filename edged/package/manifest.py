@@ -28,7 +28,7 @@ class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SelfTestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One window and what the model answers to it.
 
-    :ivar window: float32, little-endian, row by row: ``window.size`` rows of ``input.channels`` values.
+    :ivar window: float32, little-endian, row by row: a window's rows of ``input.channels`` values.
     :ivar scores: float32, little-endian: one value an output, after activation.
     """
 
@@ -108,9 +108,14 @@ def content_context(name: str, version: int) -> bytes:
 
 
 def _check_self_test(manifest: Manifest) -> None:
-    window = _FLOAT32 * manifest.window.size * len(manifest.input.channels)
+    row = _FLOAT32 * len(manifest.input.channels)
     cases = manifest.self_test.cases
-    if not 0 < len(cases) <= MOST_CASES or not all(len(case.window) == window for case in cases):
-        raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {window} bytes")
+    if not 0 < len(cases) <= MOST_CASES or not all(_holds_window(case.window, row, manifest.rows) for case in cases):
+        size = "some" if manifest.rows is None else manifest.rows
+        raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {size} rows of {row} bytes")
     if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
         raise FormatError("the manifest's self-test has scores that are not float32")
+
+
+def _holds_window(window: bytes, row: int, rows: int | None) -> bool:
+    return len(window) == row * rows if rows is not None else bool(window) and not len(window) % row

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edged import __version__
 from edged.cose import cbor
@@ -19,7 +20,7 @@ from edged.errors import UsageError
 from edged.identity import Record
 from edged.package.author import Author
 from edged.package.manifest import AAD, Digest, Manifest, content_context
-from edged.package.verify import RECIPIENTS, Package
+from edged.package.verify import RECIPIENTS, Package, VerifiedPackage
 
 Chunks = list[bytes | bytearray | memoryview]
 """A package's bytes in pieces, to be written one behind the other; the last is the ciphertext."""
@@ -48,12 +49,52 @@ def pack(
     :param to: the boards and the operator, at most 4096.
     :param created: Unix seconds.
     """
+    fields = {**author.signed_fields(base), "self_test": author.read_self_test(base)}
+    return _seal(fields, weights, signer, to, aead, created)
+
+
+def repack(
+    package: VerifiedPackage,
+    agreement: Agreement,
+    version: int,
+    *,
+    signer: Signer,
+    to: Sequence[PublicKey],
+    aead: Aead,
+    created: int,
+    expires: int | None,
+) -> Chunks:
+    """Return the weights and the manifest of ``package`` under a higher version: how one goes back.
+
+    :param agreement: a key that the package is sealed to, such as the operator's.
+    :param expires: Unix seconds.
+    :raises UsageError: the version is not higher.
+    :raises TrustError: the package does not open, or its weights are not those that were signed.
+    """
+    old = package.manifest
+    if not old.version < version < 1 << 32:
+        raise UsageError(
+            f"--version: {version} is not above {old.version}, which {old.name} has", hint="versions only grow"
+        )
+    weights = bytearray(old.plaintext.size)
+    package.unwrap(agreement).decrypt_into(memoryview(weights))
+    fields = {name: getattr(old, name) for name in Manifest.__struct_fields__ if name not in _SEALING}
+    return _seal(fields | {"version": version, "expires": expires}, memoryview(weights), signer, to, aead, created)
+
+
+_SEALING = frozenset({"created", "publisher", "edged", "alg", "iv", "commit", "ciphertext", "plaintext"})
+"""What of a manifest is each package's own."""
+
+
+def _seal(
+    fields: dict[str, Any], weights: memoryview, signer: Signer, to: Sequence[PublicKey], aead: Aead, created: int
+) -> Chunks:
     key, iv = ContentKey.generate(aead), os.urandom(IV_SIZE)
     ciphertext = bytearray(len(weights) + TAG_SIZE)
-    aad = content_aad(aead, content_context(author.name, author.version))
+    aad = content_aad(aead, content_context(fields["name"], fields["version"]))
     aead.cipher(key.secret).encrypt_into(iv, weights, aad, ciphertext)
     manifest = Manifest(
-        **author.signed_fields(base),
+        **fields,
         created=created,
         publisher=signer.public.thumbprint,
         edged=__version__,
@@ -62,7 +103,6 @@ def pack(
         commit=key.commit,
         ciphertext=_digest(memoryview(ciphertext)),
         plaintext=_digest(weights),
-        self_test=author.read_self_test(base),
     )
     recipients = Encrypt(aead, iv, None, tuple(Recipient.wrap(key, public) for public in _distinct(to)))
     return [*_head(sign(manifest.encode(), AAD, signer), recipients, len(ciphertext)), ciphertext]

@@ -30,6 +30,7 @@ class Engine:
 
     :ivar reason: why it was chosen, for the log.
     :ivar interpret: its class ``Interpreter``.
+    :ivar load_delegate: its loader of delegates.
     :ivar xnnpack_limit: bytes of a model up to which XNNPACK runs it.
     :ivar without_xnnpack: what ``interpret`` is told beyond that.
     """
@@ -38,6 +39,7 @@ class Engine:
     version: str
     reason: str
     interpret: Callable[..., Any] = field(repr=False)
+    load_delegate: Callable[..., Any] = field(repr=False)
     xnnpack_limit: float
     without_xnnpack: Mapping[str, object] = field(repr=False)
 
@@ -63,6 +65,7 @@ def choose(engine: EngineChoice = "auto", xnnpack: XnnpackChoice = "auto") -> En
             importlib.import_module(package).__version__,
             reason,
             module.Interpreter,
+            module.load_delegate,
             xnnpack_limit=_xnnpack_limit(name, xnnpack),
             without_xnnpack={"experimental_op_resolver_type": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES},
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Collection
+import struct
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.errors import MissingFileError, ModelError
+from edged.runtime.delegate import DelegateLibrary
 from edged.runtime.engine import Engine
+from edged.runtime.remembers import Remembers, remembers
 from edged.runtime.whole import is_whole
 from edged.signal.tensor import TensorInfo
 
@@ -22,60 +25,106 @@ Array = npt.NDArray[np.generic]
 class Interpreter:
     """A model that is loaded and ready to answer.
 
-    Inputs and outputs are those of the model's main subgraph, in the order of its signature if it has one.
+    Inputs and outputs are those of the chosen signature, else of the main subgraph, in the order of its signature if it
+    has one.
 
     :param path: the model's file, which the runtime maps.
+    :param signature: one of the model's signatures; default: the main subgraph.
+    :param delegates: accelerators that run what they can.
     :param on_mapped: called when the file is mapped and no weight was read yet.
     :ivar inputs: what goes in.
     :ivar outputs: what comes out.
+    :ivar has_variables: whether it has variable tensors, which :meth:`reset` clears.
+    :ivar has_resources: whether it assigns resource variables, which :meth:`reset` clears by loading the model anew.
     :raises MissingFileError: the file cannot be read.
+    :raises ConfigError: a delegate cannot be loaded.
     :raises ModelError: it is no model, or the runtime refuses it.
     """
 
     def __init__(
-        self, engine: Engine, path: str, threads: int = 1, *, on_mapped: Callable[[], None] | None = None
+        self,
+        engine: Engine,
+        path: str,
+        threads: int = 1,
+        *,
+        signature: str | None = None,
+        delegates: Sequence[DelegateLibrary] = (),
+        on_mapped: Callable[[], None] | None = None,
     ) -> None:
         self._subject = "the model" if path.startswith("/proc/self/fd/") else path
-        self._check_file(path)
+        self._path = path
+        self._engine = engine
+        self._threads = threads
+        self._signature = signature
+        self._delegates = delegates
+        self._on_mapped = on_mapped
+        self._shapes: Sequence[tuple[int, ...]] | None = None
+        state = self._check_file(path)
+        self.has_variables, self.has_resources = state.variables, state.resources
+        self._load()
+
+    def _load(self) -> None:
+        delegates = [delegate.load(self._engine) for delegate in self._delegates]
         try:
-            packed = Path(path).stat().st_size <= engine.xnnpack_limit
-            options = {} if packed else engine.without_xnnpack
-            self._runtime = engine.interpret(model_path=path, num_threads=threads, **options)
-            if on_mapped is not None:
-                on_mapped()
+            packed = Path(self._path).stat().st_size <= self._engine.xnnpack_limit
+            options: dict[str, object] = {} if packed else dict(self._engine.without_xnnpack)
+            if delegates:
+                options["experimental_delegates"] = delegates
+            self._runtime = self._engine.interpret(model_path=self._path, num_threads=self._threads, **options)
+            if self._on_mapped is not None:
+                self._on_mapped()
             self._runtime.allocate_tensors()
+            self._choose_signature()
+            if self._shapes is not None:
+                self._set_shapes(self._shapes)
+            self._describe()
         except (ValueError, RuntimeError) as error:
             self.close()
             # Its traceback would keep the runtime alive, and with it the weights.
             raise self._refusal(error) from error.with_traceback(None)
-        inputs, outputs = _details(self._runtime)
-        self.inputs = tuple(map(_tensor_info, inputs))
-        self.outputs = tuple(map(_tensor_info, outputs))
-        self._input_indices = [detail["index"] for detail in inputs]
-        self._output_indices = [detail["index"] for detail in outputs]
+        except ModelError:
+            self.close()
+            raise
 
-    @property
-    def input(self) -> TensorInfo:
-        """The one input.
+    def _choose_signature(self) -> None:
+        """Find the tensors to work with: of the main subgraph where that is what is wanted, else of a runner.
 
-        :raises ModelError: the model has none or several.
+        A signature does not say which subgraph it is of; its tensors do.
         """
-        return self._only("input", self.inputs)
+        runtime, self._runner = self._runtime, None
+        known = runtime.get_signature_list()
+        if self._signature is not None and self._signature not in known:
+            raise ModelError(
+                f"model.signature: {self._subject} has no signature {self._signature!r}",
+                hint=f"it has {', '.join(map(repr, known)) or 'none'}",
+            )
+        inputs, outputs = runtime.get_input_details(), runtime.get_output_details()
+        self._inputs = {detail["name"]: detail["index"] for detail in inputs}
+        self._outputs = {detail["name"]: detail["index"] for detail in outputs}
+        for key in known if self._signature is None else (self._signature,):
+            runner = runtime.get_signature_runner(key)
+            signed = runner.get_input_details(), runner.get_output_details()
+            is_main = (_tensors(signed[0].values()), _tensors(signed[1].values())) == (
+                _tensors(inputs),
+                _tensors(outputs),
+            )
+            if is_main or self._signature is not None:
+                self._runner = None if is_main else runner
+                self._inputs, self._outputs = ({name: one["index"] for name, one in side.items()} for side in signed)
+                return
 
-    @property
-    def output(self) -> TensorInfo:
-        """The one output.
-
-        :raises ModelError: the model has none or several.
-        """
-        return self._only("output", self.outputs)
-
-    def invoke(self, value: Array) -> Array:
-        """Answer one input with one output, a copy.
-
-        :raises ModelError: as :meth:`run`.
-        """
-        return self.run(value)[0]
+    def _describe(self) -> None:
+        runtime, runner = self._runtime, self._runner
+        if runner is not None:
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        else:
+            found = {one["index"]: one for one in (*runtime.get_input_details(), *runtime.get_output_details())}
+            inputs = {name: found[index] for name, index in self._inputs.items()}
+            outputs = {name: found[index] for name, index in self._outputs.items()}
+        self.inputs = tuple(_tensor_info(name, detail) for name, detail in inputs.items())
+        self.outputs = tuple(_tensor_info(name, detail) for name, detail in outputs.items())
+        self._input_indices = list(self._inputs.values())
+        self._output_indices = list(self._outputs.values())
 
     def run(self, *values: Array) -> list[Array]:
         """Answer a value for each of :attr:`inputs` with one for each of :attr:`outputs`, copies.
@@ -84,6 +133,9 @@ class Interpreter:
         """
         runtime = self._runtime
         try:
+            if self._runner is not None:
+                found = self._runner(**dict(zip(self._inputs, values, strict=True)))
+                return [found[name] for name in self._outputs]
             for index, value in zip(self._input_indices, values, strict=True):
                 runtime.set_tensor(index, value)
             runtime.invoke()
@@ -91,15 +143,42 @@ class Interpreter:
         except (ValueError, RuntimeError) as error:
             raise self._refusal(error) from error
 
+    def resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Give each input a shape, where the model leaves sizes open; :attr:`inputs` and :attr:`outputs` follow.
+
+        :raises ModelError: the runtime refuses it.
+        """
+        try:
+            self._shapes = shapes
+            self._set_shapes(shapes)
+            self._describe()
+        except (ValueError, RuntimeError) as error:
+            raise self._refusal(error) from error
+
+    def _set_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        if self._runner is not None:
+            raise ModelError(
+                f"model.signature: {self._signature!r} has open sizes, which only the main subgraph may have"
+            )
+        for index, shape in zip(self._input_indices, shapes, strict=True):
+            self._runtime.resize_tensor_input(index, shape)
+        self._runtime.allocate_tensors()
+
     def reset(self) -> None:
-        """Clear what the model remembers between calls, such as the state of an LSTM."""
-        self._runtime.reset_all_variables()
+        """Clear what the model remembers between calls: variable tensors, and resource variables by loading it anew.
+
+        :raises ModelError: the runtime refuses it.
+        """
+        if self.has_resources:
+            self._load()
+        else:
+            self._runtime.reset_all_variables()
 
     def close(self) -> None:
         """Let go of the runtime, its map of the file and its packed copy of the weights."""
-        self._runtime = None
+        self._runtime = self._runner = None
 
-    def _check_file(self, path: str) -> None:
+    def _check_file(self, path: str) -> Remembers:
         """Say in plain words what the runtimes say each in their own, or do not survive: this is no whole model."""
         try:
             with Path(path).open("rb") as file:
@@ -109,17 +188,14 @@ class Interpreter:
                 if head[4:8] != b"TFL3":
                     raise ModelError(f"{self._subject} is not a TFLite model", hint="convert it to .tflite first")
                 with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-                    whole = is_whole(data)
+                    state = remembers(data, self._signature) if is_whole(data) else None
+        except (struct.error, IndexError):
+            state = None
         except OSError as error:
             raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
-        if not whole:
+        if state is None:
             raise ModelError(f"{self._subject} is truncated or damaged", hint="copy it again")
-
-    def _only(self, what: str, tensors: tuple[TensorInfo, ...]) -> TensorInfo:
-        if len(tensors) != 1:
-            names = ", ".join(repr(tensor.name) for tensor in tensors) or "none"
-            raise ModelError(f"{self._subject} must have one {what}, and has {len(tensors)} ({names})")
-        return tensors[0]
+        return state
 
     def _refusal(self, error: Exception) -> ModelError:
         """Put the runtime's own sentence into plain words where it is a known one."""
@@ -138,27 +214,12 @@ class Interpreter:
         )
 
 
-def _details(
-    runtime: Any,  # noqa: ANN401  the runtimes have no types
-) -> tuple[Collection[dict[str, Any]], Collection[dict[str, Any]]]:
-    """Return the runtime's details of inputs and outputs, in the order of the main subgraph's signature if it has one.
-
-    A signature does not say which subgraph it is of; its tensors do.
-    """
-    inputs, outputs = runtime.get_input_details(), runtime.get_output_details()
-    for key in runtime.get_signature_list():
-        runner = runtime.get_signature_runner(key)
-        signed = runner.get_input_details().values(), runner.get_output_details().values()
-        if (_tensors(signed[0]), _tensors(signed[1])) == (_tensors(inputs), _tensors(outputs)):
-            return signed
-    return inputs, outputs
-
-
 def _tensors(details: Collection[dict[str, Any]]) -> set[tuple[int, str]]:
     return {(detail["index"], detail["name"]) for detail in details}
 
 
-def _tensor_info(detail: dict[str, Any]) -> TensorInfo:
+def _tensor_info(name: str, detail: dict[str, Any]) -> TensorInfo:
     scale, zero_point = detail["quantization"]
     shape = tuple(int(size) for size in detail["shape"])
-    return TensorInfo(detail["name"], shape, np.dtype(detail["dtype"]), float(scale), int(zero_point))
+    extents = tuple(int(size) for size in detail["shape_signature"])
+    return TensorInfo(name, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), extents or shape)

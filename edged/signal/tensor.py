@@ -13,11 +13,12 @@ class TensorInfo:
 
     A quantised tensor holds integers ``q`` that stand for ``scale * (q - zero_point)``.
 
-    :ivar name: as the model names it, for messages only.
+    :ivar name: that of the signature's argument where there is a signature, else the tensor's own.
     :ivar shape: sizes, the batch first where there is one; empty for a scalar.
     :ivar dtype: of the tensor's elements.
     :ivar scale: 0.0 where the tensor is not quantised.
     :ivar zero_point: the integer that stands for zero.
+    :ivar extents: the shape with -1 where the model leaves a size open.
     """
 
     name: str
@@ -25,3 +26,4 @@ class TensorInfo:
     dtype: np.dtype[np.generic]
     scale: float = 0.0
     zero_point: int = 0
+    extents: tuple[int, ...] = ()

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.channel.reading import ReplayGuard
-from edged.config.board import ModelConfig
+from edged.config.model import ModelConfig
 from edged.cose.keys import ContentKey
 from edged.errors import ModelError
 from edged.model import LiveModel
 from edged.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
-from edged.pipeline import Lane
+from edged.pipeline import Answered, Lane, Message
 from edged.signal.spec import Input, Output, Window
 
 TOPIC = "factory/press-07/vibration"
@@ -24,6 +24,8 @@ class FakeModel:
     """Answers a window with its mean, and keeps what it was asked."""
 
     outputs = 2
+    keeps_state = False
+    seconds = 0.0
 
     def __init__(self, version: int = 1, **fields: Any) -> None:
         fields.setdefault("input", Input(channels=("a1", "a2")))
@@ -38,7 +40,7 @@ class FakeModel:
         self.closed = False
         self.fails = False
 
-    def scores(self, window: Floats) -> Floats:
+    def scores(self, window: Floats, _memory: object = None) -> Floats:
         assert not self.closed
         if self.fails:
             raise ModelError("the runtime fails")
@@ -62,3 +64,10 @@ def lane(
     model = model or FakeModel()
     fields = {"name": "gearbox", "channel": "c1", "topic": TOPIC, "format": "f32le", "each": "row", **table}
     return Lane(ModelConfig(**fields), cast("LiveModel", model), sensor, guard or ReplayGuard({}), limit), model
+
+
+def send(to: Lane, payload: bytes, topic: str = TOPIC, *, clock_synchronised: bool = True) -> list[Answered]:
+    """Return what a message comes to that is to be published, as the daemon's main loop has it."""
+    reading = to.open(Message(topic, payload))
+    answers = (to.decide(job, to.ask(job)) for job in to.take(reading, clock_synchronised=clock_synchronised))
+    return [answered for answered in answers if answered.publish]

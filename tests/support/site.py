@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edged.broker import Broker, BrokerOptions
 
@@ -81,9 +84,15 @@ class Site:
         """Run a command in the site's directory."""
         return run_edged(*arguments, cwd=self.path, **options)
 
-    def configure(self, model: str = "", *, extra: str = "", engine: str = "auto") -> Path:
-        """Write the board's configuration; ``model`` goes into its [[model]] table behind name, channel and topic."""
+    def configure(
+        self, model: str = "", *, extra: str = "", engine: str = "auto", name: str = "gearbox", more: str = ""
+    ) -> Path:
+        """Write the board's configuration; ``model`` goes into its [[model]] table behind name, channel and topic.
+
+        :param more: further [[model]] tables.
+        """
         tls = "".join(f'{key} = "{path}"\n' for key, path in self.tls.items())
+        topic = "" if re.search(r"^topics? ?=|^\[model.topics\]", model, re.MULTILINE) else f'topic = "{self.topic}"'
         config = self.path / "edged.toml"
         config.write_text(
             f"""
@@ -96,7 +105,7 @@ url = "{self.url}"
 {tls}
 [publishers.acme]
 key = "acme.pub"
-models = ["gearbox"]
+models = [{", ".join(f'"{one}"' for one in dict.fromkeys((name, *re.findall(r'^name = "(.*)"', more, re.MULTILINE))))}]
 
 [results]
 hubs = ["home.pub"]
@@ -107,10 +116,11 @@ engine = "{engine}"
 {extra}
 
 [[model]]
-name = "gearbox"
+name = "{name}"
 channel = "c1"
-topic = "{self.topic}"
+{topic}
 {model}
+{more}
 """
         )
         return config
@@ -145,6 +155,24 @@ topic = "{self.topic}"
             "--operator", "fleet.pub", "-o", output,
         )  # fmt: skip
         return self.path / output
+
+    def pack_example(self, manifest: str, weights: str, samples: dict[str, Any]) -> Path:
+        """Record self-test vectors from ``samples`` and pack a model with its manifest.
+
+        :param manifest: TOML without [self_test].
+        :param weights: of a model, below the folder of real models.
+        :param samples: arrays, of which ``x`` holds rows or windows.
+        """
+        name = re.search(r'^name = "(.*)"', manifest, re.MULTILINE)[1]  # type: ignore[index]
+        file, model = self.path / f"{name}.toml", self.models / weights
+        file.write_text(manifest)
+        np.savez(self.path / f"{name}.npz", **samples)
+        vectors = self.path / f"{name}-vectors.npz"
+        self.edged("try", model, "-m", file, "-i", f"{name}.npz", "--array", "x", "--record-self-test", vectors)
+        file.write_text(f'{manifest}\n[self_test]\nfile = "{vectors.name}"\ntolerance = 0.05\n')
+        package = self.path / f"{name}-1.edged"
+        self.edged("pack", model, "-m", file, "--sign", "acme.key", "--to", "board.enrol", "-o", package)
+        return package
 
     def install(self, package: Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Install a package on the board."""

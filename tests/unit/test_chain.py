@@ -20,6 +20,7 @@ from edged.trial import open_model, record_self_test, try_samples
 from support.site import GEARBOX
 
 LABELS = ("healthy", "broken")
+NOTHING = np.zeros(0)  # what went in matters to anomaly detectors alone
 FEATURES = Features(use=("sum_abs", Feature(name="std", ddof=1), "max", Feature(name="kurtosis", bias=False)))
 
 
@@ -71,12 +72,12 @@ def test_gearbox_windows_are_all_right(models: Path, engine: Engine, author: Aut
 
 def test_gearbox_features_are_those_that_the_model_was_trained_on(models: Path) -> None:
     windows = np.load(models / "gearbox" / "golden.npz")["raw_windows"]
-    compiled = CompiledChain(chain(features=FEATURES), tensor(1, 16), tensor(1, 2))
+    compiled = CompiledChain(chain(features=FEATURES), [tensor(1, 16)], [tensor(1, 2)])
 
     for window in windows:
         frame = pd.DataFrame(window.astype(np.float64))
         expected = np.concatenate([frame.abs().sum(), frame.std(), frame.max(), frame.kurt()])
-        prepared = compiled.prepare(window)
+        prepared = compiled.prepare(window).tensors[0]
         assert (prepared.dtype, prepared.shape) == (np.float32, (1, 16))
         np.testing.assert_allclose(prepared[0], expected, rtol=1e-6, atol=1e-6)
 
@@ -105,9 +106,9 @@ def test_a_self_test_that_was_recorded_holds(models: Path, engine: Engine, autho
     model = open_model(author, models / "gearbox" / "dnn.tflite", engine)
     samples = read_samples(models / "gearbox" / "golden.npz", array="raw_windows", label_array="raw_y")
 
-    recorded = record_self_test(list(try_samples(model, author, samples)), tmp_path / "selftest.npz")
+    recorded = record_self_test(model, list(try_samples(model, author, samples)), tmp_path / "selftest.npz")
     test = author.read_self_test(tmp_path)
-    model.self_test(test, (300, 4))
+    model.self_test(test)
 
     model.close()
     assert recorded == len(test.cases) == 8
@@ -157,9 +158,9 @@ def test_activation_neither_overflows_nor_warns(
     activation: Literal["none", "softmax", "sigmoid"], expected: list[float]
 ) -> None:
     output = Output(kind="classifier", labels=LABELS, activation=activation)
-    compiled = CompiledChain(chain(features=FEATURES, output=output), tensor(1, 16), tensor(1, 2))
+    compiled = CompiledChain(chain(features=FEATURES, output=output), [tensor(1, 16)], [tensor(1, 2)])
 
-    scores = compiled.scores(np.array([[-200.0, 200.0]], np.float32))
+    scores = compiled.scores([np.array([[-200.0, 200.0]], np.float32)], NOTHING)
 
     assert scores.dtype == np.float32
     assert scores.tolist() == pytest.approx(expected, abs=1e-30)
@@ -172,23 +173,23 @@ def test_softmax_and_sigmoid_are_their_formulas() -> None:
         ("sigmoid", 1 / (1 + np.exp(-logits))),
     ):
         output = Output(kind="classifier", labels=LABELS, activation=activation)  # type: ignore[arg-type]
-        compiled = CompiledChain(chain(features=FEATURES, output=output), tensor(1, 16), tensor(1, 2))
-        np.testing.assert_allclose(compiled.scores(logits), expected[0], rtol=1e-6)
+        compiled = CompiledChain(chain(features=FEATURES, output=output), [tensor(1, 16)], [tensor(1, 2)])
+        np.testing.assert_allclose(compiled.scores([logits], NOTHING), expected[0], rtol=1e-6)
 
 
 def test_a_quantised_output_comes_back_before_its_activation() -> None:
     output = TensorInfo("o", (1, 2), np.dtype(np.int8), 0.25, -4)
-    compiled = CompiledChain(chain(features=FEATURES), tensor(1, 16), output)
+    compiled = CompiledChain(chain(features=FEATURES), [tensor(1, 16)], [output])
 
-    assert compiled.scores(np.array([[-4, 0]], np.int8)).tolist() == [0.0, 1.0]
+    assert compiled.scores([np.array([[-4, 0]], np.int8)], NOTHING).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_an_answer_that_is_not_finite_is_no_answer(bad: float) -> None:
-    compiled = CompiledChain(chain(features=FEATURES), tensor(1, 16), tensor(1, 2))
+    compiled = CompiledChain(chain(features=FEATURES), [tensor(1, 16)], [tensor(1, 2)])
 
     with pytest.raises(ReadingValueError, match="the model answers a reading with a value that is not finite"):
-        compiled.scores(np.array([[0.5, bad]], np.float32))
+        compiled.scores([np.array([[0.5, bad]], np.float32)], NOTHING)
 
 
 # --- misfits ---------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_a_misfit_is_refused_with_its_key_and_both_sizes(
     fields: dict[str, Any], source: tuple[int, ...], target: tuple[int, ...], said: str
 ) -> None:
     with pytest.raises(ModelError, match=said):
-        CompiledChain(chain(**fields), tensor(*source), tensor(*target))
+        CompiledChain(chain(**fields), [tensor(*source)], [tensor(*target)])
 
 
 def test_a_window_too_short_for_a_feature_is_refused_with_both_sizes() -> None:
@@ -231,14 +232,14 @@ def test_a_window_too_short_for_a_feature_is_refused_with_both_sizes() -> None:
     )
 
     with pytest.raises(EdgedError, match=r"features.use: kurtosis needs 4 rows, window.size is 3"):
-        CompiledChain(short, tensor(1, 1), tensor(1, 1))
+        CompiledChain(short, [tensor(1, 1)], [tensor(1, 1)])
 
 
 @pytest.mark.parametrize("shape", [(1200,), (1, 300, 4), (1, 300, 4, 1), (300, 4), (1, 1200)])
 def test_the_same_values_fit_any_shape(shape: tuple[int, ...]) -> None:
     window = np.arange(1200, dtype=np.float32).reshape(300, 4)
 
-    prepared = CompiledChain(chain(), tensor(*shape), tensor(2)).prepare(window)
+    prepared = CompiledChain(chain(), [tensor(*shape)], [tensor(2)]).prepare(window).tensors[0]
 
     assert (prepared.shape, prepared.ravel().tolist()) == (shape, list(range(1200)))
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edged.config.board import Calibration, Each
+from edged.config.model import Calibration, Each, Format, ModelConfig
 from edged.errors import (
     ConfigError,
     EdgedError,
@@ -24,7 +24,8 @@ from edged.errors import (
     ReadingValueError,
 )
 from edged.samples import encode_reading
-from edged.signal.decode import Decoder
+from edged.signal.clean import Cleaner
+from edged.signal.decode import Decoder, Layout
 from edged.signal.spec import Input
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
@@ -32,18 +33,30 @@ NAMES = ("a1", "a2", "a3")
 NAN, INFINITY = float("nan"), float("inf")
 
 
+class Chained:
+    """A decoder and what the manifest says of values, as a lane has them behind each other."""
+
+    def __init__(self, layout: Layout, source: Input) -> None:
+        self._decode, self._clean = Decoder(layout), Cleaner(source)
+
+    def __call__(self, payload: bytes) -> npt.NDArray[np.float32]:
+        rows = self._clean(self._decode(payload).rows)
+        self._decode.keep()
+        return rows
+
+
 def decoder(
-    format_: str,
+    format_: Format,
     each: Each = "row",
     *,
     names: tuple[str, ...] = NAMES,
-    size: int = 2,
     limit: int = 100_000,
     **other: Any,
-) -> Decoder:
-    fields, calibrate = other.pop("fields", {}), other.pop("calibrate", {})
+) -> Chained:
+    site = {key: other.pop(key) for key in ("fields", "calibrate", "time", "image") if key in other}
     source = Input(channels=names, **other)
-    return Decoder(format_, each, source, size=size, fields=fields, calibrate=calibrate, limit=limit)
+    config = ModelConfig(name="m", channel="c1", topic="t", format=format_, each=each, **site)
+    return Chained(Layout.of(config, source, names, limit), source)
 
 
 def rows(*values: list[float]) -> npt.NDArray[np.float32]:
@@ -320,17 +333,16 @@ def test_what_is_not_the_configured_format_is_refused(format_: str, message: byt
         ("json", "row", b"[]"), ("json", "row", b"[1, 2]"), ("json", "row", b"[1, 2, 3, 4]"), ("json", "row", b"[1, 2, 3, 4, 5, 6]"),
         ("json", "rows", b"[]"), ("json", "rows", b"[[]]"), ("json", "rows", b"[[1, 2]]"), ("json", "rows", b"[[1, 2, 3], [4]]"),
         ("json", "rows", b"[[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]]"),
-        ("json", "window", b"[[1, 2, 3]]"), ("json", "window", b"[[1, 2, 3], [1, 2, 3], [1, 2, 3]]"),
-        ("text", "row", b""), ("text", "row", b"1 2"), ("text", "row", b"1 2 3 4 5 6"), ("text", "rows", b"1 2 3 4"), ("text", "window", b"1 2 3"),
+        ("text", "row", b""), ("text", "row", b"1 2"), ("text", "row", b"1 2 3 4 5 6"), ("text", "rows", b"1 2 3 4"),
         ("csv", "row", b""), ("csv", "row", b"1,2"), ("csv", "rows", b"1,2,3\n4,5"), ("csv", "rows", b"1,2,3,4,5,6"), ("csv", "row", b"a1,a2,a3"),
         ("csv", "row", b"1,2,3\n4,5,6"),
         ("cbor", "row", cbor2.dumps([])), ("cbor", "row", cbor2.dumps([1, 2])), ("cbor", "rows", cbor2.dumps([[1, 2, 3], [4]])),
-        ("cbor", "row", cbor2.dumps(tag(85, WINDOW))), ("cbor", "window", cbor2.dumps(tag(85, ROW))), ("cbor", "row", cbor2.dumps(cbor2.CBORTag(85, b""))),
+        ("cbor", "row", cbor2.dumps(tag(85, WINDOW))), ("cbor", "row", cbor2.dumps(cbor2.CBORTag(85, b""))),
         ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [[3, 2], tag(85, WINDOW)]))), ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [[2, 4], tag(85, WINDOW)]))),
         ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [[-1, 3], tag(85, WINDOW)]))), ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [["2", 3], tag(85, WINDOW)]))),
         ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [[], tag(85, WINDOW)]))), ("cbor", "rows", cbor2.dumps(cbor2.CBORTag(40, [3, tag(85, WINDOW)]))),
-        ("f32le", "row", b""), ("f32le", "row", b"\0" * 8), ("f32le", "row", b"\0" * 24), ("f32le", "rows", b"\0" * 16), ("f32le", "window", b"\0" * 12),
-        ("f32le", "window", b"\0" * 10_000_000),
+        ("f32le", "row", b""), ("f32le", "row", b"\0" * 8), ("f32le", "row", b"\0" * 24), ("f32le", "rows", b"\0" * 16),
+        ("f32le", "row", b"\0" * 12_000_000),
     ],
 )  # fmt: skip
 def test_another_shape_is_refused(format_: str, each: str, message: bytes) -> None:
@@ -354,7 +366,6 @@ def test_columns_of_different_length_are_refused() -> None:
 def test_a_shape_names_both_sizes() -> None:
     for each, message, said in (
         ("row", b"1 2 3 4", "a reading has 4 values, which is no number of rows of 3"),
-        ("window", b"1 2 3", "a window has 1 rows, the model wants 2"),
         ("row", b"1 2 3 4 5 6", "a reading has 2 rows, and `each` says that it has one"),
     ):
         with pytest.raises(ReadingShapeError) as caught:

@@ -38,7 +38,7 @@ def test_manifest_names_what_the_simulation_makes(author: Author) -> None:
 
 
 def test_self_test_holds(author: Author, model: Model) -> None:
-    model.self_test(author.read_self_test(FOLDER), (author.window.size, len(CHANNELS)))
+    model.self_test(author.read_self_test(FOLDER))
 
 
 def test_self_test_would_notice(author: Author) -> None:

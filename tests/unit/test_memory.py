@@ -173,7 +173,7 @@ buffer = SecretBuffer(path.stat().st_size)
 with path.open("rb", buffering=0) as file:
     file.readinto(buffer.view)
 interpreter = Interpreter(engine, buffer.path, on_mapped=buffer.seal_runtime_maps)
-interpreter.invoke(np.ones(interpreter.input.shape, np.float32))
+interpreter.run(np.ones(interpreter.inputs[0].shape, np.float32))
 stage("loaded")
 interpreter.close()
 buffer.close()

@@ -12,7 +12,7 @@ import pytest
 from edged.channel.reading import ReadingSealer
 from edged.channel.result import Input as Named
 from edged.channel.result import Plain, Sealed
-from edged.config.board import Calibration
+from edged.config.model import Calibration
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
 from edged.errors import (
@@ -28,18 +28,15 @@ from edged.errors import (
     TrustError,
 )
 from edged.model import LiveModel
-from edged.pipeline import TOPICS, Answered, Lane
+from edged.pipeline import Message
+from edged.pipeline.streams import STREAMS
 from edged.signal.spec import Decide, Gap, Input, Publish, Window
-from support.lanes import TOPIC, FakeModel, lane
+from support.lanes import TOPIC, FakeModel, lane, send
 
 
 def message(*firsts: float) -> bytes:
     """Return rows of two channels, the second 0."""
     return np.array([[first, 0] for first in firsts], "<f4").tobytes()
-
-
-def send(to: Lane, payload: bytes, topic: str = TOPIC) -> list[Answered]:
-    return list(to.answer(to.open(topic, payload), clock_synchronised=True))
 
 
 def plain(*payloads: bytes) -> Named:
@@ -118,7 +115,7 @@ def test_sealed_readings_are_named_by_their_counts() -> None:
     serving, _ = lane(sensor=key)
     sealer = ReadingSealer(key, TOPIC)
     messages = [sealer.seal(message(number)) for number in range(8)]
-    counts = [serving.open(TOPIC, one).name for one in messages]
+    counts = [serving.open(Message(TOPIC, one)).name for one in messages]
 
     answers = [found for one in messages for found in send(serving, one)]
 
@@ -133,7 +130,7 @@ def test_what_a_refused_reading_is_called_does_not_matter() -> None:
     rows = [message(number) for number in range(4)]
     for row in rows[:2]:
         send(serving, row)
-    for bad in (b"", b"x", message(1, 2), message(float("nan"))):
+    for bad in (b"", b"x", message(1, 2)):
         with pytest.raises(ReadingError):
             send(serving, bad)
 
@@ -141,6 +138,30 @@ def test_what_a_refused_reading_is_called_does_not_matter() -> None:
 
     assert model.windows == [[0, 1, 2, 3]]
     assert [found.of for found in answers] == [plain(*rows)]
+
+
+def test_a_refused_value_takes_its_window_with_it() -> None:
+    """A window without that row would not be what the sensor saw."""
+    serving, model = lane()
+    for number in range(3):
+        send(serving, message(number))
+    with pytest.raises(ReadingValueError):
+        send(serving, message(float("nan")))
+
+    answers = [found for number in range(4, 8) for found in send(serving, message(number))]
+
+    assert model.windows == [[4, 5, 6, 7]]
+    assert [found.of for found in answers] == [plain(*map(message, range(4, 8)))]
+
+
+@pytest.mark.parametrize("rows", [3, 5, 100_000])
+def test_a_whole_window_of_another_size_is_refused(rows: int) -> None:
+    serving, model = lane(each="window", limit=10**6)
+
+    with pytest.raises(ReadingShapeError, match=f"a window has {rows} rows, the model wants 4"):
+        send(serving, message(*range(rows)))
+
+    assert model.windows == []
 
 
 # --- what an answer says ---------------------------------------------------------------------
@@ -160,7 +181,7 @@ def test_answers_and_the_manifests_wish_to_publish() -> None:
 
 def test_a_pause_forgets_the_window_that_is_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("edged.pipeline.time.monotonic", lambda: now)
+    monkeypatch.setattr("edged.pipeline.lane.time.monotonic", lambda: now)
     serving, model = lane(FakeModel(input=Input(channels=("a1", "a2"), gap=Gap(over="50 ms"))))
     rows = [message(number) for number in range(8)]
     for row in rows[:3]:
@@ -211,13 +232,13 @@ def test_each_topic_has_a_window_and_held_values_of_its_own() -> None:
 
 def test_topics_are_bounded_and_the_quietest_goes_first() -> None:
     serving, model = lane(topic="factory/+/vibration")
-    topics = [f"factory/{number}/vibration" for number in range(TOPICS + 1)]
-    for topic in topics[:TOPICS]:
+    topics = [f"factory/{number}/vibration" for number in range(STREAMS + 1)]
+    for topic in topics[:STREAMS]:
         send(serving, message(0), topic)
     send(serving, message(1), topics[0])  # now topic 1 is the quietest
-    send(serving, message(0), topics[TOPICS])
+    send(serving, message(0), topics[STREAMS])
 
-    for topic, begins in ((topics[0], [0, 1]), (topics[1], []), (topics[TOPICS], [0])):
+    for topic, begins in ((topics[0], [0, 1]), (topics[1], []), (topics[STREAMS], [0])):
         model.windows.clear()
         for value in (7, 7, 7, 7):
             send(serving, message(value), topic)
@@ -237,7 +258,9 @@ def test_a_swap_keeps_the_window_that_is_being_filled_and_closes_the_old_model()
     serving.swap(cast("LiveModel", new))
     answers = [found for row in rows[2:] for found in send(serving, row)]
 
-    assert (old.closed, new.closed, old.windows, new.windows) == (True, False, [], [[0, 1, 2, 3]])
+    assert (old.closed, new.closed, old.windows, new.windows) == (False, False, [], [[0, 1, 2, 3]])
+    serving.end_trial()
+    assert (old.closed, new.closed) == (True, False)
     assert [found.of for found in answers] == [plain(*rows)]
     serving.close()
     assert new.closed
@@ -315,7 +338,7 @@ def test_a_message_that_is_too_long_is_refused() -> None:
 
     send(serving, message(1))
     with pytest.raises(ReadingSizeError, match="a reading is 9 bytes long, more than the 8 allowed"):
-        serving.open(TOPIC, message(1) + b"x")
+        serving.open(Message(TOPIC, message(1) + b"x"))
 
 
 def test_a_sealed_reading_is_accepted_once_and_on_its_topic() -> None:
@@ -327,9 +350,9 @@ def test_a_sealed_reading_is_accepted_once_and_on_its_topic() -> None:
     with pytest.raises(ReplayError):
         send(serving, sealed)
     with pytest.raises(DecryptionError):
-        serving.open("factory/press-08/vibration", sealed)
+        serving.open(Message("factory/press-08/vibration", sealed))
     with pytest.raises(FormatError):
-        serving.open(TOPIC, message(1))
+        serving.open(Message(TOPIC, message(1)))
     for at in range(len(sealed)):
         with pytest.raises((TrustError, FormatError)):
             send(serving, sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :])
@@ -351,4 +374,4 @@ def test_numbers_of_a_long_run_stay_right() -> None:
         send(serving, message(*[next(numbers) for _ in range(cut)]))
 
     assert [number for window in model.windows for number in window] == list(range(4 * len(model.windows)))
-    assert len(serving._streams[TOPIC].readings) <= 5
+    assert len(serving._streams.find(TOPIC)._readings) <= 5

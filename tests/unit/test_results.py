@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from edged.channel.epoch import MAX_COUNT
 from edged.channel.result import PAD_LEAST, PAD_MOST, Answer, Input, Plain, Result, ResultEncoder, Sealed
-from edged.errors import FormatError
+from edged.errors import ConfigError, FormatError
+from edged.signal.spec.output import LONGEST_LABEL, MOST_TOP
 
-UINT64 = st.integers(0, (1 << 64) - 1)
+UINT64_MOST = (1 << 64) - 1
+UINT64 = st.integers(0, UINT64_MOST)
 FLOATS = st.floats(width=32)
 LABELS = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
@@ -35,16 +37,27 @@ TUNE = st.dictionaries(st.sampled_from(["decide.enter", "decide.leave"]), st.flo
 def same_models(draw: st.DrawFn) -> Made:
     """An encoder, and some results of that model with one kind of input."""
     labels = draw(LABELS | st.just([]))
-    outputs = len(labels) or draw(st.integers(1, 4))
+    further = draw(LABELS.map(lambda one: one[0]) | st.none()) if labels else None
+    top = draw(st.integers(0, min(4, len(labels))))
+    outputs = 0 if top else len(labels) or draw(st.integers(1, 4))
     encoder = ResultEncoder(
-        "m", draw(st.integers(1, (1 << 32) - 1)), bytes(32), labels=labels, scores=outputs, tune=draw(TUNE)
+        "m",
+        draw(st.integers(1, (1 << 32) - 1)),
+        bytes(32),
+        labels=labels,
+        otherwise=further,
+        scores=outputs,
+        top=top,
+        tune=draw(TUNE),
     )
+    said = labels if further is None else [*labels, further]
     inputs = draw(INPUTS)
     results = []
     for _ in range(draw(st.integers(2, 5))):
         scores = tuple(draw(st.lists(FLOATS, min_size=outputs, max_size=outputs)))
-        label = draw(st.sampled_from(labels)) if labels else None
-        answer = Answer(label, draw(FLOATS) if labels else None, None if labels else draw(FLOATS), scores)
+        best = tuple((label, draw(FLOATS)) for label in draw(st.permutations(labels))[:top])
+        label = draw(st.sampled_from(said)) if labels else None
+        answer = Answer(label, draw(FLOATS) if labels else None, None if labels else draw(FLOATS), scores, best)
         time = draw(st.floats(0, 1e12))
         results.append((answer, draw(st.integers(1, MAX_COUNT)), time, draw(inputs), draw(st.booleans())))
     return encoder, results
@@ -67,21 +80,33 @@ def test_result_reads_back_as_written(made: Made) -> None:
         result = Result.parse(encoder.encode(answer, count, time, of, late=late))
         assert (result.count, result.time, result.late, result.input) == (count, time, late, of)
         assert repr((result.label, result.score, result.value)) == repr((answer.label, answer.score, answer.value))
-        assert repr(result.scores) == repr(tuple(answer.scores))
+        assert repr((result.scores, result.top)) == repr((answer.scores, answer.top))
 
 
-def test_size_at_the_extremes_of_label_count_and_input() -> None:
-    labels = ("x", "y" * 40)
-    encoder = ResultEncoder("m", 1, bytes(32), labels=labels, scores=2, tune={})
-    sizes = {
-        len(encoder.encode(Answer(label, 0.5, None, (0.0, 1.0)), count, 0.0, Sealed(bytes(8), first, last)))
-        for label in labels
-        for count in (1, 23, 24, 255, 256, 65_535, 65_536, MAX_COUNT)
-        for first in (0, (1 << 64) - 1)
-        for last in (0, 1 << 32, (1 << 64) - 1)
-        if first <= last
-    }
+@pytest.mark.parametrize("top", range(5))
+def test_size_at_the_extremes_of_labels_count_and_input(top: int) -> None:
+    short, long = [str(number) for number in range(5)], [str(number) * LONGEST_LABEL for number in range(5)]
+    encoder = ResultEncoder("m", 1, bytes(32), labels=short + long, scores=2, top=top, tune={})
+    sizes, pads = set(), set()
+    for labels in (short, long):
+        for count in (1, 23, 24, 255, 256, 65_535, 65_536, MAX_COUNT):
+            for first, last in ((0, 0), (0, 1 << 32), (0, UINT64_MOST), (UINT64_MOST, UINT64_MOST)):
+                best = [(label, 0.5) for label in labels[:top]]
+                answer = Answer(labels[-1], 0.5, None, (0.0, 1.0), best)
+                encoded = encoder.encode(answer, count, 0.0, Sealed(bytes(8), first, last))
+                sizes.add(len(encoded))
+                pads.add(len(cbor2.loads(encoded)["pad"]))
     assert len(sizes) == 1
+    assert (min(pads), max(pads)) == (PAD_LEAST, PAD_LEAST + (1 + top) * 40 + 4 + 16)
+
+
+def test_labels_that_padding_cannot_make_even_are_refused() -> None:
+    """A pad grows by 231 bytes; the count and the input's counts take 20, each of six labels here up to 40."""
+    short, long = [str(number) for number in range(5)], ["y" * LONGEST_LABEL] * MOST_TOP
+    with pytest.raises(ConfigError, match=r"output.labels: by them results differ by 260 bytes, and padding hides 231"):
+        ResultEncoder("m", 1, bytes(32), labels=short + long, scores=0, top=MOST_TOP, tune={})
+    even = [str(number).zfill(LONGEST_LABEL) for number in range(10)]
+    ResultEncoder("m", 1, bytes(32), labels=even, otherwise="0", scores=0, top=MOST_TOP, tune={})
 
 
 def good(**change: object) -> bytes:
@@ -95,7 +120,7 @@ def good(**change: object) -> bytes:
     "change",
     [
         {"pad": bytes(23)},
-        {"pad": bytes(88)},
+        {"pad": bytes(256)},
         {"pad": b"\1" * 24},
         {"count": 1.0},
         {"count": True},
@@ -109,6 +134,15 @@ def good(**change: object) -> bytes:
         {"score": ...},
         {"label": ...},
         {"value": 1.0},
+        {"top": [["a", 1.0]]},
+        {"top": [], "scores": []},
+        {"top": {}, "scores": []},
+        {"top": ["a"], "scores": []},
+        {"top": [["a"]], "scores": []},
+        {"top": [["a", 1]], "scores": []},
+        {"top": [[1.0, "a"]], "scores": []},
+        {"top": [["a", 1.0, 2.0]], "scores": []},
+        {"top": [["a", 1.0]], "scores": [], "label": ..., "score": ..., "value": 1.0},
         {"input": []},
         {"input": [bytes(8), 2, 1]},
         {"input": [bytes(7), 1, 2]},
@@ -143,7 +177,16 @@ def test_json_shows_what_was_decided(answer: Answer, of: Input) -> None:
     labels = () if answer.label is None else ("a",)
     encoder = ResultEncoder("m", 1, bytes(32), labels=labels, scores=1, tune={"decide.enter": 0.5})
     shown = Result.parse(encoder.encode(answer, 1, 0.0, of)).to_json()
+    assert "top" not in shown
     assert json.loads(json.dumps(shown)) == shown
     assert ("value" in shown) is (answer.value is not None)
     assert ("label" in shown) is (answer.label is not None)
     assert shown["tune"] == {"decide.enter": 0.5}
+
+
+def test_json_shows_the_best_labels_by_name() -> None:
+    encoder = ResultEncoder("m", 1, bytes(32), labels=("a", "b", "c"), scores=0, top=2, tune={})
+    answer = Answer("a", 0.5, None, (), (("a", 0.5), ("c", 0.25)))
+    shown = Result.parse(encoder.encode(answer, 1, 0.0, Plain(bytes(32)))).to_json()
+    assert shown["top"] == [{"label": "a", "score": 0.5}, {"label": "c", "score": 0.25}]
+    assert shown["scores"] == []

@@ -15,10 +15,12 @@ from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
 from edged.daemon.health import Health
+from edged.daemon.outgoing import Outgoing
 from edged.daemon.traffic import Traffic
 from support.lanes import TOPIC, FakeModel, lane
 from support.parties import NOW, Board, Hub
 
+BASE = "edged/press-07"
 WINDOW = np.zeros((4, 2), "<f4").tobytes()
 ROW = np.zeros((1, 2), "<f4").tobytes()
 
@@ -48,15 +50,17 @@ class Running:
         self.health = Health()
         self.board, self.hub = Board(), Hub()
         self.announcer = self.board.announcer(self.hub)
-        self.traffic = Traffic(
+        self.outgoing = Outgoing(
             cast("Broker", self.broker),
             self.announcer,
-            self.guard,
             self.health,
-            prefix="edged",
+            base=BASE,
             most_waiting=most_waiting,
             longest_waiting=60.0,
             read_clock=lambda: Clock(NOW, synchronised=True),
+        )
+        self.traffic = Traffic(
+            self.outgoing, self.announcer, self.guard, self.health, base=BASE, slow=0.005, wake=lambda: None
         )
         self.lane, self.model = lane(FakeModel(), sensor=sensor, guard=self.guard, **table)
         self.traffic.set_lanes({"c1": self.lane})
@@ -82,7 +86,7 @@ def test_a_window_is_acknowledged_once_the_broker_has_its_result() -> None:
     number = running.deliver(WINDOW)
     ((token, _),) = running.results
     assert running.acknowledged == []
-    running.traffic.on_delivered(token, taken=True)
+    running.outgoing.on_delivered(token, taken=True)
     assert running.acknowledged == [number]
 
 
@@ -99,7 +103,7 @@ def test_a_window_handed_out_again_is_answered_once_and_both_copies_are_acknowle
     running = Running(each="window")
     copies = [running.deliver(WINDOW), running.deliver(WINDOW)]
     ((token, _),) = running.results
-    running.traffic.on_delivered(token, taken=True)
+    running.outgoing.on_delivered(token, taken=True)
     assert running.acknowledged == copies
 
 
@@ -110,7 +114,7 @@ def test_a_sealed_windows_count_is_stored_only_when_its_result_is_safe() -> None
     running.deliver(ReadingSealer(key, TOPIC).seal(WINDOW))
     assert running.guard.take_settled() == {}
     ((token, _),) = running.results
-    running.traffic.on_delivered(token, taken=True)
+    running.outgoing.on_delivered(token, taken=True)
     assert len(running.guard.take_settled()) == 1
 
 
@@ -152,8 +156,8 @@ def test_results_beyond_the_outbox_are_dropped_and_counted() -> None:
 def test_results_that_wait_too_long_are_dropped_and_counted() -> None:
     running = Running(each="window")
     number = running.deliver(WINDOW)
-    running.traffic.drop_outdated(1e12)
-    assert (running.health.dropped, running.traffic.waiting) == (1, 0)
+    running.outgoing.drop_outdated(1e12)
+    assert (running.health.dropped, running.outgoing.waiting) == (1, 0)
     assert running.acknowledged == [number]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.signal.window import Window
+from edged.signal.window import RowWindow
 
 
 def numbered(count: int, channels: int = 2) -> npt.NDArray[np.float32]:
@@ -18,7 +18,7 @@ def numbered(count: int, channels: int = 2) -> npt.NDArray[np.float32]:
     return np.repeat(np.arange(count, dtype=np.float32)[:, np.newaxis], channels, axis=1)
 
 
-def run(window: Window, rows: npt.NDArray[np.float32], cuts: list[int]) -> list[tuple[list[float], int, int]]:
+def run(window: RowWindow, rows: npt.NDArray[np.float32], cuts: list[int]) -> list[tuple[list[float], int, int]]:
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     return [
         (full.rows[:, 0].tolist(), full.first, full.last)
@@ -32,7 +32,7 @@ def test_windows_are_those_of_the_whole_series(data: st.DataObject, size: int, c
     hop = data.draw(st.integers(1, size))
     starts = range(0, count - size + 1, hop)
 
-    windows = run(Window(size, hop, 2), numbered(count), cuts)
+    windows = run(RowWindow(size, hop, 2), numbered(count), cuts)
 
     assert windows == [(list(range(start, start + size)), start, start + size - 1) for start in starts]
 
@@ -40,20 +40,20 @@ def test_windows_are_those_of_the_whole_series(data: st.DataObject, size: int, c
 def test_a_row_keeps_its_channels_apart() -> None:
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
 
-    (full,) = [slice_.rows.copy() for slice_ in Window(4, 4, 3).push(rows)]
+    (full,) = [slice_.rows.copy() for slice_ in RowWindow(4, 4, 3).push(rows)]
 
     assert full.tolist() == rows.tolist()
 
 
 def test_nothing_comes_of_no_rows() -> None:
-    window = Window(2, 2, 2)
+    window = RowWindow(2, 2, 2)
 
     assert run(window, numbered(0), []) == []
     assert run(window, numbered(2), []) == [([0, 1], 0, 1)]
 
 
 def test_a_reset_forgets_the_open_window_and_counts_on() -> None:
-    window = Window(3, 3, 2)
+    window = RowWindow(3, 3, 2)
     assert run(window, numbered(2), []) == []
 
     window.reset()
@@ -62,7 +62,7 @@ def test_a_reset_forgets_the_open_window_and_counts_on() -> None:
 
 
 def test_a_reset_of_overlapping_windows_forgets_the_overlap() -> None:
-    window = Window(4, 2, 2)
+    window = RowWindow(4, 2, 2)
     assert len(run(window, numbered(4), [])) == 1
 
     window.reset()
@@ -74,7 +74,7 @@ def test_a_reset_of_overlapping_windows_forgets_the_overlap() -> None:
 @pytest.mark.parametrize("hop", [1, 3])
 def test_a_caller_that_stops_half_way_leaves_a_gap_and_no_mixture(hop: int) -> None:
     """A model that refuses one window must not make the next one of rows that do not follow each other."""
-    window = Window(3, hop, 2)
+    window = RowWindow(3, hop, 2)
     for full in window.push(numbered(10)):
         assert full.first == 0
         break
@@ -83,7 +83,7 @@ def test_a_caller_that_stops_half_way_leaves_a_gap_and_no_mixture(hop: int) -> N
 
 
 def test_the_rows_of_a_window_are_a_view_and_cost_no_copy() -> None:
-    window = Window(2, 2, 2)
+    window = RowWindow(2, 2, 2)
 
     first, second = [full.rows for full in window.push(numbered(4))]
 

@@ -72,10 +72,10 @@ def features(author: Author, windows: Windows) -> Floats:
     """Return what the daemon would hand to the model: float32 [n, features]."""
     chain = CompiledChain(
         author,
-        TensorInfo("features", (1, FEATURES), np.dtype(np.float32)),
-        TensorInfo("scores", (1, len(CONDITIONS)), np.dtype(np.float32)),
+        [TensorInfo("features", (1, FEATURES), np.dtype(np.float32))],
+        [TensorInfo("scores", (1, len(CONDITIONS)), np.dtype(np.float32))],
     )
-    return np.concatenate([chain.prepare(rows) for rows in windows.rows])
+    return np.concatenate([chain.prepare(rows).tensors[0] for rows in windows.rows])
 
 
 def fit(inputs: Floats, labels: npt.NDArray[np.intp]) -> keras.Model:
@@ -126,7 +126,7 @@ def main() -> None:
     tf.keras.utils.set_random_seed(TRAINING_SEED)
     tf.config.experimental.enable_op_determinism()
     author = Author.read(MANIFEST)
-    size = author.window.size
+    size = int(author.window.extent)
     training = Windows.draw(TRAINING_SEED, size, TRAINING_WINDOWS)
     network = fit(features(author, training), training.labels)
 

@@ -122,8 +122,8 @@ class Chain(Table, frozen=True):
     def _check_decide(self) -> None:
         decide, output = self.decide, self.output
         if output.kind == "regressor":
-            allowed = Decide() if decide is None else Decide(smooth=decide.smooth)
-            if decide not in {None, allowed} or (decide and decide.smooth and decide.smooth.method == "majority"):
+            smooth = None if decide is None else decide.smooth
+            if decide not in (None, Decide(smooth=smooth)) or (smooth and smooth.method == "majority"):
                 raise ConfigError("decide: a regressor has decide.smooth alone, by mean or median")
         elif self.publish.by is not None:
             raise ConfigError("publish.by: for a regressor; labels change or do not")

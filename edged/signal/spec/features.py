@@ -119,4 +119,5 @@ class Normalise(Table, frozen=True):
         for name in ("mean", "std", "min", "max"):
             if (getattr(self, name) is not None) != (name in wanted):
                 verdict = "wanted" if name in wanted else "not known"
-                raise ConfigError(f"normalise.{name}: {verdict} with method {self.method!r} by {self.by!r}")
+                by = "" if self.by == "given" else f" by {self.by!r}"
+                raise ConfigError(f"normalise.{name}: {verdict} with method {self.method!r}{by}")

@@ -1,0 +1,190 @@
+"""``[[model]]``: where a model's readings come from at this site, and where its answers go."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from edged.config.names import check_name
+from edged.config.units import check_quantity, parse_duration
+from edged.errors import ConfigError
+
+RESERVED_CHANNELS = frozenset({"announce", "nonce", "status"})
+MOST_TOPICS = 64
+_MOST_TRIAL = 1_000_000
+
+_LEVEL = r"(?:\+|[^+#/\0]*)"
+_TOPIC_FILTER = re.compile(rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*")
+
+Format = Literal["json", "text", "csv", "cbor", "f32le", "png", "jpeg", "raw"]
+Each = Literal["row", "rows", "window"]
+TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
+
+PICTURES: frozenset[str] = frozenset({"png", "jpeg", "raw"})
+_WITH_TIME: frozenset[str] = frozenset({"json", "cbor", "csv"})
+
+
+class SiteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file: its keys and no others."""
+
+
+class Calibration(SiteTable, frozen=True):
+    """``model.calibrate.CHANNEL``: value * scale + offset, first of all."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class TimeField(SiteTable, frozen=True):
+    """``model.time``: where a row says when it was measured.
+
+    :ivar at: JSON pointer, or column of a CSV.
+    :ivar unit: of the number that stands there; ``iso``: text as in RFC 3339.
+    """
+
+    at: str
+    unit: TimeUnit = "s"
+
+
+class RawImage(SiteTable, frozen=True):
+    """``model.image``: what the bytes of ``format = "raw"`` are: 8 bits a colour, row by row from the top left."""
+
+    width: int
+    height: int
+    order: Literal["rgb", "bgr", "grey"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ConfigError("model.image: width and height are above 0")
+
+
+class Gate(SiteTable, frozen=True):
+    """``model.when``: the model is asked only while another one's decision is one of these labels.
+
+    :ivar channel: of a model that stands above it.
+    :ivar label: one of its labels, or several.
+    """
+
+    channel: str
+    label: str | tuple[str, ...]
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels that open it."""
+        return frozenset((self.label,) if isinstance(self.label, str) else self.label)
+
+
+class TrialTable(SiteTable, frozen=True):
+    """``model.trial``: a version's first windows, after which the one before comes back if they go wrong.
+
+    :ivar windows: how many; 0 for none.
+    :ivar latency: a version of whose windows three take longer than this has failed; default: no bound.
+    """
+
+    windows: int = 20
+    latency: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.windows <= _MOST_TRIAL:
+            raise ConfigError(f"model.trial.windows: between 0 and {_MOST_TRIAL:,}")
+        if self.latency is not None:
+            check_quantity("model.trial.latency", parse_duration, self.latency)
+
+
+class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
+    """``[[model]]``: one model in use. Readings come by `topic`, by `topics`, or `from` another model.
+
+    :ivar topic: topic filter; each topic that matches has a window of its own.
+    :ivar topics: topic filter of each of the manifest's channels, where each comes on its own; what `+` stands for
+        tells which belong together.
+    :ivar from_: channel of a model that stands above: its answers are this one's rows.
+    :ivar fields: JSON pointer (RFC 6901) of each of the manifest's channels, or column of a CSV.
+    :ivar time: when rows were measured; default: when they arrive.
+    :ivar image: what raw pictures are.
+    :ivar when: what another model must have decided.
+    :ivar publish: false: answers go to other models only.
+    :ivar delegate: the accelerator that runs it, one of ``[runtime.delegates]``.
+    :ivar trial: how a new version proves itself.
+    :ivar tune: what the publisher lets a site set.
+    """
+
+    name: str
+    channel: str
+    topic: str | None = None
+    topics: dict[str, str] = {}
+    from_: str | None = None
+    format: Format = "json"
+    each: Each = "row"
+    qos: Literal[0, 1] = 1
+    sensor: str | None = None
+    fields: dict[str, str] = {}
+    time: TimeField | None = None
+    image: RawImage | None = None
+    calibrate: dict[str, Calibration] = {}
+    when: Gate | None = None
+    publish: bool = True
+    delegate: str | None = None
+    trial: TrialTable = TrialTable()
+    tune: dict[str, float] = {}
+
+    def __post_init__(self) -> None:
+        where = f"[[model]] {check_name('model.name', self.name)}"
+        check_name(f"{where}: channel", self.channel)
+        if self.channel in RESERVED_CHANNELS:
+            raise ConfigError(f"{where}: channel: {self.channel!r} is edged's own", hint="choose another name")
+        if (self.topic is not None) + bool(self.topics) + (self.from_ is not None) != 1:
+            raise ConfigError(f"{where}: topic: wanted, or `topics`, or `from`: exactly one of them")
+        for topic in self.filters:
+            if not _TOPIC_FILTER.fullmatch(topic):
+                raise ConfigError(
+                    f"{where}: topic: {topic!r} is no topic filter",
+                    hint="+ stands for one whole level; # is not taken",
+                )
+        for name, one in self.calibrate.items():
+            if not (math.isfinite(one.scale) and math.isfinite(one.offset)):
+                raise ConfigError(f"{where}: calibrate.{name}: scale and offset are finite numbers")
+        self._check_layout(where)
+
+    def _check_layout(self, where: str) -> None:
+        if self.format in PICTURES and self.each != "window":
+            raise ConfigError(f"{where}: each: a picture is a whole window", hint='each = "window"')
+        if (self.format == "raw") != (self.image is not None):
+            raise ConfigError(f"{where}: image: goes with format = 'raw', which it describes")
+        if self.time is not None and self.format not in _WITH_TIME:
+            raise ConfigError(f"{where}: time: {self.format} has no place for it", hint="json, cbor and csv have")
+        if self.topics:
+            if self.each == "window":
+                raise ConfigError(f"{where}: each: rows that come on several topics are joined, not whole windows")
+            if len(self.filters) > MOST_TOPICS:
+                raise ConfigError(f"{where}: topics: at most {MOST_TOPICS} of them")
+            if len({topic.split("/").count("+") for topic in self.filters}) > 1:
+                raise ConfigError(
+                    f"{where}: topics: each has as many + as the others, which tell what belongs together"
+                )
+        if self.from_ is not None and (self.sensor is not None or self.fields or self.time is not None):
+            raise ConfigError(f"{where}: from: sensor, fields and time are of messages, not of another model's answers")
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The topic filters that it subscribes to, each once."""
+        return tuple(dict.fromkeys((self.topic,) if self.topic is not None else self.topics.values()))
+
+
+def check_sources(models: Iterable[ModelConfig]) -> None:
+    """Refuse a model that stands on one that does not stand above it.
+
+    :raises ConfigError: naming it.
+    """
+    above: set[str] = set()
+    for model in models:
+        for key, channel in (("from", model.from_), ("when.channel", model.when and model.when.channel)):
+            if channel is not None and channel not in above:
+                raise ConfigError(
+                    f"[[model]] {model.name}: {key}: no model above it has the channel {channel!r}",
+                    hint="a chain goes from top to bottom",
+                )
+        above.add(model.channel)

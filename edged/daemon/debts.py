@@ -1,0 +1,66 @@
+"""What a message is owed: its acknowledgement, once everybody who still needs the message has let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edged.pipeline import Reading
+
+WindowKey = tuple[str, str, bytes | int]
+"""What a whole window is known by until its result is safe: channel, topic, and the reading's name."""
+
+
+class Debt:
+    """A message's acknowledgement."""
+
+    __slots__ = ("_acknowledge", "_holders")
+
+    def __init__(self, acknowledge: Callable[[], None]) -> None:
+        self._acknowledge = acknowledge
+        self._holders = 1
+
+    def hold(self) -> None:
+        """Let the acknowledgement wait for one more."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """Need the message no longer; the last one to say so acknowledges it."""
+        self._holders -= 1
+        if not self._holders:
+            self._acknowledge()
+
+
+class Owed:
+    """A reading of one model, until that model is done with it.
+
+    :ivar key: of a whole window; None of rows, which are done with once they are in their window.
+    :ivar debts: of the message, and of each further copy of it that the broker hands out meanwhile.
+    """
+
+    __slots__ = ("_done", "_holders", "debts", "key", "reading")
+
+    def __init__(self, key: WindowKey | None, reading: Reading, debt: Debt, done: Callable[[Owed], None]) -> None:
+        self.key = key
+        self.reading = reading
+        self.debts = [debt]
+        self._done = done
+        self._holders = 1
+        debt.hold()
+
+    def hold(self) -> None:
+        """Let a whole window wait for one more step: its place in a queue, or its result's way to the broker."""
+        if self.key is not None:
+            self._holders += 1
+
+    def release(self) -> None:
+        """End a step; the last one ends it all. Each call follows :meth:`hold`, or ends what was begun with it."""
+        self._holders -= 1
+        if not self._holders:
+            self._done(self)
+            for debt in self.debts:
+                debt.release()
+
+    def step_done(self) -> None:
+        """End a step that :meth:`hold` began; nothing for rows, which hold nothing."""
+        if self.key is not None:
+            self.release()

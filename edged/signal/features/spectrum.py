@@ -1,0 +1,61 @@
+"""Features of how fast the values change."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from edged.signal.features.block import Block, Doubles, feature, row_sums
+from edged.signal.spec import Feature
+
+_AT_THE_EDGE = 1e-9  # of a bin: rounding must not put a frequency on the wrong side of a band's bound
+_KEPT = 4  # windows by time hold now more rows, now fewer
+
+
+@feature
+def zero_crossings(block: Block, parameters: Feature) -> Doubles:
+    """How many values have another sign than the one before, 0 counting as positive; a number.
+
+    `about = "mean"` looks at `x - mean(x)`. The first value is compared with none.
+    """
+    negative = (block.values if parameters.about == "zero" else block.centred) < 0
+    return np.add.reduce(negative[:, 1:] != negative[:, :-1], axis=1, dtype=np.float64)  # type: ignore[no-any-return]
+
+
+@feature
+def band_energy(block: Block, parameters: Feature) -> Doubles:
+    """Mean square of what lies in each band, from its first frequency up to its second (exclusive); unit of the input squared.
+
+    The sum over `f_k = k rate / n` in the band of `c |X_k|² / (n sum(w²))`, where X is the discrete Fourier transform of
+    `w x`, and c is 1 at 0 Hz and at half the rate, else 2. w is 1, or with `taper = "hann"` the periodic Hann window
+    `0.5 - 0.5 cos(2 pi i / n)`. The mean is not taken off: it lies at 0 Hz. Without a taper, bands over all frequencies
+    add up to the mean square. It is `scipy.signal.periodogram(x, rate, window, detrend=False)`, summed, times `rate / n`.
+    A band between two neighbouring f_k has 0. One value a band; `hann` needs 2 rows.
+    """
+    rows, values = block.rows, block.values
+    weights = rows
+    if parameters.taper == "hann":
+        taper = _hann(rows)
+        values, weights = values * taper, 3 / 8 * rows
+    spectrum = np.fft.rfft(values)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    power[:, 1 : (rows + 1) // 2] *= 2
+    energies = [row_sums(power[:, begin:end]) for begin, end in _bins(parameters.bands, rows, block.rate)]
+    return np.array(energies) / (rows * weights)
+
+
+@lru_cache(_KEPT)
+def _hann(rows: int) -> Doubles:
+    return 0.5 - 0.5 * np.cos(2 * np.pi / rows * np.arange(rows))
+
+
+@lru_cache
+def _bins(bands: tuple[tuple[float, float], ...], rows: int, rate: float) -> list[tuple[int, int]]:
+    """Return the first number of the transform in each band, and the first behind it."""
+    return [(_first_bin(low * rows / rate), _first_bin(high * rows / rate)) for low, high in bands]
+
+
+def _first_bin(place: float) -> int:
+    return math.ceil(place - _AT_THE_EDGE)
