@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,12 +13,13 @@ from edged.board import mapped
 from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.cose.algorithms import Aead
-from edged.errors import naming
+from edged.cose.keys import Agreement, Signer
+from edged.errors import UsageError, naming
 from edged.files import write_atomically
 from edged.identity import Record, Role
 from edged.package.author import Author
 from edged.package.manifest import Manifest
-from edged.package.pack import Chunks, grant, pack, preferred_aead
+from edged.package.pack import Chunks, grant, pack, preferred_aead, repack
 from edged.package.verify import Package, Publishers
 from edged.trial import check_weights
 
@@ -29,7 +31,12 @@ _LARGE = 8 << 20
 
 @click.command("pack", short_help="Sign and seal a model.")
 @click.argument("model", type=path_type, required=False)
-@click.option("-m", "--manifest", type=path_type, required=True, help="The author's manifest (TOML).")
+@click.option("-m", "--manifest", type=path_type, help="The author's manifest (TOML).")
+@click.option(
+    "--from", "source", type=path_type, help="Take weights and manifest out of this package instead, to go back to it."
+)
+@click.option("--version", type=int, help="With --from: the new version, above all that boards have accepted.")
+@click.option("--operator-key", type=path_type, help="With --from: the operator's private key, which opens it.")
 @click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
 @click.option(
     "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
@@ -42,7 +49,10 @@ _LARGE = 8 << 20
 @passphrase_option
 def pack_command(
     model: Path | None,
-    manifest: Path,
+    manifest: Path | None,
+    source: Path | None,
+    version: int | None,
+    operator_key: Path | None,
     key: Path,
     boards: tuple[Path, ...],
     operator: Path | None,
@@ -55,30 +65,47 @@ def pack_command(
     \b
     Example: edged pack dnn.tflite --manifest gearbox.toml --sign acme.key \\
                --to press-07.enrol --operator fleet.pub -o gearbox-1.edged
+             edged pack --from gearbox-1.edged --version 3 --operator-key fleet.key \\
+               --sign acme.key --to press-07.enrol
     """
-    base = manifest.parent
-    author = Author.read(manifest)
     records = [Record.read(path, Role.DEVICE) for path in boards]
     recipients = [record.sealing_key for record in records]
     if operator is not None:
         recipients.append(Record.read(operator, Role.OPERATOR).sealing_key)
-    weights = author.weights_path(base, model)
-    check_weights(author, base, weights)
-    signer = open_personal_keys(key, passphrase_file).need_publisher(key)
-    chunks = pack(
-        author,
-        base,
-        mapped(weights),
-        signer=signer,
-        to=recipients,
-        aead=Aead[aead] if aead else preferred_aead(records),
-        created=int(time.time()),
-    )
-    output = output or Path(f"{author.name}-{author.version}.edged")
+    sealing: dict[str, Any] = {
+        "to": recipients,
+        "aead": Aead[aead] if aead else preferred_aead(records),
+        "created": int(time.time()),
+    }
+    if source is not None:
+        if version is None or operator_key is None or manifest is not None or model is not None:
+            raise UsageError("--from wants --version and --operator-key, and brings model and manifest itself")
+        opener = open_personal_keys(operator_key, passphrase_file).need_agreement(operator_key)
+        signer = open_personal_keys(key, passphrase_file).need_publisher(key)
+        name, chunks = _pack_again(source, version, opener, signer, sealing)
+    else:
+        if manifest is None:
+            raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
+        author = Author.read(manifest)
+        name, version = author.name, author.version
+        weights = author.weights_path(manifest.parent, model)
+        check_weights(author, manifest.parent, weights)
+        signer = open_personal_keys(key, passphrase_file).need_publisher(key)
+        chunks = pack(author, manifest.parent, mapped(weights), signer=signer, **sealing)
+    output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
-    click.echo(
-        f"{output}  {author.name} {author.version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes"
-    )
+    click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+
+
+def _pack_again(
+    source: Path, version: int, operator: Agreement, signer: Signer, sealing: dict[str, Any]
+) -> tuple[str, Chunks]:
+    """Return the model of a package that the same publisher signed before, under a higher version."""
+    parsed = _parse(source)
+    name = Manifest.parse(parsed.signed.unverified).name
+    with naming(source):
+        package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
+        return name, repack(package, operator, version, signer=signer, expires=package.manifest.expires, **sealing)
 
 
 @click.command("grant", short_help="Seal a package to further boards.")

@@ -19,7 +19,10 @@ _CARD_LIMIT = 256 * 1024
 
 
 class ModelFile(ModelTable, frozen=True):
-    """``[model]``: the weights' file, beside the manifest, and how the model is asked."""
+    """``[model]``: the weights, and how the model is asked.
+
+    :ivar file: the weights, beside the manifest; the command line may name another.
+    """
 
     file: str | None = None
 
@@ -39,6 +42,10 @@ class SelfTestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An author's manifest.
 
+    :ivar name: of the model: lower-case letters, digits, - and _.
+    :ivar version: whole number, only grows.
+    :ivar summary: one line, for people.
+    :ivar license: SPDX expression.
     :ivar card: file of the model card, beside the manifest.
     :ivar expires: last day (UTC) on which the package may be installed.
     """

@@ -50,10 +50,13 @@ class Stream:
     """One stream of rows.
 
     :param key: what tells it from the model's other streams: its topic, or what `+` stood for.
+    :param timed: whether the readings bring their times.
     :param places: of each topic that is joined, the columns that it brings; empty where one topic brings all.
     """
 
-    def __init__(self, chain: Chain, key: str, places: Sequence[Sequence[int]], decider: Decider) -> None:
+    def __init__(
+        self, chain: Chain, key: str, places: Sequence[Sequence[int]], decider: Decider, *, timed: bool = False
+    ) -> None:
         self.key = key
         self.decider = decider
         self.memory = None if chain.model.reset == "window" else Memory()
@@ -62,7 +65,7 @@ class Stream:
         self.label: str | None = None
         self.heard = -float("inf")
         self._window = new_window(chain)
-        self._timeline = Timeline(chain) if Timeline.needed(chain) else None
+        self._timeline = Timeline(chain) if timed or Timeline.needed(chain) else None
         self._join = Joiner(chain.input.join, places) if places else None
         self._joined: list[bytes] = [b""] * len(places)
         gap = chain.input.gap

@@ -59,7 +59,9 @@ class Streams:
         stream = self._streams.get(key)
         if stream is None:
             decider = Decider(self._manifest, self._config.tune)
-            stream = self._streams[key] = Stream(self._manifest, key, self._places, decider)
+            stream = self._streams[key] = Stream(
+                self._manifest, key, self._places, decider, timed=self._config.time is not None
+            )
             if len(self._streams) > STREAMS:
                 _, quiet = self._streams.popitem(last=False)
                 for topic in [topic for topic, inlet in self._inlets.items() if inlet.stream is quiet]:

@@ -84,11 +84,14 @@ def _own_zscore(values: Array, axis: int | None) -> Array:
     count = len(values) if axis == 0 else values.size
     shifted -= np.add.reduce(shifted, axis=axis) / count
     deviation = np.sqrt(np.add.reduce(np.square(shifted), axis=axis) / count)
-    return shifted / np.where(deviation > 0, deviation, 1.0)
+    shifted /= np.where(deviation > 0, deviation, 1.0)
+    return shifted
 
 
 def _own_minmax(values: Array, axis: int | None) -> Array:
     """Bring the values from their lowest to their highest to 0 to 1; what does not vary becomes 0."""
     lowest = np.minimum.reduce(values, axis=axis)
     span = np.subtract(np.maximum.reduce(values, axis=axis), lowest, dtype=np.float64)
-    return np.subtract(values, lowest, dtype=np.float64) / np.where(span > 0, span, 1.0)
+    raised = np.subtract(values, lowest, dtype=np.float64)
+    raised /= np.where(span > 0, span, 1.0)
+    return raised

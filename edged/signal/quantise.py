@@ -41,7 +41,8 @@ def dequantise(values: Array, tensor: TensorInfo) -> Floats:
     if not tensor.scale:
         return values.astype(np.float32, copy=False)
     wide = np.float64 if tensor.dtype.itemsize > _EXACT_IN_FLOAT32 else np.float32
-    return ((values.astype(wide) - tensor.zero_point) * tensor.scale).astype(np.float32, copy=False)
+    numbers: Array = values.astype(wide)
+    return ((numbers - tensor.zero_point) * tensor.scale).astype(np.float32, copy=False)
 
 
 @lru_cache

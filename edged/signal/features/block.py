@@ -55,7 +55,8 @@ class Block:
     @cached_property
     def root_mean_square(self) -> Doubles:
         """Root of the mean square."""
-        return np.sqrt(row_products(self.values, self.values) / self.rows)
+        root: Doubles = np.sqrt(row_products(self.values, self.values) / self.rows)
+        return root
 
     @cached_property
     def centred(self) -> Doubles:

@@ -10,11 +10,12 @@ from edged.signal.spec import Feature
 
 @feature
 def std(block: Block, parameters: Feature) -> Doubles:
-    """Standard deviation, `sqrt(sum((x - mean)²) / (n - ddof))`, as `numpy.std`; unit of the input.
+    """Root of `sum((x - mean(x))²) / (n - ddof)`, the standard deviation, as `numpy.std`; unit of the input.
 
-    pandas' `std` has `ddof = 1`.
+    pandas' `std` has `ddof = 1`. Needs 1 + ddof rows.
     """
-    return np.sqrt(block.square_sum / (block.rows - parameters.ddof))
+    deviation: Doubles = np.sqrt(block.square_sum / (block.rows - parameters.ddof))
+    return deviation
 
 
 @feature
@@ -25,9 +26,9 @@ def peak_to_peak(block: Block, _: Feature) -> Doubles:
 
 @feature
 def mad(block: Block, _: Feature) -> Doubles:
-    """Median absolute deviation: the median of `|x - median(x)|`, not scaled to a standard deviation; unit of the input.
+    """Median of `|x - median(x)|`, as `scipy.stats.median_abs_deviation`, without a scale; unit of the input.
 
-    As `scipy.stats.median_abs_deviation`; the median of an even number of values is the mean of the middle two.
+    The median of an even number of values is the mean of the middle two.
     """
     return _median(np.abs(block.values - _median(block.values)[:, np.newaxis]))
 

@@ -1,4 +1,4 @@
-"""Features of the form of the values' distribution: they have no unit, and scaling the input leaves them as they are."""
+"""Features of the form of the values' distribution: they have no unit, and a scale of the input changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edged.signal.spec import Feature
 
 @feature
 def skewness(block: Block, parameters: Feature) -> Doubles:
-    """Skewness, `m3 / m2^1.5` of the central moments, as `scipy.stats.skew`; no unit; 0 for a constant channel.
+    """Skewness, `m3 / m2^1.5` of the central moments, as `scipy.stats.skew`; no unit; 0 if constant.
 
     `bias = false` takes the unbiased G1, `sqrt(n (n - 1)) / (n - 2)` times as much, as pandas' `skew`. Needs 3 rows.
     """
@@ -22,12 +22,13 @@ def skewness(block: Block, parameters: Feature) -> Doubles:
     scale = math.sqrt(rows)
     if not parameters.bias:
         scale *= math.sqrt(rows * (rows - 1)) / (rows - 2)
-    return scale * third / (divisor * np.sqrt(divisor))
+    skew: Doubles = scale * third / (divisor * np.sqrt(divisor))
+    return skew
 
 
 @feature
 def kurtosis(block: Block, parameters: Feature) -> Doubles:
-    """Excess kurtosis, `m4 / m2² - 3` of the central moments, as `scipy.stats.kurtosis`; no unit; 0 for a constant channel.
+    """Excess kurtosis, `m4 / m2² - 3` of the central moments, as `scipy.stats.kurtosis`; no unit; 0 if constant.
 
     `bias = false` takes the unbiased G2, as pandas' `kurt`. Needs 4 rows.
     """

@@ -16,29 +16,30 @@ _KEPT = 4  # windows by time hold now more rows, now fewer
 
 @feature
 def zero_crossings(block: Block, parameters: Feature) -> Doubles:
-    """How many values have another sign than the one before, 0 counting as positive; a number.
+    """How many values have another sign than the one before, 0 (also -0.0) counting as positive; no unit.
 
     `about = "mean"` looks at `x - mean(x)`. The first value is compared with none.
     """
     negative = (block.values if parameters.about == "zero" else block.centred) < 0
-    return np.add.reduce(negative[:, 1:] != negative[:, :-1], axis=1, dtype=np.float64)  # type: ignore[no-any-return]
+    crossings: Doubles = np.add.reduce(negative[:, 1:] != negative[:, :-1], axis=1, dtype=np.float64)
+    return crossings
 
 
 @feature
 def band_energy(block: Block, parameters: Feature) -> Doubles:
-    """Mean square of what lies in each band, from its first frequency up to its second (exclusive); unit of the input squared.
+    """Mean square of what lies from a band's first frequency up to its second (exclusive); unit of the input squared.
 
-    The sum over `f_k = k rate / n` in the band of `c |X_k|² / (n sum(w²))`, where X is the discrete Fourier transform of
-    `w x`, and c is 1 at 0 Hz and at half the rate, else 2. w is 1, or with `taper = "hann"` the periodic Hann window
-    `0.5 - 0.5 cos(2 pi i / n)`. The mean is not taken off: it lies at 0 Hz. Without a taper, bands over all frequencies
-    add up to the mean square. It is `scipy.signal.periodogram(x, rate, window, detrend=False)`, summed, times `rate / n`.
-    A band between two neighbouring f_k has 0. One value a band; `hann` needs 2 rows.
+    The sum of `c |X_k|² / (n sum(w²))` over the frequencies `k rate / n` in the band: X is the discrete Fourier
+    transform of `w x`; c is 1 at 0 Hz and at half the rate, else 2; w is 1, or with `taper = "hann"` the periodic Hann
+    window `0.5 - 0.5 cos(2 pi i / n)`, which needs 2 rows. The mean is not taken off: it lies at 0 Hz. Without a taper, bands
+    over all frequencies add up to the mean square. As `scipy.signal.periodogram(x, rate, window, detrend=False)` summed
+    over the band, times `rate / n`. A band that holds none of the frequencies has 0.
     """
     rows, values = block.rows, block.values
-    weights = rows
+    weights = float(rows)
     if parameters.taper == "hann":
         taper = _hann(rows)
-        values, weights = values * taper, 3 / 8 * rows
+        values, weights = values * taper, float(taper @ taper)
     spectrum = np.fft.rfft(values)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     power[:, 1 : (rows + 1) // 2] *= 2
@@ -48,7 +49,8 @@ def band_energy(block: Block, parameters: Feature) -> Doubles:
 
 @lru_cache(_KEPT)
 def _hann(rows: int) -> Doubles:
-    return 0.5 - 0.5 * np.cos(2 * np.pi / rows * np.arange(rows))
+    taper: Doubles = 0.5 - 0.5 * np.cos(2 * np.pi / rows * np.arange(rows))
+    return taper
 
 
 @lru_cache

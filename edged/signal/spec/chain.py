@@ -34,6 +34,15 @@ class HomeAssistant(Table, frozen=True):
 class Chain(Table, frozen=True):
     """The whole signal chain.
 
+    :ivar input: what one row is.
+    :ivar output: what comes out of the model.
+    :ivar window: which rows the model sees together.
+    :ivar features: values that take the window's place.
+    :ivar normalise: how values are scaled.
+    :ivar model: how the model is asked.
+    :ivar decide: what scores come to.
+    :ivar publish: which decisions are told.
+    :ivar home_assistant: how a hub shows the model.
     :ivar tensors: what each input is given, by its name, where the model has several.
     :ivar tunable: what a site may set, and how far: a number in [decide] or [publish], such as "decide.enter".
     """
