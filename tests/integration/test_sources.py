@@ -142,3 +142,29 @@ def test_one_models_scores_are_anothers_rows(site: Site) -> None:
         state = 2 * expected[-1]
     assert [result["value"] for result in results] == pytest.approx(expected, abs=0.05 * 2**6)
     assert all("first" not in result["input"] for result in results)
+
+
+def test_a_slow_model_has_a_thread_and_holds_nobody_up(site: Site) -> None:
+    """Two models on one topic; the limit is set so low that the second one's self-test is above it."""
+    with np.load(site.models / "gearbox" / "golden.npz") as golden:
+        windows, right = golden["raw_windows"], golden["raw_y"]
+    more = f'[[model]]\nname = "gearbox-anomaly"\nchannel = "c2"\ntopic = "{site.topic}"\nformat = "f32le"\neach = "window"\n'
+    site.configure('format = "f32le"\neach = "window"', more=more)
+    config = site.path / "edged.toml"
+    config.write_text(config.read_text().replace("[runtime]", '[runtime]\nslow = "1 us"'))
+    site.init()
+    site.install(site.pack_example(DNN, "gearbox/dnn.tflite", {"x": windows}))
+    anomaly = (EXAMPLES / "anomaly.toml").read_text()
+    site.install(site.pack_example(anomaly, "gearbox/autoencoder.tflite", {"x": windows}))
+    with site.daemon() as daemon, site.listener(200) as listener:
+        listener.wait_connected()
+        source = site.models / "gearbox" / "golden.npz"
+        send = ("send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "--rate", "200")
+        site.edged(*send, "-t", site.topic, *site.connection())
+        results = listener.results()
+        assert daemon.stop() == 0
+
+    assert daemon.log.count("in a thread of its own (over runtime.slow, 1 us)") == 2
+    by_model = {name: [one for one in results if one["model"] == name] for name in ("gearbox", "gearbox-anomaly")}
+    assert [one["label"] for one in by_model["gearbox"]] == [("healthy", "broken")[y] for y in right]
+    assert len(by_model["gearbox-anomaly"]) == 100

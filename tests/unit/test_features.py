@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -32,10 +33,11 @@ def frame(window: Doubles) -> pd.DataFrame:
 
 def crest(window: Doubles) -> Doubles:
     rms = np.sqrt(np.mean(window**2, axis=0))
-    return np.divide(np.abs(window).max(axis=0), rms, out=np.zeros_like(rms), where=rms > 0)
+    factor: Doubles = np.divide(np.abs(window).max(axis=0), rms, out=np.zeros_like(rms), where=rms > 0)
+    return factor
 
 
-def crossings(window: Doubles) -> npt.NDArray[np.int64]:
+def crossings(window: Doubles) -> object:
     return np.diff(np.signbit(window + 0.0), axis=0).sum(axis=0)  # -0.0 + 0.0 is +0.0
 
 
@@ -115,9 +117,7 @@ def test_every_feature_is_there_and_is_compared() -> None:
 def test_the_first_line_of_a_docstring_is_the_definition_and_states_the_unit(name: str) -> None:
     first, _, _ = (REGISTRY[name].__doc__ or "").partition("\n")
 
-    assert first.endswith(
-        ("; unit of the input.", "; unit of the input squared.", "; no unit.", "; no unit; 0 if constant.")
-    )
+    assert re.search(r"; (unit of the input|unit of the input squared|no unit)(; 0 .+)?\.$", first)
 
 
 @pytest.mark.parametrize("feature", EXPECTED, ids=identity)
@@ -130,7 +130,7 @@ def test_feature_is_the_libraries_own(feature: Feature, data: st.DataObject) -> 
     got = extract(window, feature)
 
     assert got.dtype == np.float64
-    assert got.shape == (feature.values * window.shape[1],)
+    assert got.shape == (feature.values * window.shape[1],)  # noqa: PD011  no data frame
     if varies.any():
         got = got.reshape(feature.values, -1)[:, varies]
         np.testing.assert_allclose(got, expected_of(feature, window[:, varies]), rtol=1e-6, atol=1e-6)
@@ -214,7 +214,7 @@ def test_a_sine_has_half_its_squared_amplitude_in_its_band() -> None:
     bands = ((0.0, 18.0), (18.0, 22.0), (22.0, 50.0))
 
     for taper in ("none", "hann"):
-        got = extract(sine, Feature(name="band_energy", bands=bands, taper=taper))  # type: ignore[arg-type]
+        got = extract(sine, Feature(name="band_energy", bands=bands, taper=taper))
         np.testing.assert_allclose(got, [0, 4.5, 0], atol=1e-6)
 
 
@@ -244,7 +244,7 @@ def test_or_by_channel_and_then_by_feature(window: Floats, features: list[Featur
 def test_the_number_of_values_is_known_before(features: list[Feature], channels: int) -> None:
     made = extractor(*features, channels=channels, rows=20)
 
-    assert made.values == len(made(np.ones((20, channels), np.float32)))
+    assert made.values == len(made(np.ones((20, channels), np.float32)))  # noqa: PD011  no data frame
 
 
 def test_the_window_is_left_as_it_was() -> None:

@@ -31,9 +31,9 @@ def band_energy(block: Block, parameters: Feature) -> Doubles:
 
     The sum of `c |X_k|² / (n sum(w²))` over the frequencies `k rate / n` in the band: X is the discrete Fourier
     transform of `w x`; c is 1 at 0 Hz and at half the rate, else 2; w is 1, or with `taper = "hann"` the periodic Hann
-    window `0.5 - 0.5 cos(2 pi i / n)`, which needs 2 rows. The mean is not taken off: it lies at 0 Hz. Without a taper, bands
-    over all frequencies add up to the mean square. As `scipy.signal.periodogram(x, rate, window, detrend=False)` summed
-    over the band, times `rate / n`. A band that holds none of the frequencies has 0.
+    window `0.5 - 0.5 cos(2 pi i / n)`, which needs 2 rows. The mean is not taken off: it lies at 0 Hz. Without a taper,
+    bands over all frequencies add up to the mean square. As `scipy.signal.periodogram(x, rate, window, detrend=False)`
+    summed over the band, times `rate / n`. A band that holds none of the frequencies has 0.
     """
     rows, values = block.rows, block.values
     weights = float(rows)

@@ -40,10 +40,11 @@ class Output(Table, frozen=True):
     unit: str = ""
 
     def __post_init__(self) -> None:
+        who = {"classifier": "a classifier", "regressor": "a regressor", "anomaly": "an anomaly detector"}[self.kind]
         wanted = {"classifier": "at least one", "regressor": "none", "anomaly": "two"}[self.kind]
         fits = {"classifier": bool(self.labels), "regressor": not self.labels, "anomaly": len(self.labels) == 2}  # noqa: PLR2004
         if not fits[self.kind]:
-            raise ConfigError(f"output.labels: a {self.kind} has {wanted}, not {len(self.labels)}")
+            raise ConfigError(f"output.labels: {who} has {wanted}, not {len(self.labels)}")
         if len(self.labels) > MOST_LABELS or len(set(self.labels)) != len(self.labels):
             raise ConfigError(f"output.labels: at most {MOST_LABELS}, each once")
         for label in self.labels:
@@ -59,7 +60,7 @@ class Output(Table, frozen=True):
             ("offset", self.offset != 0.0, "regressor"),
         ):
             if given and kind != self.kind:
-                raise ConfigError(f"output.{key}: a {self.kind} has none")
+                raise ConfigError(f"output.{key}: {who} has none")
         if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
             raise ConfigError("output.scale and output.offset are finite numbers")
 
