@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ class State:
         self.directory = directory
         self._path = directory / _NAME
         with self._wrapped():
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._make_file()
             self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -89,6 +89,15 @@ class State:
                 raise StateError(
                     f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
                 )
+
+    def _make_file(self) -> None:
+        """Make the file, open to its owner alone, where it is absent.
+
+        One that is there must not even be opened: to close it again would take away every lock that other connections
+        of this process hold on it (POSIX), and another process could then take the log of what they write from them.
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     @staticmethod
     def exists(directory: Path) -> bool:

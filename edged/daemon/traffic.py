@@ -101,6 +101,8 @@ class Traffic:
         }
         for lane in lanes.values():
             self._employ(lane)
+            if lane.probation is not None and lane.probation.passed:  # it is to have no trial
+                self._end_trial(lane, None)
         resting, self._resting = self._resting, []
         for task in resting:
             if self.lanes.get(task.lane.config.channel) is task.lane and task.lane.has(task.job.stream):

@@ -7,7 +7,7 @@ import time
 
 from edged.config.model import TrialTable
 from edged.config.units import parse_duration
-from edged.errors import EdgedError, TrialError
+from edged.errors import EdgedError, ReadingShapeError, TrialError
 from edged.model import Floats, LiveModel, Memory
 
 _SLOW = 3
@@ -44,6 +44,8 @@ class Probation:
         start = time.perf_counter()
         try:
             scores = model.scores(window, memory)
+        except ReadingShapeError:  # too few rows came in a window's time, which is no version's fault
+            raise
         except EdgedError as error:
             self._failed = TrialError(f"its trial ended with an error: {error.message}")
             raise self._failed from error

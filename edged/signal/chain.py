@@ -19,6 +19,7 @@ from edged.signal.tensor import TensorInfo
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+_LARGEST = float(np.finfo(np.float32).max)
 _LEAST_LOGIT = -80.0  # below, exp(-x) overflows float32
 
 
@@ -94,6 +95,7 @@ class _Part:
             self.values = _values(chain, part)
             normalised = len(channels) if features is None else self.values
             self._normalise = compile_normalise(part.normalise, normalised, rows=features is None)
+        self._changes = self._extract is not None or self._normalise is not None
         self._tensor = tensor
         if self.values != _size(tensor.shape):
             raise _misfit(chain, name, part, tensor)
@@ -105,13 +107,16 @@ class _Part:
         return values if self._normalise is None else self._normalise(values)
 
     def tensor(self, values: Array) -> Array:
+        if self._changes and not np.abs(values).max() <= _LARGEST:
+            raise ReadingValueError("features or normalisation of a reading go beyond float32")
         return quantise(values, self._tensor).reshape(self._tensor.shape)
 
 
 def shapes_for(chain: Chain, inputs: Sequence[TensorInfo]) -> list[tuple[int, ...]]:
-    """Return the shape that each input has to have: sizes that the model leaves open are filled by the window.
+    """Return the shape that each input has to have: a size that the model leaves open is filled by the window.
 
-    Of several open ones the first is the batch, of 1, and the last takes what is left.
+    The outermost is the batch and stays 1, unless it is the only one there is; of several others the last takes what is
+    left.
 
     :raises ModelError: the manifest names an input that the model lacks, or leaves one out.
     """
@@ -121,10 +126,11 @@ def shapes_for(chain: Chain, inputs: Sequence[TensorInfo]) -> list[tuple[int, ..
         open_ = [number for number, extent in enumerate(extents) if extent < 0]
         known = math.prod(extent for extent in extents if extent >= 0)
         values = _values(chain, chain.parts[name])
-        if open_ and known and not values % known:
+        fills = [number for number in open_ if number or len(extents) == 1]
+        if fills and known and not values % known:
             for number in open_:
                 extents[number] = 1
-            extents[open_[-1]] = values // known
+            extents[fills[-1]] = values // known
             shapes[at] = tuple(extents)
     return shapes
 

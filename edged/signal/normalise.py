@@ -19,8 +19,8 @@ _LARGEST = 1e30  # float32 less such a number is no infinity yet
 def compile_normalise(normalise: Normalise, values: int, *, rows: bool) -> Callable[[Array], Array] | None:
     """Return what normalises a window or a feature vector; None for method ``none``.
 
-    What comes out differs from float64 by less than 3e-7 of itself: it is float32 only where nothing is lost before
-    the division.
+    What comes out differs from what float64 gives by less than 3e-7 of itself (or 1e-38): it is float32 only where
+    nothing is lost before the division.
 
     :param values: how many numbers the manifest may give, one for each: channels, or features in their order.
     :param rows: it is given windows float32 [n, values], else feature vectors float64 [values].

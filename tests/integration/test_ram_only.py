@@ -91,6 +91,23 @@ def test_weights_are_in_memory_from_load_to_unload_and_only_where_it_is_locked(
         assert len(model_maps(daemon.pid)) == 2, "the new version's alone"
 
 
+def test_the_version_that_stands_by_is_locked_and_wiped_when_the_trial_is_over(
+    bench: Bench, canary: Canary, engine: str
+) -> None:
+    bench.prepare(engine, trial=1)
+    bench.put(1, bench.make(1, canary.weights))
+    with bench.daemon() as daemon:
+        bench.answer()
+        bench.replace(daemon, 2, bench.make(2))
+
+        found = ram.search_memory(daemon.pid, canary.twice)
+        assert found
+        assert all(each.locked for each in found if each.permissions != "rw-s"), "its other map has the same pages"
+
+        bench.answer()
+        assert ram.search_memory(daemon.pid, canary.twice) == []
+
+
 def wrong_self_test(bench: Bench, canary: Canary) -> bytes:
     return bench.make(2, canary.weights, SelfTestFile(file="selftest.npz", tolerance=1e-6))
 

@@ -54,9 +54,13 @@ class Canary:
 class Bench(Site):
     """A site whose packages are made in this process, so that no file ever held their weights in plain."""
 
-    def prepare(self, engine: str = "auto", **options: Any) -> None:
-        """Make the board's keys and configuration, and what :meth:`make` packs."""
-        self.configure('format = "f32le"\neach = "window"', engine=engine, **options)
+    def prepare(self, engine: str = "auto", *, trial: int = 0, **options: Any) -> None:
+        """Make the board's keys and configuration, and what :meth:`make` packs.
+
+        :param trial: windows for which the version before stands by.
+        """
+        table = f'format = "f32le"\neach = "window"\ntrial = {{ windows = {trial} }}'
+        self.configure(table, engine=engine, **options)
         self.init()
         self.workshop = Workshop.of_site(self.path / "workshop", self.path / "acme.key")
         self.workshop.write_self_test(WINDOWS[0], np.zeros(2, np.float32))

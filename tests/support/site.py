@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -324,6 +325,28 @@ class ListenProcess:
             if wanted in line:
                 return line
         raise AssertionError(f"edged listen left before it said {wanted!r}")
+
+    def drain(self) -> None:
+        """Read what it prints while it runs: a pipe holds 64 kB, and then it would stand still."""
+        self._drained: list[str] = []
+        stdout = self.process.stdout
+        assert stdout is not None
+        self._reader = threading.Thread(target=lambda: self._drained.extend(stdout), daemon=True)
+        self._reader.start()
+
+    def drained(self, count: int) -> list[dict[str, Any]]:
+        """Wait for ``count`` results of a listener that is drained, end it, and return all that it printed."""
+        deadline = time.monotonic() + self._timeout
+        while len(self._drained) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)  # one too many would come now
+        self.process.terminate()
+        self._reader.join(10)
+        self.process.wait(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return [json.loads(line) for line in self._drained]
 
     def results(self) -> list[dict[str, Any]]:
         """Wait until it leaves, and return what it printed."""

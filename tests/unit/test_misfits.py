@@ -12,7 +12,7 @@ from edged.cli import cli
 from edged.errors import ConfigError, ModelError
 from edged.package.author import Author
 from edged.runtime import choose
-from edged.signal.chain import CompiledChain
+from edged.signal.chain import CompiledChain, shapes_for
 from edged.signal.tensor import TensorInfo
 from edged.trial import open_model
 
@@ -141,3 +141,25 @@ def test_a_real_model_is_refused_by_try_and_pack_alike(tmp_path: Path, model: st
 
     assert isinstance(done.exception, ModelError)
     assert said in done.exception.message
+
+
+@pytest.mark.parametrize(
+    ("extents", "values", "shape"),
+    [
+        ((-1, 16), 16, (1, 16)),
+        ((-1, 16), 32, (1, 16)),  # two windows are no batch: the misfit is named later
+        ((-1, -1, 4), 40, (1, 10, 4)),
+        ((1, -1), 7, (1, 7)),
+        ((-1,), 5, (5,)),
+        ((-1, -1, -1), 6, (1, 1, 6)),
+        ((1, -1, 3), 7, (1, 1, 3)),
+    ],
+)
+def test_a_size_that_the_model_leaves_open_is_filled_by_the_window(
+    tmp_path: Path, extents: tuple[int, ...], values: int, shape: tuple[int, ...]
+) -> None:
+    (tmp_path / "m.toml").write_text(NUMBERS.replace('["a", "b"]', str([f"c{number}" for number in range(values)])))
+    chain = Author.read(tmp_path / "m.toml")
+    stated = tuple(1 if extent < 0 else extent for extent in extents)
+
+    assert shapes_for(chain, [TensorInfo("i", stated, FLOAT, extents=extents)]) == [shape]

@@ -54,6 +54,7 @@ class Decoder:
         self._parse = self._parser(layout)
         self._scale, self._offset = _calibration(layout)
         self._calibrated = bool(layout.calibrate)
+        self._holds = layout.missing == "hold" and layout.format in _NAMED
         self._newest: Floats | None = None
 
     def _parser(self, layout: Layout) -> Callable[[bytes], _Parsed]:
@@ -87,7 +88,8 @@ class Decoder:
         """
         values, times = self._parse(payload)
         rows = self._shaped(values)
-        self._newest = rows[-1]
+        if self._holds:
+            self._newest = rows[-1]
         if self._calibrated:
             with np.errstate(over="ignore", invalid="ignore"):  # judged by input.nan
                 rows = rows * self._scale + self._offset
@@ -95,7 +97,7 @@ class Decoder:
 
     def keep(self) -> None:
         """Hold the newest row, as it came, for what later readings lack: it turned out to be good."""
-        if self._newest is not None and self.layout.missing == "hold" and self.layout.format in _NAMED:
+        if self._newest is not None:
             self._objects.hold(self._newest.tolist())
 
     def _shaped(self, values: Floats) -> Floats:
