@@ -112,6 +112,10 @@ class RollbackError(TrustError):
     """A version at or below the highest one that was ever accepted."""
 
 
+class FastForwardError(TrustError):
+    """A version so far above the last one that hardly any would be left to come."""
+
+
 class ExpiredError(TrustError):
     """Past its ``expires``."""
 

@@ -23,6 +23,7 @@ from edged.cose.keys import Agreement, ContentKey, PublicKey
 from edged.cose.sign1 import Sign1
 from edged.errors import (
     ExpiredError,
+    FastForwardError,
     FormatError,
     MismatchError,
     NotAllowedError,
@@ -153,6 +154,17 @@ class VerifiedPackage:
                 f"{self.manifest.name} {self.manifest.version} is not above version {floor.version},"
                 " which this board accepted before",
                 hint="to go back, publish the old weights under a higher version",
+            )
+
+    def check_step(self, floor: Floor | None, step: int) -> None:
+        """Check that the version does not lie too far above the highest that was ever accepted.
+
+        :raises FastForwardError: it lies more than ``step`` above.
+        """
+        if floor is not None and self.manifest.version > floor.version + step:
+            raise FastForwardError(
+                f"{self.manifest.name} {self.manifest.version} lies more than {step} above version {floor.version}",
+                hint="`step` under [publishers.NAME] bounds it",
             )
 
     def check_dates(self, clock: Clock) -> None:
