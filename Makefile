@@ -21,7 +21,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	.venv/demo/bin/edged demo
 
 test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
-	@.ci/apt mosquitto gdb faketime
+	@.ci/apt mosquitto gdb faketime strace
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
