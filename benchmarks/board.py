@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
-import cbor2
-import models
 import numpy as np
-import numpy.typing as npt
 from load import LoadGenerator
 from process import ProcessError
+from subjects import Subject
 
 from edged.channel.reading import ReadingSealer, read_key
 
-Floats = npt.NDArray[np.float32]
-ROWS, CHANNELS, LABELS = 128, 6, 4
-SMALL = [ROWS * CHANNELS, 16, LABELS]
-
 _MANIFEST = """
-name = "bench"
+name = "{name}"
 version = 1
-
-[input]
-channels = ["a1", "a2", "a3", "a4", "a5", "a6"]
-
-[window]
-size = 128
-
-[output]
-kind = "classifier"
-labels = ["healthy", "worn", "cracked", "broken"]
-
+{manifest}
 [publish]
 when = "window"
 
 [self_test]
-file = "selftest.npz"
+file = "{name}-selftest.npz"
 tolerance = 0.5  # runtimes agree on random int8 weights to some counts only
 """
 
@@ -52,83 +37,107 @@ url = "mqtt://127.0.0.1:{port}"
 
 [publishers.acme]
 key = "acme.pub"
-models = ["bench"]
+models = {models}
 
 [results]
 hubs = ["home.pub"]
 
-[log]
-level = "warning"
+[runtime]
+slow = "{slow}"
 
+[log]
+level = "{log}"
+"""
+
+_MODEL = """
 [[model]]
-name = "bench"
-channel = "c1"
+name = "{name}"
+channel = "{name}"
 topic = "{topic}"
-format = "{format}"
+{layout}
 each = "window"
 sensor = "sensor.key"
 """
 
 
-class Board:
-    """A board with one model.
+class Place:
+    """One model's place on a board: where its readings go in and its results come out.
 
-    :param directory: made; everything of the board's stands in it, and it gives the board its name.
+    :param directory: the board's, which gives the board its name.
     :param port: the broker's.
-    :param format_: how windows are written inside their seal: ``cbor`` or ``json``.
-    :param layers: sizes of the model's dense layers.
-    :param int8: quantise them.
+    :ivar model: the model's file, in plain.
     """
 
-    def __init__(
-        self, directory: Path, port: int, format_: str = "cbor", layers: Sequence[int] = SMALL, *, int8: bool = False
-    ) -> None:
-        self.directory = directory
-        self.model = directory / "model.tflite"
-        self.topic, self.results = f"site/{directory.name}/vibration", f"edged/{directory.name}/c1"
+    def __init__(self, directory: Path, port: int, subject: Subject) -> None:
+        self.subject = subject
+        self.model = directory / f"{subject.name}.tflite"
+        self.topic = f"site/{directory.name}/{subject.name}"
+        self.results = f"edged/{directory.name}/{subject.name}"
         self._port = port
-        directory.mkdir()
-        models.dense(self.model, layers, int8=int8)
-        np.savez(directory / "windows.npz", windows=windows(8))
-        (directory / "manifest.toml").write_text(_MANIFEST)
-        config = _CONFIG.format(name=directory.name, port=port, topic=self.topic, format=format_)
-        (directory / "edged.toml").write_text(config)
-        for role, name in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
-            self._edged("keygen", role, "--id", name, "--no-passphrase")
-        self._edged("keygen", "sensor", "--id", "sensor")
-        self._edged("init", "-c", "edged.toml", "-o", "board.enrol")
-        self._edged(
-            "try", "model.tflite", "-m", "manifest.toml", "-i", "windows.npz", "--record-self-test", "selftest.npz"
-        )
-        self._edged(
-            "pack", "model.tflite", "--manifest", "manifest.toml", "--sign", "acme.key", "--to", "board.enrol",
-            "--operator", "fleet.pub", "-o", "bench-1.edged",
-        )  # fmt: skip
-        self._edged("install", "bench-1.edged", "-c", "edged.toml")
         self._sealer = ReadingSealer(read_key(directory / "sensor.key"), self.topic)
-
-    def _edged(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "edged", *arguments]
-        done = subprocess.run(
-            command, cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise ProcessError(f"edged {' '.join(arguments)} left with {done.returncode}: {done.stderr}")
+        self._readings = cycle([subject.encode(window) for window in subject.windows])
 
     def seal(self, reading: bytes) -> bytes:
         """Seal a reading as the board's sensor."""
         return self._sealer.seal(reading)
+
+    def sealed(self, count: int) -> list[bytes]:
+        """Return as many windows, each sealed anew."""
+        return [self.seal(reading) for reading in islice(self._readings, count)]
 
     def load(self) -> LoadGenerator:
         """Return a load generator that sends windows and counts the daemon's results."""
         return LoadGenerator(self._port, self.topic, self.results)
 
 
-def windows(count: int) -> Floats:
-    """Return ``count`` random windows, float32 [count, rows, channels], the same ones at each call."""
-    return np.random.default_rng(2).standard_normal((count, ROWS, CHANNELS), dtype=np.float32)
+class Board:
+    """A board with its models.
 
+    :param directory: made; everything of the board's stands in it, and it gives the board its name.
+    :param port: the broker's.
+    :param slow: above how long a window a model has a thread of its own.
+    :param log: how much the daemon says.
+    :ivar places: of its models, in their order.
+    """
 
-def cbor(window: Floats) -> bytes:
-    """Return the whole window as one typed array (RFC 8746, tag 85): rows one after the other."""
-    return cbor2.dumps(cbor2.CBORTag(85, window.tobytes()))
+    def __init__(
+        self, directory: Path, port: int, *subjects: Subject, slow: str = "5 ms", log: str = "warning"
+    ) -> None:
+        self.directory = directory
+        directory.mkdir()
+        for role, name in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
+            self._edged("keygen", role, "--id", name, "--no-passphrase")
+        self._edged("keygen", "sensor", "--id", "sensor")
+        self.places = [Place(directory, port, subject) for subject in subjects]
+        models = json.dumps([subject.name for subject in subjects])
+        config = _CONFIG.format(name=directory.name, port=port, models=models, slow=slow, log=log)
+        for place in self.places:
+            name, layout = place.subject.name, place.subject.layout
+            config += _MODEL.format(name=name, topic=place.topic, layout=layout)
+        (directory / "edged.toml").write_text(config)
+        self._edged("init", "-c", "edged.toml", "-o", "board.enrol")
+        for place in self.places:
+            self._install(place)
+
+    def _install(self, place: Place) -> None:
+        subject, name = place.subject, place.subject.name
+        subject.write(place.model)
+        np.savez(self.directory / f"{name}-windows.npz", windows=subject.windows)
+        (self.directory / f"{name}.toml").write_text(_MANIFEST.format(name=name, manifest=subject.manifest))
+        self._edged(
+            "try", place.model, "-m", f"{name}.toml", "-i", f"{name}-windows.npz",
+            "--record-self-test", f"{name}-selftest.npz",
+        )  # fmt: skip
+        self._edged(
+            "pack", place.model, "--manifest", f"{name}.toml", "--sign", "acme.key", "--to", "board.enrol",
+            "--operator", "fleet.pub", "-o", f"{name}-1.edged",
+        )  # fmt: skip
+        self._edged("install", f"{name}-1.edged", "-c", "edged.toml")
+
+    def _edged(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "edged", *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ProcessError(f"edged {' '.join(command[3:])} left with {done.returncode}: {done.stderr}")

@@ -72,11 +72,11 @@ class _Prepared(NamedTuple):
 
 def _prepare(directory: Path, port: int, count: int) -> _Prepared:
     """Make a board and its sealed windows in another process: whoever maps a library takes a share of its PSS."""
-    from board import Board, cbor, windows  # noqa: PLC0415
+    from board import Board  # noqa: PLC0415
+    from subjects import vibration  # noqa: PLC0415
 
-    board = Board(directory, port)
-    sealed = [board.seal(cbor(window)) for window in windows(count)]
-    return _Prepared(directory, board.topic, board.results, sealed)
+    (place,) = Board(directory, port, vibration()).places
+    return _Prepared(directory, place.topic, place.results, place.sealed(count))
 
 
 def _time_imports(directory: Path) -> float:

@@ -12,10 +12,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from board import CHANNELS, LABELS, ROWS, Board
+from board import Board
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from process import memory, reset_peak, running, wait_for_line
 from report import Row
+from subjects import CHANNELS, LABELS, ROWS, vibration
 
 _LAYERS = {
     "float32": (ROWS * CHANNELS, 4096, 4096, 1280, LABELS),  # 25.2 million weights
@@ -47,7 +48,10 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     Float32 has the bars; what a runtime packs differs from dtype to dtype, so int8 stands beside it.
     """
     rounds, layers = (1, _QUICK_LAYERS) if quick else (3, _LAYERS)
-    boards = {kind: Board(directory / kind, _NO_PORT, layers=layers[kind], int8=kind == "int8") for kind in layers}
+    boards = {
+        kind: Board(directory / kind, _NO_PORT, vibration(layers=sizes, int8=kind == "int8"))
+        for kind, sizes in layers.items()
+    }
     engines = [engine for engine, (module, *_) in _RUNTIMES.items() if importlib.util.find_spec(module)]
     ways = [(kind, how, engine) for kind in boards for how in ("edged", "by hand") for engine in engines]
     for board in boards.values():
@@ -59,7 +63,7 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     rows, explained = [], []
     for kind, how, engine in ways:
         _, runtime, bar = _RUNTIMES[engine]
-        size = boards[kind].model.stat().st_size
+        size = boards[kind].places[0].model.stat().st_size
         what = f"{size / 1e6:.0f} MB of {kind} on {runtime}"
         private = statistics.median(rise.private for rise in rises[kind, how, engine]) / size
         everything = statistics.median(rise.everything for rise in rises[kind, how, engine]) / size
@@ -74,7 +78,9 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
 def _seal_by_hand(board: Board) -> None:
     key, nonce = AESGCM.generate_key(256), os.urandom(12)
     (board.directory / "by-hand.key").write_bytes(key)
-    (board.directory / "by-hand.bin").write_bytes(nonce + AESGCM(key).encrypt(nonce, board.model.read_bytes(), None))
+    (board.directory / "by-hand.bin").write_bytes(
+        nonce + AESGCM(key).encrypt(nonce, board.places[0].model.read_bytes(), None)
+    )
 
 
 def _load_once(board: Board, how: str, engine: str) -> _Rise:

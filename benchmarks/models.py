@@ -44,20 +44,24 @@ def _offsets(builder: flatbuffers.Builder, start: Callable[[flatbuffers.Builder,
     return int(builder.EndVector())
 
 
-def dense(path: Path, sizes: Sequence[int], *, int8: bool = False) -> None:
-    """Write a chain of dense layers, ReLU between them: ``[1, sizes[0]]`` in, ``[1, sizes[-1]]`` out.
+def dense(path: Path, sizes: Sequence[int], *, rows: int = 1, int8: bool = False) -> None:
+    """Write a chain of dense layers, ReLU between them: ``[rows, sizes[0]]`` in, ``[1, sizes[-1]]`` out.
 
     The weights are random, not zero, so that nothing in memory can be shared or compressed away.
 
+    :param rows: each layer but the last answers each row on its own, so that more rows make a model slower, not
+        larger; the last takes all rows at once.
     :param int8: weights and activations are int8, biases int32; otherwise all is float32.
     """
     rng = np.random.default_rng(1)
     kind, bias_kind = (_INT8, _INT32) if int8 else (_FLOAT32, _FLOAT32)
     builder = flatbuffers.Builder(1024)
     buffers = [_buffer(builder, None)]
-    tensors = [_tensor(builder, "input", [1, sizes[0]], kind, _STEP)]
+    tensors = [_tensor(builder, "input", [rows, sizes[0]], kind, _STEP)]
     operators = []
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+        last = layer == len(sizes) - 2
+        inputs, answers = (inputs * rows, 1) if last else (inputs, rows)
         weights: npt.NDArray[np.generic]
         if int8:
             weights = rng.integers(-127, 128, (outputs, inputs), np.int8)
@@ -69,9 +73,8 @@ def dense(path: Path, sizes: Sequence[int], *, int8: bool = False) -> None:
         tensors += [
             _tensor(builder, f"weights{layer}", [outputs, inputs], kind, step, len(buffers) - 2),
             _tensor(builder, f"bias{layer}", [outputs], bias_kind, step * _STEP, len(buffers) - 1),
-            _tensor(builder, f"dense{layer}", [1, outputs], kind, _STEP),
+            _tensor(builder, f"dense{layer}", [answers, outputs], kind, _STEP),
         ]
-        last = layer == len(sizes) - 2
         operators.append(_operator(builder, [source, source + 1, source + 2], source + 3, relu=not last))
     path.write_bytes(_finish(builder, buffers, tensors, operators))
 

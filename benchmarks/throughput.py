@@ -11,20 +11,19 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-from board import Board, Floats, cbor, windows
+from board import Board
 from broker import mosquitto
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from load import LoadGenerator, Run
 from process import cpu_seconds, daemon, running, wait_for_line
 from report import Row, ratio
+from subjects import Encode, Floats, cbor, vibration, windows
 
 _BAR = 3.0
 _TIMEOUT = 30.0
 _WARM_UP = 300
 _DISTINCT = 64
 _NAIVE = Path(__file__).with_name("naive.py")
-
-Encode = Callable[[Floats], bytes]
 
 CBOR = "edged, sealed CBOR windows (recommended)"
 JSON = "edged, sealed JSON windows (like for like)"
@@ -65,9 +64,9 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     rounds, seconds = (3, 0.7) if quick else (7, 2.0)
     with ExitStack() as stack:
         port = stack.enter_context(mosquitto(directory))
-        board = Board(directory / "cbor", port, "cbor")
-        other = Board(directory / "json", port, "json")
-        naive_pid, naive_load, key = stack.enter_context(_naive(directory, port, board.model))
+        board = Board(directory / "cbor", port, vibration())
+        other = Board(directory / "json", port, vibration(format_="json"))
+        naive_pid, naive_load, key = stack.enter_context(_naive(directory, port, board.places[0].model))
         contenders = {
             CBOR: stack.enter_context(_edged(board, cbor)),
             JSON: stack.enter_context(_edged(other, _json)),
@@ -87,8 +86,9 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
 @contextmanager
 def _edged(board: Board, encode: Encode) -> Iterator[Contender]:
     readings = [encode(window) for window in windows(_DISTINCT)]
-    with daemon(board.directory) as (pid, _), board.load() as load:
-        yield Contender(pid, load, lambda count: [board.seal(reading) for reading in islice(cycle(readings), count)])
+    (place,) = board.places
+    with daemon(board.directory) as (pid, _), place.load() as load:
+        yield Contender(pid, load, lambda count: [place.seal(reading) for reading in islice(cycle(readings), count)])
 
 
 @contextmanager

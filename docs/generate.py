@@ -88,9 +88,10 @@ def tables() -> Iterator[str]:
         info = cast("msgspec.inspect.StructType", msgspec.inspect.type_info(table))
         meanings = _meanings(table)
         yield f"### {title}\n\n{_summary(table)}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        prefix = "" if title.startswith("(") else title.strip("[]") + "."
         for field in info.fields:
             meaning = meanings.get(field.name, "").replace("``", "`").replace("|", "\\|")
-            yield f"| `{field.encode_name}` | {_type(field.type)} | {_default(field)} | {meaning} |\n"
+            yield f"| `{prefix}{field.encode_name}` | {_type(field.type)} | {_default(field)} | {meaning} |\n"
         yield "\n"
 
 

@@ -116,8 +116,10 @@ class Verdict:
     problems: list[str]
 
 
-def verify(entries: Sequence[bytes], signatures: Sequence[bytes], device: str, public: PublicKey) -> Verdict:
+def verify(entries: Sequence[bytes], signatures: Sequence[bytes], device: str, *keys: PublicKey) -> Verdict:
     """Check a log: each entry follows the one before, and each signature is of an entry that is there.
+
+    :param keys: those that the board signed with over time.
 
     What was cut off behind the last signature leaves no trace in the log itself: compare it with an earlier export.
     """
@@ -140,19 +142,21 @@ def verify(entries: Sequence[bytes], signatures: Sequence[bytes], device: str, p
         found.append(entry)
         digests[entry.number] = hashlib.sha256(data).digest()
         before = entry
-    signed, bad = _check_signatures(signatures, digests, device, public)
+    signed, bad = _check_signatures(signatures, digests, device, keys)
     return Verdict(found, signed, problems + bad)
 
 
 def _check_signatures(
-    signatures: Sequence[bytes], digests: dict[int, bytes], device: str, public: PublicKey
+    signatures: Sequence[bytes], digests: dict[int, bytes], device: str, keys: Sequence[PublicKey]
 ) -> tuple[int, list[str]]:
     signed = 0
     problems: list[str] = []
     for data in signatures:
         try:
             with naming("a signature over the log does not stand"):
-                payload = Sign1.parse(data).verify(public, _aad(device))
+                signature = Sign1.parse(data)
+                key = next((one for one in keys if one.thumbprint == signature.kid), keys[0])
+                payload = signature.verify(key, _aad(device))
                 match cbor.decode_canonical(payload, _LIMITS):
                     case [str(name), int(number), bytes(digest)] if name == device:
                         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,7 +19,8 @@ from edged.config.secret import read_secret, secret_path
 from edged.cose.keys import ContentKey, PublicKey
 from edged.errors import MismatchError, MissingFileError, TrialError, naming
 from edged.identity import Record, Role
-from edged.keystore import Keystore, open_keystore
+from edged.keyring import Keyring
+from edged.keystore import Keystore
 from edged.keystore.packages import Installed, PackageStore
 from edged.model import LiveModel, load
 from edged.package.manifest import Manifest
@@ -37,36 +39,26 @@ class Board:
         self.directory = Path(config.device.state)
         self.packages = PackageStore(self.directory / "keystore" / "packages")
 
-    @property
-    def key_directory(self) -> Path:
-        """Where ``file:`` keeps keys unless its URI says otherwise."""
-        return self.directory / "keystore" / "keys"
-
-    @property
-    def record_path(self) -> Path:
-        """Where the board's own enrolment record stands."""
-        return self.directory / "keystore" / "device.enrol"
-
     @cached_property
-    def wrapping(self) -> bytes | None:
-        """The secret that private keys are encrypted under, if one is configured."""
-        return None if self.config.keystore.wrap is None else read_secret(self.config.keystore.wrap)
+    def keys(self) -> Keyring:
+        """This board's keys, and those that it had before."""
+        return Keyring(self.config.keystore, self.directory / "keystore")
 
     @contextmanager
     def as_owner(self) -> Iterator[None]:
         """Where root calls and the state directory is the daemon's user's, act as that user in the block.
 
-        A file that root wrote there could not be read by the daemon. The secret that keys are encrypted under is read
-        before: systemd gives credentials to the user that it starts, which is root then.
+        A file that root wrote there could not be read by the daemon. The secrets that keys are opened with are read
+        before: systemd gives credentials to the user that it starts, which is root then. The user's groups come with
+        it, because one of them may be what opens the TPM.
         """
         owner = self.directory.stat() if self.directory.exists() else None
         if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
             yield
             return
-        with naming("keystore.wrap"):
-            _ = self.wrapping
+        self.keys.read_secrets()
         groups = os.getgroups()
-        os.setgroups([])
+        os.setgroups(_groups_of(owner.st_uid, owner.st_gid))
         os.setegid(owner.st_gid)
         os.seteuid(owner.st_uid)
         try:
@@ -81,17 +73,14 @@ class Board:
 
         :raises KeystoreError: they are absent or cannot be opened.
         """
-        return open_keystore(self.config.keystore.uri, self.key_directory, self.wrapping)
+        return self.keys.open()
 
     def record(self) -> Record:
         """Return the board's own enrolment record.
 
         :raises MissingFileError: `edged init` has not run.
         """
-        try:
-            return Record.read(self.record_path, Role.DEVICE)
-        except MissingFileError as error:
-            raise MissingFileError(error.message, hint="`edged init` makes this board's keys and record") from error
+        return self.keys.record()
 
     def publishers(self) -> Publishers:
         """Return the publishers that the configuration pins."""
@@ -101,6 +90,16 @@ class Board:
             _, names = pinned.get(key.thumbprint, (key, frozenset[str]()))
             pinned[key.thumbprint] = (key, names | frozenset(publisher.models))
         return Publishers(pinned)
+
+    def _step(self, publisher: bytes) -> int:
+        """Return how far a publisher's versions may go ahead at once.
+
+        :param publisher: thumbprint of its key.
+        """
+        tables = self.config.publishers.values()
+        return min(
+            one.step for one in tables if Record.read(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
+        )
 
     def hubs(self) -> list[PublicKey]:
         """Return the keys of the hubs that results are sealed to."""
@@ -156,9 +155,11 @@ class Board:
         keystore, engine = self.keystore(), self.engine()
         with naming(source, _DAMAGED):
             self.check_acceptable(package, state)
+            floor = state.floor(package.manifest.name)
+            package.check_step(floor, self._step(package.manifest.publisher))
             load(
                 package,
-                keystore.agreement,
+                self.keys.opener(package.recipients, keystore),
                 engine,
                 self.config.runtime.threads,
                 self._delegates_of(package.manifest.name),
@@ -206,7 +207,11 @@ class Board:
             if state.good(manifest.name) != Floor(manifest.version, package.identity):
                 self.check_acceptable(package, state)
             return load(
-                package, keystore.agreement, engine, self.config.runtime.threads, self._delegate_libraries(delegate)
+                package,
+                self.keys.opener(package.recipients, keystore),
+                engine,
+                self.config.runtime.threads,
+                self._delegate_libraries(delegate),
             )
 
     def _delegates_of(self, name: str) -> list[DelegateLibrary]:
@@ -224,6 +229,14 @@ def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
     """Raise the version floor to what was accepted, durably."""
     manifest = accepted.manifest
     state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
+
+
+def _groups_of(user: int, group: int) -> list[int]:
+    """Return the groups that a user is in."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    except KeyError:
+        return [group]
 
 
 def mapped(path: Path) -> memoryview:

@@ -14,7 +14,7 @@ from edged.broker import Address, probe
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
 from edged.config.units import parse_duration
-from edged.errors import EdgedError, MismatchError, MissingFileError
+from edged.errors import EdgedError, MissingFileError
 from edged.package.manifest import Manifest
 from edged.pipeline import check_binding, check_chain, check_state
 from edged.state import State
@@ -71,10 +71,7 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
 
 
 def _keys(board: Board) -> str:
-    keystore, record = board.keystore(), board.record()
-    if (keystore.signer.public, keystore.agreement.public) != (record.sign, record.ecdh):
-        raise MismatchError(f"{board.record_path} does not belong to the keys in {board.key_directory}")
-    return f"fingerprint {record.fingerprint}"
+    return f"fingerprint {board.keys.opened_record(board.keystore()).fingerprint}"
 
 
 def _state(board: Board) -> str:

@@ -26,9 +26,11 @@ _COMMANDS = {
     "run": "board",
     "pack": "publisher",
     "grant": "publisher",
-    "inspect": "publisher",
+    "inspect": "inspect",
+    "manifest": "model",
     "try": "trial",
     "audit": "audit",
+    "keystore": "keystore",
     "listen": "hub",
     "send": "sensor",
     "demo": "demo",
@@ -55,8 +57,8 @@ def cli() -> None:
     """Encrypted models on IoT boards: sealed at the publisher, opened only in RAM, answered sealed over MQTT.
 
     \b
-    publisher   keygen publisher, pack, grant, inspect, try
-    board       init, install, models, check, run
+    publisher   keygen publisher, manifest, pack, grant, inspect, try
+    board       init, install, models, check, run, audit, keystore
     sensor      keygen sensor, send
     hub         keygen hub, listen
     everything  demo

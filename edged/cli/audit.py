@@ -12,6 +12,7 @@ from edged.audit import Entry, Verdict, export, parse_export, verify
 from edged.board import Board
 from edged.cli.common import config_option, json_option, path_type, print_json, print_table
 from edged.config.load import load_board
+from edged.cose.keys import PublicKey
 from edged.errors import MismatchError, UsageError, naming
 from edged.files import read_bounded, write_atomically
 from edged.identity import Record, Role
@@ -26,14 +27,20 @@ _MOST = 64 * 1024 * 1024
 @click.option("--verify", "verifies", is_flag=True, help="Only say whether the log is whole.")
 @click.option("--export", "output", type=path_type, help="Write the whole log with its signatures to this file.")
 @click.option("--file", "source", type=path_type, help="Look at an exported log instead of this board's.")
-@click.option("--board", "record", type=path_type, help="Enrolment record of the board that an exported log is of.")
+@click.option(
+    "--board",
+    "records",
+    type=path_type,
+    multiple=True,
+    help="Enrolment record of the board that an exported log is of; repeat for those it had before its keys changed.",
+)
 @config_option
 @json_option
 def audit_command(
     last: int,
     output: Path | None,
     source: Path | None,
-    record: Path | None,
+    records: tuple[Path, ...],
     config: Path,
     *,
     verifies: bool,
@@ -44,12 +51,12 @@ def audit_command(
     \b
     Example: edged audit --verify
     """
-    entries, signatures, board = _read(source, record, config)
+    entries, signatures, device, keys = _read(source, records, config)
     if output is not None:
         write_atomically(output, [export(entries, signatures)], mode=_EXPORT_MODE, replace=True)
         click.echo(f"{output}  {len(entries)} entries, {len(signatures)} signatures")
         return
-    verdict = verify(entries, signatures, board.id, board.sign)
+    verdict = verify(entries, signatures, device, *keys)
     if not verifies:
         _show(verdict.entries[-last:], as_json=as_json)
     elif as_json:
@@ -57,15 +64,18 @@ def audit_command(
     _judge(verdict, quiet=as_json or not verifies)
 
 
-def _read(source: Path | None, record: Path | None, config: Path) -> tuple[list[bytes], list[bytes], Record]:
+def _read(
+    source: Path | None, records: tuple[Path, ...], config: Path
+) -> tuple[list[bytes], list[bytes], str, list[PublicKey]]:
     if source is not None:
-        if record is None:
+        if not records:
             raise UsageError("--file needs the record of the board that the log is of", hint="--board press-07.enrol")
+        boards = [Record.read(path, Role.DEVICE) for path in records]
         with naming(source):
-            return *parse_export(read_bounded(source, _MOST)), Record.read(record, Role.DEVICE)
+            return *parse_export(read_bounded(source, _MOST)), boards[0].id, [board.sign for board in boards]
     board = Board(load_board(config))
     with board.as_owner(), closing(State(board.directory)) as state:
-        return *state.audit(), board.record()
+        return *state.audit(), board.record().id, board.keys.signers()
 
 
 def _show(entries: list[Entry], *, as_json: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import click
+import msgspec
 
 from edged.board import Board, mapped
 from edged.check import check
@@ -23,45 +23,53 @@ from edged.cli.common import (
     print_json,
     print_table,
 )
+from edged.cli.keystore import key_table, pin_option, show_table
 from edged.config.load import load_board
 from edged.cose.algorithms import Aead
-from edged.errors import EdgedError
+from edged.errors import EdgedError, OutputError
 from edged.files import make_private_directory, write_atomically
-from edged.identity import Record, Role
-from edged.keystore import create_keystore
+from edged.keyring import RECORD_MODE
 from edged.keystore.packages import Installed
 from edged.state import State
-
-_RECORD_MODE = 0o644
 
 
 @click.command("init", short_help="Make this board's keys and enrolment record.")
 @config_option
 @click.option("-o", "--output", type=path_type, help="Also write the enrolment record here.")
+@click.option(
+    "--keystore", metavar="URI", help="Where to make the keys: file:, pkcs11:..., tpm2: (default: keystore.uri)."
+)
+@pin_option
 @json_option
-def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
+def init_command(
+    config: Path, output: Path | None, keystore: str | None, pin_file: str | None, *, as_json: bool
+) -> None:
     """Make this board's two keys, and print its enrolment record.
 
     \b
     Example: edged init -o press-07.enrol
     """
-    board = Board(load_board(config))
+    configured = load_board(config)
+    table = key_table(configured.keystore, keystore, pin_file)
+    board = Board(msgspec.structs.replace(configured, keystore=table))
     _make_state_directory(board.directory)
     aead = _suitable_aead()
+    if table != configured.keystore and board.keys.record_path.exists():
+        raise OutputError(
+            f"{board.keys.record_path} exists already: this board has keys",
+            hint=f"edged keystore migrate --to {table.uri}",
+        )
     with board.as_owner():
-        keystore = create_keystore(board.config.keystore.uri, board.key_directory, board.wrapping)
-        sign, ecdh = keystore.signer.public, keystore.agreement.public
-        record = Record(Role.DEVICE, board.config.device.name, sign, ecdh, aead, int(time.time()))
-        encoded = record.encode(keystore.signer)
-        write_atomically(board.record_path, [encoded], mode=_RECORD_MODE, replace=True)
+        record = board.keys.enrol(board.config.device.name, aead)
+        encoded = board.keys.record_path.read_bytes()
     if output is not None:
-        write_atomically(output, [encoded], mode=_RECORD_MODE, replace=True)
+        write_atomically(output, [encoded], mode=RECORD_MODE, replace=True)
     facts: dict[str, object] = {
         "id": record.id,
         "fingerprint": record.fingerprint,
-        "record": str(output or board.record_path),
-        "signing key": sign.thumbprint.hex(),
-        "ECDH key": ecdh.thumbprint.hex(),
+        "record": str(output or board.keys.record_path),
+        "signing key": record.sign.thumbprint.hex(),
+        "ECDH key": record.sealing_key.thumbprint.hex(),
         "AEAD": aead.name,
     }
     if as_json:
@@ -69,6 +77,8 @@ def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
     else:
         print_facts(facts)
         click.echo("\nTake the record to the publisher and the hub, and compare the fingerprint there.")
+    if table != configured.keystore:
+        click.echo(f"edged: hint: {config} must name these keys:\n{show_table(table)}", err=True)
 
 
 def _suitable_aead() -> Aead:

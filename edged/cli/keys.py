@@ -9,13 +9,15 @@ import click
 
 from edged.channel.reading import write_key
 from edged.cli.common import path_type
-from edged.cli.passphrase import new_passphrase, passphrase_option
+from edged.cli.passphrase import new_passphrase, passphrase_option, read_pin
 from edged.config.names import check_name
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
+from edged.errors import UsageError
 from edged.files import write_atomically
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
+from edged.keystore.uri import TokenUri
 
 _RECORD_MODE = 0o644
 
@@ -35,17 +37,28 @@ def _person(role: Role, meaning: str) -> None:
     @click.option("--id", "name", required=True, help="Name in lower case: letters, digits, - and _.")
     @click.option("-o", "--output", type=path_type, default=Path(), help="Directory to write to (default: this one).")
     @click.option("--no-passphrase", is_flag=True, help="Write the private key unencrypted.")
+    @click.option("--keystore", metavar="URI", help="Make them on a token instead: pkcs11:token=LABEL (RFC 7512).")
     @passphrase_option
-    def command(name: str, output: Path, *, no_passphrase: bool, passphrase_file: str | None) -> None:
+    def command(
+        name: str, output: Path, keystore: str | None, *, no_passphrase: bool, passphrase_file: str | None
+    ) -> None:
         check_name("--id", name)
         key_path, record_path = output / f"{name}.key", output / f"{name}.pub"
-        passphrase = None if no_passphrase else new_passphrase(passphrase_file, key_path)
-        keys = PersonalKeys.generate(agreement=role is not Role.PUBLISHER)
+        agreement = role is not Role.PUBLISHER
+        if keystore is None:
+            passphrase = None if no_passphrase else new_passphrase(passphrase_file, key_path)
+            keys = PersonalKeys.make_file(key_path, passphrase, agreement=agreement)
+            place, advice = str(key_path), f"keep it{'' if agreement else ' off line'}"
+        elif no_passphrase:
+            raise UsageError("--no-passphrase is for key files: a token has a PIN")
+        else:
+            uri = TokenUri.parse(keystore).labelled(name)
+            keys = PersonalKeys.make_on_token(uri, read_pin(passphrase_file, uri), agreement=agreement)
+            place, advice = uri.text, "name it so wherever a key file is asked for"
         ecdh = keys.agreement.public if keys.agreement else None
         record = Record(role, name, keys.signer.public, ecdh, None, int(time.time()))
-        keys.write(key_path, passphrase)
         write_atomically(record_path, [record.encode(keys.signer)], mode=_RECORD_MODE, replace=False)
-        click.echo(f"{key_path}  private: keep it{' off line' if role is Role.PUBLISHER else ''}")
+        click.echo(f"{place}  private: {advice}")
         click.echo(f"{record_path}  public record, fingerprint {record.fingerprint}")
 
 

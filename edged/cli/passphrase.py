@@ -1,4 +1,4 @@
-"""Private keys of people, and the passphrases that open them."""
+"""Private keys of people, and the passphrases and PINs that open them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from edged.config.secret import read_secret
 from edged.errors import UsageError
 from edged.keystore.people import PersonalKeys
+from edged.keystore.uri import TokenUri
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -22,15 +23,19 @@ def passphrase_option(function: _Function) -> _Function:
         "--passphrase-file",
         metavar="FILE",
         envvar="EDGED_PASSPHRASE_FILE",
-        help="Read the passphrase of private keys from this file (mode 0600), or from credential:NAME.",
+        help="Read the passphrase of private keys, or a token's PIN, from this file (mode 0600) or credential:NAME.",
     )(function)
 
 
 def open_personal_keys(path: Path, passphrase_file: str | None) -> PersonalKeys:
-    """Read the private keys in ``path``, asking for the passphrase where one is needed and a person is there.
+    """Open private keys, asking for the passphrase or PIN where one is needed and a person is there.
 
+    :param path: a file, or the URI of keys on a token (``pkcs11:...``).
     :raises UsageError: one is needed, and nobody can be asked.
     """
+    if is_token(path):
+        uri = TokenUri.parse(str(path))
+        return PersonalKeys.on_token(uri, read_pin(passphrase_file, uri))
     if not PersonalKeys.is_encrypted(path):
         return PersonalKeys.read(path, None)
     if passphrase_file is not None:
@@ -38,6 +43,24 @@ def open_personal_keys(path: Path, passphrase_file: str | None) -> PersonalKeys:
     if not sys.stdin.isatty():
         raise UsageError(f"{path} needs a passphrase, and nobody is here to type it", hint="--passphrase-file FILE")
     return PersonalKeys.read(path, click.prompt(f"Passphrase of {path}", hide_input=True, err=True).encode())
+
+
+def is_token(path: Path) -> bool:
+    """Return whether what stands in the place of a key file is the URI of keys on a token."""
+    return str(path).startswith("pkcs11:")
+
+
+def read_pin(passphrase_file: str | None, uri: TokenUri) -> bytes:
+    """Return a token's PIN.
+
+    :raises UsageError: none was given, and nobody can be asked.
+    """
+    if passphrase_file is not None:
+        return read_secret(passphrase_file)
+    if not sys.stdin.isatty():
+        raise UsageError(f"{uri.text} needs a PIN, and nobody is here to type it", hint="--passphrase-file FILE")
+    typed: str = click.prompt(f"PIN of {uri.text}", hide_input=True, err=True)
+    return typed.encode()
 
 
 def new_passphrase(passphrase_file: str | None, path: Path) -> bytes:

@@ -1,16 +1,16 @@
-"""The publisher's and the operator's commands: pack, grant, inspect."""
+"""The publisher's and the operator's commands: pack and grant."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edged.board import mapped
-from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
+from edged.cli.common import path_type
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.cose.algorithms import Aead
 from edged.cose.keys import Agreement, Signer
@@ -101,7 +101,7 @@ def _pack_again(
     source: Path, version: int, operator: Agreement, signer: Signer, sealing: dict[str, Any]
 ) -> tuple[str, Chunks]:
     """Return the model of a package that the same publisher signed before, under a higher version."""
-    parsed = _parse(source)
+    parsed = parse_package(source)
     name = Manifest.parse(parsed.signed.unverified).name
     with naming(source):
         package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
@@ -127,13 +127,14 @@ def grant_command(
     recipients = [Record.read(path, Role.DEVICE).sealing_key for path in boards]
     operator = open_personal_keys(key, passphrase_file).need_agreement(key)
     output = output or package
-    parsed = _parse(package)
+    parsed = parse_package(package)
     _write(output, grant(parsed, operator, recipients), replace=True)
-    added = len(_parse(output).recipients.recipients) - len(parsed.recipients.recipients)
+    added = len(parse_package(output).recipients.recipients) - len(parsed.recipients.recipients)
     click.echo(f"{output}  granted to {added} more")
 
 
-def _parse(source: Path) -> Package:
+def parse_package(source: Path) -> Package:
+    """Read a package, without any trust in it yet."""
     with naming(source, "damaged, or no package: fetch it again"):
         return Package.parse(mapped(source))
 
@@ -151,59 +152,3 @@ def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:
                     bar.update(len(piece))
 
         write_atomically(path, cut(), mode=_PACKAGE_MODE, replace=replace)
-
-
-@click.command("inspect", short_help="Show a package, and whether its signature holds.")
-@click.argument("package", type=path_type)
-@click.option(
-    "--publisher", type=path_type, multiple=True, help="Record of a publisher to check the signature with; repeat."
-)
-@click.option("--card", is_flag=True, help="Print the model card only.")
-@json_option
-def inspect_command(package: Path, publisher: tuple[Path, ...], *, card: bool, as_json: bool) -> None:
-    """Show everything about a package that is readable without keys, and whether its signature holds.
-
-    \b
-    Example: edged inspect gearbox-1.edged --publisher acme.pub
-    """
-    parsed = _parse(package)
-    manifest = Manifest.parse(parsed.signed.unverified)
-    if card:
-        click.echo(manifest.card)
-        return
-    signature = _judge_signature(parsed, manifest, publisher)
-    facts = {
-        "name": manifest.name,
-        "version": manifest.version,
-        "summary": manifest.summary,
-        "license": manifest.license,
-        "signature": signature,
-        "publisher": manifest.publisher.hex(),
-        "created": iso_date(manifest.created),
-        "expires": iso_date(manifest.expires) or "never",
-        "needs edged": manifest.edged,
-        "input": f"{', '.join(manifest.input.channels)}",
-        "window": f"{manifest.window.size} rows",
-        "labels": ", ".join(manifest.output.labels),
-        "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
-        "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
-        "sealed with": manifest.aead.name,
-        "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
-    }
-    if as_json:
-        print_json(facts)
-        return
-    recipients = facts.pop("recipients")
-    print_facts(facts)
-    for number, kid in enumerate(recipients if isinstance(recipients, list) else (), 1):
-        click.echo(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
-
-
-def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[Path]) -> str:
-    keys = [Record.read(path, Role.PUBLISHER).sign for path in publishers]
-    if not keys:
-        return f"not checked: give the record of publisher {package.signed.kid.hex()[:16]} with --publisher"
-    pinned = {key.thumbprint: (key, frozenset({manifest.name})) for key in keys}
-    with naming("the signature does not stand"):
-        package.verify(Publishers(pinned))
-    return "holds"

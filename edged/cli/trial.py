@@ -72,7 +72,8 @@ def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path
     if model.suffix == ".edged":
         board = Board(load_board(config))
         package = board.verify(mapped(model), model)
-        return package.manifest, load(package, board.keystore().agreement, choose(engine), 1)
+        agreement = board.keys.opener(package.recipients, board.keystore())
+        return package.manifest, load(package, agreement, choose(engine), 1)
     if manifest is None:
         raise UsageError(f"{model} needs a manifest", hint="--manifest FILE")
     author = Author.read(manifest)

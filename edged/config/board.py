@@ -48,17 +48,39 @@ class BrokerTable(SiteTable, frozen=True):
 
 
 class KeystoreTable(SiteTable, frozen=True):
-    """``[keystore]``. ``wrap`` refers to the secret that private keys are encrypted under at rest."""
+    """``[keystore]``.
+
+    :ivar uri: ``file:``, ``pkcs11:`` or ``tpm2:``.
+    :ivar wrap: refers to the secret that ``file:`` keys are encrypted under at rest.
+    :ivar pin: refers to the PIN of a token, or of keys in a TPM.
+    """
 
     uri: str = "file:"
     wrap: str | None = None
+    pin: str | None = None
+
+    def __post_init__(self) -> None:
+        in_files = self.uri.startswith("file:")
+        if self.wrap is not None and not in_files:
+            raise ConfigError("keystore.wrap: only `file:` keys are encrypted by edged", hint="leave it out")
+        if self.pin is not None and in_files:
+            raise ConfigError("keystore.pin: `file:` keys have no PIN", hint="keystore.wrap encrypts them")
 
 
 class Publisher(SiteTable, frozen=True):
-    """``[publishers.NAME]``: a publisher's record, and the models that it may sign."""
+    """``[publishers.NAME]``: a publisher's record, and the models that it may sign.
+
+    :ivar step: how far a version may lie above the one that this board accepted last: versions only grow, and one near
+        the end would leave none to come.
+    """
 
     key: str
     models: tuple[str, ...]
+    step: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.step < 1:
+            raise ConfigError("publishers: step: at least 1")
 
 
 class Outbox(SiteTable, frozen=True):
@@ -185,7 +207,7 @@ class BoardConfig(SiteTable, frozen=True):
             self,
             device=replace(self.device, **all_absolute(self.device, "state")),
             broker=replace(self.broker, **all_absolute(self.broker, "ca", "cert", "key", "password")),
-            keystore=replace(self.keystore, **all_absolute(self.keystore, "wrap")),
+            keystore=replace(self.keystore, **all_absolute(self.keystore, "wrap", "pin")),
             publishers={name: replace(one, **all_absolute(one, "key")) for name, one in self.publishers.items()},
             results=replace(self.results, hubs=tuple(str(base / hub) for hub in self.results.hubs)),
             model=tuple(replace(one, **all_absolute(one, "sensor")) for one in self.model),

@@ -19,6 +19,7 @@ from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.errors import EdgedError, FormatError, KeystoreError, MismatchError
 from edged.files import PRIVATE_FILE, check_private, make_private_directory, read_private, write_atomically
+from edged.keystore.protection import SHARED_SECRET, Protection
 
 _CONTEXT = "edged.keystore.1"
 _LIMIT = 1024
@@ -27,10 +28,12 @@ _SCALAR = -4
 
 @dataclass(frozen=True)
 class FileKeystore:
-    """Both keys in this process's memory."""
+    """Both keys in this process's memory, from their files in ``directory``."""
 
     signer: PrivateKey
     agreement: PrivateKey
+    directory: Path
+    wrapped: bool
 
     @classmethod
     def create(cls, directory: Path, wrapping: bytes | None) -> FileKeystore:
@@ -39,7 +42,7 @@ class FileKeystore:
         :raises OutputError: a key stands there already.
         """
         make_private_directory(directory)
-        keystore = cls(PrivateKey.generate(), PrivateKey.generate())
+        keystore = cls(PrivateKey.generate(), PrivateKey.generate(), directory, wrapping is not None)
         for purpose, key in (("sign", keystore.signer), ("ecdh", keystore.agreement)):
             encoded = cbor.encode({**key.public.cose(), _SCALAR: key.scalar()})
             if wrapping is not None:
@@ -57,7 +60,22 @@ class FileKeystore:
         if not directory.is_dir():
             raise KeystoreError(f"there is no key store at {directory}", hint="`edged init` makes this board's keys")
         check_private(directory)
-        return cls(_read(directory, "sign", wrapping), _read(directory, "ecdh", wrapping))
+        sign, ecdh = (_read(directory, purpose, wrapping) for purpose in ("sign", "ecdh"))
+        return cls(sign, ecdh, directory, wrapping is not None)
+
+    def protection(self) -> Protection:
+        """Return what guards the keys."""
+        return Protection(
+            store=f"files in {self.directory}",
+            hardware=False,
+            protected=("both private keys on the disk, as well as what seals keystore.wrap",) if self.wrapped else (),
+            ram=("both private keys, as long as a process uses them", SHARED_SECRET),
+        )
+
+    def destroy(self) -> None:
+        """Remove both key files."""
+        for purpose in ("sign", "ecdh"):
+            (self.directory / f"{purpose}.key").unlink(missing_ok=True)
 
 
 def _read(directory: Path, purpose: str, wrapping: bytes | None) -> PrivateKey:

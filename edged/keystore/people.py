@@ -1,4 +1,4 @@
-"""Private keys of people and hubs: PKCS#8 PEM in one file, the signing key first, under a passphrase by default."""
+"""Private keys of people and hubs: on a token, or PKCS#8 PEM in one file, the signing key first, under a passphrase."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.cose.keys import PrivateKey
+from edged.cose.keys import Agreement, PrivateKey, Signer
 from edged.cose.pem import read_pem, write_pem
-from edged.errors import EdgedError, KeystoreError
+from edged.errors import ConfigError, EdgedError, KeystoreError
 from edged.files import PRIVATE_FILE, read_private, write_atomically
+from edged.keystore.protection import exercise
+from edged.keystore.uri import TokenUri
 
 _BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
 _LIMIT = 16 * 1024
@@ -17,31 +19,63 @@ _LIMIT = 16 * 1024
 
 @dataclass(frozen=True)
 class PersonalKeys:
-    """The keys in one PEM file.
+    """The keys of one person or hub.
 
     :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).
     :ivar agreement: opens what is sealed to the owner; None for a publisher.
     """
 
-    signer: PrivateKey
-    agreement: PrivateKey | None
+    signer: Signer
+    agreement: Agreement | None
 
     @classmethod
-    def generate(cls, *, agreement: bool) -> PersonalKeys:
-        """Make new keys."""
-        return cls(PrivateKey.generate(), PrivateKey.generate() if agreement else None)
-
-    def write(self, path: Path, passphrase: bytes | None) -> None:
-        """Write a new file, mode 0600.
+    def make_file(cls, path: Path, passphrase: bytes | None, *, agreement: bool) -> PersonalKeys:
+        """Make new keys, and write them to a new file, mode 0600.
 
         :raises OutputError: there is one already.
         """
-        keys = [key for key in (self.signer, self.agreement) if key is not None]
+        keys = [PrivateKey.generate() for _ in range(2 if agreement else 1)]
         write_atomically(path, [write_pem(key, passphrase) for key in keys], mode=PRIVATE_FILE, replace=False)
+        return cls(keys[0], keys[1] if agreement else None)
+
+    @classmethod
+    def make_on_token(cls, uri: TokenUri, pin: bytes | None, *, agreement: bool) -> PersonalKeys:
+        """Make new keys on a token, and try what they are for.
+
+        :raises OutputError: there are keys of these labels already.
+        :raises KeystoreError: the token refuses, or cannot do what edged needs; no keys stay on it then.
+        """
+        from edged.keystore.pkcs11 import make_keys  # noqa: PLC0415  an extra
+        from edged.keystore.token import Token  # noqa: PLC0415  as above
+
+        made = make_keys(Token.of(uri, pin), uri, "sign", *(("ecdh",) if agreement else ()))
+        keys = cls(made[0], made[1] if agreement else None)
+        try:
+            exercise(keys.signer, keys.agreement)
+        except KeystoreError:
+            for key in made:
+                key.destroy()
+            raise
+        return keys
+
+    @classmethod
+    def on_token(cls, uri: TokenUri, pin: bytes | None) -> PersonalKeys:
+        """Find keys that :meth:`make_on_token` made.
+
+        :raises KeystoreError: module, token, PIN or keys are absent or wrong.
+        """
+        from edged.keystore.pkcs11 import find_key, holds_key  # noqa: PLC0415  an extra
+        from edged.keystore.token import Token  # noqa: PLC0415  as above
+
+        if uri.object is None:
+            raise ConfigError(f"{uri.text!r} names no key", hint="add ;object=NAME, as `edged keygen` printed it")
+        token = Token.of(uri, pin)
+        agreement = find_key(token, uri, "ecdh") if holds_key(token, uri, "ecdh") else None
+        return cls(find_key(token, uri, "sign"), agreement)
 
     @classmethod
     def read(cls, path: Path, passphrase: bytes | None) -> PersonalKeys:
-        """Read a file that :meth:`write` wrote.
+        """Read a file that :meth:`make_file` wrote.
 
         :raises KeystoreError: it holds no such keys, or the passphrase does not open them.
         :raises PermissionsError: others may read it.
@@ -60,7 +94,7 @@ class PersonalKeys:
         """Return whether a passphrase is needed to read the file."""
         return b"ENCRYPTED PRIVATE KEY" in read_private(path, _LIMIT)
 
-    def need_publisher(self, path: Path) -> PrivateKey:
+    def need_publisher(self, path: Path) -> Signer:
         """Return :attr:`signer` if it signs models.
 
         :raises KeystoreError: the file holds an operator's or hub's keys: boards believe no model that those sign.
@@ -71,7 +105,7 @@ class PersonalKeys:
             )
         return self.signer
 
-    def need_agreement(self, path: Path) -> PrivateKey:
+    def need_agreement(self, path: Path) -> Agreement:
         """Return :attr:`agreement`.
 
         :raises KeystoreError: the file holds a publisher's key, to which nothing is sealed.

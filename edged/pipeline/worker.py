@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from edged.errors import EdgedError
@@ -14,6 +16,9 @@ _Answer = TypeVar("_Answer")
 
 WAITING = 8
 """Windows that wait for a slow model; a further one takes the place of the oldest."""
+
+_NICENESS = 10
+"""Of the thread alone (Linux), so that where CPUs are scarce the main loop comes first."""
 
 
 class Worker(Generic[_Task, _Answer]):
@@ -59,6 +64,8 @@ class Worker(Generic[_Task, _Answer]):
         return waiting
 
     def _run(self) -> None:
+        with suppress(PermissionError):  # a system call filter may not allow it; the model answers all the same
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while True:
             with self._change:
                 while not (self._waiting or self._closing):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edged.errors import MissingFileError, ModelError
 from edged.runtime.delegate import DelegateLibrary
+from edged.runtime.delegated import Node
 from edged.runtime.engine import Engine
 from edged.runtime.remembers import Remembers, remembers
 from edged.runtime.whole import is_whole
@@ -34,6 +35,9 @@ class Interpreter:
     :param on_mapped: called when the file is mapped and no weight was read yet.
     :ivar inputs: what goes in.
     :ivar outputs: what comes out.
+    :ivar subgraph: the number of the subgraph that is run.
+    :ivar input_indices: the numbers of the inputs' tensors in it.
+    :ivar output_indices: likewise.
     :ivar has_variables: whether it has variable tensors, which :meth:`reset` clears.
     :ivar has_resources: whether it assigns resource variables, which :meth:`reset` clears by loading the model anew.
     :raises MissingFileError: the file cannot be read.
@@ -59,8 +63,8 @@ class Interpreter:
         self._delegates = delegates
         self._on_mapped = on_mapped
         self._shapes: Sequence[tuple[int, ...]] | None = None
-        state = self._check_file(path)
-        self.has_variables, self.has_resources = state.variables, state.resources
+        self._state = self._check_file(path)
+        self.has_variables, self.has_resources = self._state.variables, self._state.resources
         self._load()
 
     def _load(self) -> None:
@@ -87,31 +91,33 @@ class Interpreter:
             raise
 
     def _choose_signature(self) -> None:
-        """Find the tensors to work with: of the main subgraph where that is what is wanted, else of a runner.
-
-        A signature does not say which subgraph it is of; its tensors do.
-        """
-        runtime, self._runner = self._runtime, None
-        known = runtime.get_signature_list()
+        """Find the tensors to work with: of the main subgraph where that is what is wanted, else of a runner."""
+        runtime, known = self._runtime, self._state.signatures
         if self._signature is not None and self._signature not in known:
             raise ModelError(
                 f"model.signature: {self._subject} has no signature {self._signature!r}",
                 hint=f"it has {', '.join(map(repr, known)) or 'none'}",
             )
-        inputs, outputs = runtime.get_input_details(), runtime.get_output_details()
-        self._inputs = {detail["name"]: detail["index"] for detail in inputs}
-        self._outputs = {detail["name"]: detail["index"] for detail in outputs}
+        self._runner, self.subgraph = None, 0
+        self._inputs = _by_name(runtime.get_input_details())
+        self._outputs = _by_name(runtime.get_output_details())
         for key in known if self._signature is None else (self._signature,):
+            if self._signature is None and known[key] != 0:
+                continue
             runner = runtime.get_signature_runner(key)
-            signed = runner.get_input_details(), runner.get_output_details()
-            is_main = (_tensors(signed[0].values()), _tensors(signed[1].values())) == (
-                _tensors(inputs),
-                _tensors(outputs),
+            inputs, outputs = (
+                {name: one["index"] for name, one in side.items()}
+                for side in (runner.get_input_details(), runner.get_output_details())
             )
-            if is_main or self._signature is not None:
-                self._runner = None if is_main else runner
-                self._inputs, self._outputs = ({name: one["index"] for name, one in side.items()} for side in signed)
+            if self._signature is not None or self._is_main(inputs, outputs):
+                self._inputs, self._outputs, self.subgraph = inputs, outputs, known[key]
+                self._runner = runner if self.subgraph else None
                 return
+
+    def _is_main(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bool:
+        """Tell whether a signature of the main subgraph names all its tensors."""
+        same = (set(inputs.values()), set(outputs.values()))
+        return same == (set(self._inputs.values()), set(self._outputs.values()))
 
     def _describe(self) -> None:
         runtime, runner = self._runtime, self._runner
@@ -123,8 +129,8 @@ class Interpreter:
             outputs = {name: found[index] for name, index in self._outputs.items()}
         self.inputs = tuple(_tensor_info(name, detail) for name, detail in inputs.items())
         self.outputs = tuple(_tensor_info(name, detail) for name, detail in outputs.items())
-        self._input_indices = list(self._inputs.values())
-        self._output_indices = list(self._outputs.values())
+        self.input_indices = list(self._inputs.values())
+        self.output_indices = list(self._outputs.values())
 
     def run(self, *values: Array) -> list[Array]:
         """Answer a value for each of :attr:`inputs` with one for each of :attr:`outputs`, copies.
@@ -136,10 +142,10 @@ class Interpreter:
             if self._runner is not None:
                 found = self._runner(**dict(zip(self._inputs, values, strict=True)))
                 return [found[name] for name in self._outputs]
-            for index, value in zip(self._input_indices, values, strict=True):
+            for index, value in zip(self.input_indices, values, strict=True):
                 runtime.set_tensor(index, value)
             runtime.invoke()
-            return [runtime.get_tensor(index) for index in self._output_indices]
+            return [runtime.get_tensor(index) for index in self.output_indices]
         except (ValueError, RuntimeError) as error:
             raise self._refusal(error) from error
 
@@ -160,8 +166,8 @@ class Interpreter:
             raise ModelError(
                 f"model.signature: {self._signature!r} has open sizes, which only the main subgraph may have"
             )
-        for index, shape in zip(self._input_indices, shapes, strict=True):
-            self._runtime.resize_tensor_input(index, shape)
+        for index, shape in zip(self.input_indices, shapes, strict=True):
+            self._runtime.resize_tensor_input(index, shape, strict=True)
         self._runtime.allocate_tensors()
 
     def reset(self) -> None:
@@ -173,6 +179,13 @@ class Interpreter:
             self._load()
         else:
             self._runtime.reset_all_variables()
+
+    def nodes(self) -> list[Node]:
+        """Return the main subgraph's operators in the file's order, and then what delegates put in their place."""
+        return [
+            Node(one["op_name"], tuple(map(int, one["inputs"])), tuple(map(int, one["outputs"])))
+            for one in self._runtime._get_ops_details()  # noqa: SLF001  there is no other way
+        ]
 
     def close(self) -> None:
         """Let go of the runtime, its map of the file and its packed copy of the weights."""
@@ -200,6 +213,12 @@ class Interpreter:
     def _refusal(self, error: Exception) -> ModelError:
         """Put the runtime's own sentence into plain words where it is a known one."""
         sentence = str(error).strip().partition("\n")[0].rstrip(". ")
+        if self._delegates and "delegate application failure" in sentence:
+            names = ", ".join(f"runtime.delegates.{delegate.name}" for delegate in self._delegates)
+            return ModelError(
+                f"{names}: the delegate fails to take {self._subject}",
+                hint="look at its own messages above, or leave `delegate` out of the [[model]]",
+            )
         custom = re.search(r"unresolved custom op: (.+)", sentence)
         if custom is None:
             return ModelError(f"the runtime refuses {self._subject}: {sentence}")
@@ -214,8 +233,13 @@ class Interpreter:
         )
 
 
-def _tensors(details: Collection[dict[str, Any]]) -> set[tuple[int, str]]:
-    return {(detail["index"], detail["name"]) for detail in details}
+def _by_name(details: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return the tensors' numbers by their names; one whose name another has, too, has its number at the end."""
+    named: dict[str, int] = {}
+    for one in details:
+        taken = not one["name"] or one["name"] in named
+        named[f"{one['name']}:{one['index']}" if taken else one["name"]] = one["index"]
+    return named
 
 
 def _tensor_info(name: str, detail: dict[str, Any]) -> TensorInfo:

@@ -141,3 +141,20 @@ file = "v.npz"
 
     assert (done.returncode, said in done.stderr) == (65, True), done.stderr
     assert not (site.path / "out.edged").exists()
+
+
+def test_a_delegate_that_is_missing_is_found_by_check_and_not_by_the_first_reading(site: Site) -> None:
+    site.configure('format = "f32le"\neach = "window"')
+    site.init()
+    site.install(site.pack())
+    extra = '[runtime.delegates.edgetpu]\nlibrary = "libedgetpu-that-is-absent.so.1"'
+    config = site.configure('format = "f32le"\neach = "window"\ndelegate = "edgetpu"')
+    config.write_text(config.read_text() + extra)
+
+    done = site.edged("check", "--offline", "edged.toml", check=False)
+
+    assert done.returncode == 78
+    assert "runtime.delegates.edgetpu.library: libedgetpu-that-is-absent.so.1 cannot be used" in done.stdout
+    config.write_text(config.read_text().replace('delegate = "edgetpu"', 'delegate = "gpu"'))
+    done = site.edged("check", "--offline", "edged.toml", check=False)
+    assert "[[model]] gearbox: delegate: 'gpu' is not configured" in done.stdout

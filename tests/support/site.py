@@ -67,6 +67,9 @@ class Site:
     :param url: the broker's URL; ``tls`` holds ca, cert and key files where it speaks TLS.
     """
 
+    publisher_key = "acme.key"
+    hub_key = "home.key"
+
     def __init__(
         self, path: Path, models: Path, url: str, tls: dict[str, Path] | None = None, *, name: str = "press-07"
     ) -> None:
@@ -152,7 +155,7 @@ channel = "c1"
             self.edged("try", model, *arguments, "--record-self-test", "selftest.npz")
         output = output or f"gearbox-{version}.edged"
         self.edged(
-            "pack", model, "--manifest", "manifest.toml", "--sign", "acme.key", "--to", "board.enrol",
+            "pack", model, "--manifest", "manifest.toml", "--sign", self.publisher_key, "--to", "board.enrol",
             "--operator", "fleet.pub", "-o", output,
         )  # fmt: skip
         return self.path / output
@@ -306,7 +309,7 @@ class ListenProcess:
 
     def __init__(self, site: Site, count: int, timeout: float, boards: Sequence[str]) -> None:
         command = [
-            sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", "home.key",
+            sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", site.hub_key,
             *(part for board in boards for part in ("--board", board)), "-C", str(count), "-W", str(timeout), "-d",
         ]  # fmt: skip
         self.process = subprocess.Popen(

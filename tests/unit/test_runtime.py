@@ -10,18 +10,16 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edged.errors import ConfigError, MissingFileError, ModelError
-from edged.runtime import Engine, Interpreter, choose
+from edged.runtime import DelegateLibrary, Engine, Interpreter, choose
+from edged.runtime.delegated import Node, delegated
+from support.delegates import ToldDelegate
+from support.real_models import GOOD
 
-GOOD = [
-    *(f"gearbox/{name}" for name in ("autoencoder", "autoencoder_int8quantized", "dnn", "dnn_int8quantized")),
-    *(f"ic_resnet/{name}" for name in ("pretrainedResnet", "pretrainedResnet_quant")),
-    *(f"kws/{name}" for name in ("kws_ref_model", "kws_ref_model_float32")),
-    *(f"magic_wand/{name}" for name in ("magic_wand_float", "magic_wand_quant")),
-    *(f"odd/{name}" for name in ("mixed_input_model", "multi_signature_model", "simple_add_dynamic_shape")),
-    "ondevice_training/training_model",
-]
+STATEFUL = Path(__file__).parents[1] / "models"
 BAD = {
     "odd/lfs_pointer_har_int8.tflite": "is a Git LFS pointer, not the model itself",
     "odd/keras_lstm_mnist_ptq_edgetpu.tflite": "is compiled for the Edge TPU and runs nowhere else",
@@ -116,11 +114,151 @@ def test_tensor_states_its_quantisation(models: Path, engine: Engine) -> None:
     assert load(engine, models / "gearbox/dnn.tflite").inputs[0].scale == 0.0
 
 
+# --- signatures ------------------------------------------------------------------------------
+
+
 def test_inputs_stand_in_the_order_of_the_signature_of_the_main_subgraph(models: Path, engine: Engine) -> None:
     """The file has them the other way round, and two more signatures of other subgraphs."""
     interpreter = load(engine, models / "odd/multi_signature_model.tflite")
 
     assert [tensor.name for tensor in interpreter.inputs] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("signature", "expected"), [("add", 10.0), ("mul", 21.0), ("sub", 4.0)])
+def test_each_signature_does_its_own_arithmetic(models: Path, engine: Engine, signature: str, expected: float) -> None:
+    """The tensors of the three have the same numbers: only their subgraphs differ."""
+    interpreter = Interpreter(engine, str(models / "odd/multi_signature_model.tflite"), signature=signature)
+    values = [np.full((10, 10), value, np.float32) for value in (7, 3)]
+
+    (answer,) = interpreter.run(*values)
+    kept = answer.copy()
+    interpreter.run(*reversed(values))
+
+    assert [tensor.name for tensor in (*interpreter.inputs, *interpreter.outputs)] == ["a", "b", "output"]
+    assert (answer == expected).all()
+    assert np.array_equal(answer, kept), "it is a copy"
+
+
+def test_an_unknown_signature_is_refused_with_those_that_there_are(models: Path, engine: Engine) -> None:
+    path = models / "odd/multi_signature_model.tflite"
+
+    with pytest.raises(ModelError) as caught:
+        Interpreter(engine, str(path), signature="div")
+
+    assert caught.value.message == f"model.signature: {path} has no signature 'div'"
+    assert caught.value.hint == "it has 'add', 'mul', 'sub'"
+
+
+def test_a_signature_of_a_model_without_any_is_refused(models: Path, engine: Engine) -> None:
+    with pytest.raises(ModelError, match="has no signature 'serve'") as caught:
+        Interpreter(engine, str(models / "odd/mixed_input_model.tflite"), signature="serve")
+
+    assert caught.value.hint == "it has none"
+
+
+def test_the_main_subgraph_is_asked_directly_by_its_signature_too(models: Path, engine: Engine) -> None:
+    """Only other subgraphs need a runner of the runtime's, which is slower."""
+    by_signature = Interpreter(engine, str(models / "gearbox/dnn.tflite"), signature="serving_default")
+    plain = load(engine, models / "gearbox/dnn.tflite")
+
+    assert by_signature._runner is None
+    assert (by_signature.inputs, by_signature.outputs) == (plain.inputs, plain.outputs)
+
+
+def test_tensors_of_one_name_are_told_apart(models: Path, engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "same.tflite"
+    path.write_bytes((models / "odd/simple_add_dynamic_shape.tflite").read_bytes().replace(b"arg1", b"arg0"))
+    interpreter = load(engine, path)
+
+    (answer,) = interpreter.run(*(np.full((1, 128, 4), value, np.float32) for value in (2, 3)))
+
+    assert [tensor.name for tensor in interpreter.inputs] == ["arg0", "arg0:1"]
+    assert (answer == 5).all()
+
+
+# --- inputs of several types, and of open sizes ----------------------------------------------
+
+
+def test_inputs_of_several_types_go_in_by_their_order(models: Path, engine: Engine) -> None:
+    interpreter = load(engine, models / "odd/mixed_input_model.tflite")
+
+    def answer(whole: int, real: float) -> float:
+        (found,) = interpreter.run(np.full((1, 10), whole, np.int32), np.full((1, 10), real, np.float32))
+        return float(found[0, 0])
+
+    assert [(tensor.name, tensor.dtype) for tensor in interpreter.inputs] == [
+        ("int_input", np.int32),
+        ("float_input", np.float32),
+    ]
+    assert answer(1, 0.5) != 0
+    assert answer(4, 2.0) == pytest.approx(4 * answer(1, 0.5))
+
+
+def test_open_sizes_are_told_and_can_be_filled(models: Path, engine: Engine) -> None:
+    interpreter = load(engine, models / "odd/simple_add_dynamic_shape.tflite")
+    assert [tensor.extents for tensor in (*interpreter.inputs, *interpreter.outputs)] == [(-1, 128, 4)] * 3
+
+    for batch in (1, 5, 2):
+        shape = (batch, 128, 4)
+        interpreter.resize([shape, shape])
+        (answer,) = interpreter.run(np.full(shape, 2, np.float32), np.full(shape, 3, np.float32))
+
+        assert [tensor.shape for tensor in (*interpreter.inputs, *interpreter.outputs)] == [shape] * 3
+        assert answer.shape == shape
+        assert (answer == 5).all()
+
+
+def test_a_fixed_size_cannot_be_changed(models: Path, engine: Engine) -> None:
+    interpreter = load(engine, models / "odd/simple_add_dynamic_shape.tflite")
+
+    with pytest.raises(ModelError, match=r"the runtime refuses .*resize dimension 1 .*128 to 64"):
+        interpreter.resize([(1, 64, 4), (1, 64, 4)])
+
+
+def test_open_sizes_of_another_subgraph_cannot_be_filled(models: Path, engine: Engine) -> None:
+    interpreter = Interpreter(engine, str(models / "odd/multi_signature_model.tflite"), signature="mul")
+
+    with pytest.raises(ModelError, match=r"model.signature: 'mul' has open sizes"):
+        interpreter.resize([(5, 10), (5, 10)])
+
+
+# --- state -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "resources"),
+    [("moving_sum", True, False), ("counter", False, True), ("feedback", False, False)],
+)
+def test_where_a_model_keeps_state_is_told(engine: Engine, name: str, variables: bool, resources: bool) -> None:
+    interpreter = load(engine, STATEFUL / f"{name}.tflite")
+
+    assert (interpreter.has_variables, interpreter.has_resources) == (variables, resources)
+
+
+@pytest.mark.parametrize(
+    ("signature", "resources"), [("get_weights", False), ("infer", False), ("set_weights", True), ("train", True)]
+)
+def test_only_the_signature_that_is_used_counts_for_state(
+    models: Path, engine: Engine, signature: str, resources: bool
+) -> None:
+    path = models / "ondevice_training/training_model.tflite"
+
+    assert Interpreter(engine, str(path), signature=signature).has_resources == resources
+
+
+@pytest.mark.parametrize("name", ["moving_sum", "counter"])
+def test_reset_clears_either_kind_of_state(engine: Engine, name: str) -> None:
+    interpreter = load(engine, STATEFUL / f"{name}.tflite")
+    one = np.ones((1, 1), np.float32)
+
+    first = [float(interpreter.run(one)[0][0, 0]) for _ in range(3)]
+    interpreter.reset()
+    second = [float(interpreter.run(one)[0][0, 0]) for _ in range(3)]
+
+    assert first == second == [1.0, 2.0, 3.0]
+
+
+# --- values ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [np.zeros((1, 15), np.float32), np.zeros((1, 16)), np.zeros(16, np.float32)])
@@ -179,6 +317,113 @@ def test_answers_do_not_depend_on_xnnpack(engine: Engine, models: Path, xnnpack:
     interpreter = Interpreter(choose(engine.name, xnnpack), str(models / "gearbox" / "dnn.tflite"))
     answer = interpreter.run(np.ones(interpreter.inputs[0].shape, np.float32))[0]
     assert answer.sum() == pytest.approx(1, abs=1e-5)
+
+
+# --- delegates -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> ToldDelegate:
+    return ToldDelegate(tmp_path_factory.mktemp("delegate"))
+
+
+def test_a_delegate_is_loaded_with_its_options_and_let_go_with_the_model(
+    models: Path, engine: Engine, told: ToldDelegate
+) -> None:
+    before = told.destroyed
+    delegate = DelegateLibrary("told", told.path, {"device": "usb:0", "speed": "max"})
+    interpreter = Interpreter(engine, str(models / "gearbox/dnn.tflite"), delegates=[delegate])
+
+    (answer,) = interpreter.run(np.ones((1, 16), np.float32))
+
+    assert told.options == b"device=usb:0;speed=max;"
+    assert answer.sum() == pytest.approx(1, abs=1e-5)
+    assert told.destroyed == before
+    interpreter.close()
+    assert told.destroyed == before + 1
+
+
+def test_a_delegate_that_refuses_is_named_with_its_own_words(models: Path, engine: Engine, told: ToldDelegate) -> None:
+    delegate = DelegateLibrary("edgetpu", told.path, {"device": "none"})
+
+    with pytest.raises(ConfigError) as caught:
+        Interpreter(engine, str(models / "gearbox/dnn.tflite"), delegates=[delegate])
+
+    assert caught.value.message == (f"runtime.delegates.edgetpu.library: {told.path} cannot be used: no such device")
+
+
+def test_a_delegate_that_fails_at_the_model_is_named(models: Path, engine: Engine, told: ToldDelegate) -> None:
+    path = models / "gearbox/dnn.tflite"
+    delegate = DelegateLibrary("edgetpu", told.path, {"prepare": "fails"})
+
+    with pytest.raises(ModelError) as caught:
+        Interpreter(engine, str(path), delegates=[delegate])
+
+    assert caught.value.message == f"runtime.delegates.edgetpu: the delegate fails to take {path}"
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("libnone.so.1", "libnone.so.1 cannot be used: cannot open shared object file"),
+        ("libc.so.6", "libc.so.6 cannot be used: .*undefined symbol: tflite_plugin_create_delegate"),
+        (__file__, "cannot be used: .*(invalid ELF header|file too short)"),
+    ],
+)
+def test_a_library_that_is_absent_or_no_delegate_is_refused_by_name(
+    models: Path, engine: Engine, library: str, said: str
+) -> None:
+    """In an error of edged's alone: the runtimes' own loaders leave a traceback behind, which pytest would report."""
+    with pytest.raises(ConfigError, match=rf"^runtime\.delegates\.edgetpu\.library: .*{said}") as caught:
+        Interpreter(engine, str(models / "gearbox/dnn.tflite"), delegates=[DelegateLibrary("edgetpu", library)])
+
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_delegates_took_is_what_the_runtime_no_longer_executes(
+    models: Path, engine: Engine, told: ToldDelegate, name: str
+) -> None:
+    """XNNPACK is a delegate itself: the plan that the runtime follows leaves out what it took."""
+    interpreter = Interpreter(engine, str(models / f"{name}.tflite"), delegates=[DelegateLibrary("told", told.path)])
+    nodes = interpreter.nodes()
+    operators = {place for place, node in enumerate(nodes) if node.name != "DELEGATE"}
+
+    plan = told.plan()
+
+    assert plan
+    assert delegated(nodes, interpreter.output_indices) == operators - set(plan)
+
+
+@given(st.data())
+def test_what_a_delegate_took_follows_from_its_inputs_and_outputs(data: st.DataObject) -> None:
+    """On any graph: a delegate's inputs are what its operators read and do not make, its outputs what others read."""
+    count = data.draw(st.integers(1, 12))
+    nodes = [
+        Node("ADD", tuple(data.draw(st.lists(st.integers(-1, place), min_size=1, max_size=3))), (place + 1,))
+        for place in range(count)
+    ]
+    results = data.draw(st.sets(st.integers(1, count), min_size=1))
+    needed = _needed(nodes, results)
+    took = data.draw(st.sets(st.sampled_from(sorted(needed))))
+    inside = {nodes[place].outputs[0] for place in took}
+    read = {tensor for place in took for tensor in nodes[place].inputs} - {-1}
+    others = {tensor for place, node in enumerate(nodes) if place not in took for tensor in node.inputs}
+    delegate = Node("DELEGATE", tuple(read - inside), tuple(inside & (others | results)))
+
+    found = delegated([*nodes, delegate] if took else nodes, sorted(results))
+
+    assert found & needed == took
+
+
+def _needed(nodes: list[Node], results: set[int]) -> set[int]:
+    needed: set[int] = set()
+    wanted = set(results)
+    for place in reversed(range(len(nodes))):
+        if set(nodes[place].outputs) & wanted:
+            needed.add(place)
+            wanted |= set(nodes[place].inputs)
+    return needed
 
 
 def test_auto_takes_tflite_where_litert_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,64 @@
+"""Keys that a board had before: they open what was sealed to them, and sign nothing any more.
+
+Each has two files named after its signing key: the record, which stays (it verifies what the key signed), and where its
+private keys are, which goes when they are removed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edged.config.board import KeystoreTable
+from edged.errors import KeystoreError
+from edged.files import PRIVATE_FILE, make_private_directory, read_private, write_atomically
+
+_LIMIT = 4096
+
+
+class Former(msgspec.Struct, frozen=True):
+    """Former keys of which the private half is still there.
+
+    :ivar sign: thumbprint of the signing key, hexadecimal.
+    :ivar ecdh: thumbprint of the key that things were sealed to, likewise.
+    :ivar table: how the configuration named them.
+    """
+
+    sign: str
+    ecdh: str
+    table: KeystoreTable
+
+
+class FormerKeys:
+    """The directory of former keys."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(self, former: Former, record: bytes) -> None:
+        """Remember keys that will be replaced, with their enrolment record."""
+        make_private_directory(self._directory)
+        for name, content in ((f"{former.sign}.enrol", record), (f"{former.sign}.json", msgspec.json.encode(former))):
+            write_atomically(self._directory / name, [content], mode=PRIVATE_FILE, replace=True)
+
+    def all(self) -> list[Former]:
+        """Return those whose private keys are still there.
+
+        :raises KeystoreError: a file is damaged.
+        """
+        found = []
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                found.append(msgspec.json.decode(read_private(path, _LIMIT), type=Former))
+            except msgspec.DecodeError as error:
+                raise KeystoreError(f"{path} is damaged: {error}", hint="restore a copy of it") from error
+        return found
+
+    def records(self) -> list[Path]:
+        """Return the files of all former records."""
+        return sorted(self._directory.glob("*.enrol"))
+
+    def forget(self, former: Former) -> None:
+        """Forget where the private keys were; the record stays."""
+        (self._directory / f"{former.sign}.json").unlink(missing_ok=True)

@@ -1,0 +1,251 @@
+"""``pkcs11:``: keys that were made on a token and cannot leave it (a smart card, an HSM, OP-TEE, SoftHSM).
+
+Keys are found by their labels, ``LABEL-sign`` and ``LABEL-ecdh``. The shared secret of an agreement is a key object of
+the session, which the token hands out: it is in this process's memory from there on, as it is with every key store.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
+
+from edged.cose.keys import PublicKey
+from edged.errors import FormatError, KeystoreError, OutputError
+from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
+from edged.keystore.token import (
+    KDF,
+    Attribute,
+    DeriveMixin,
+    KeyType,
+    Mechanism,
+    MechanismFlag,
+    ObjectClass,
+    PrivateKey,
+    Session,
+    SignMixin,
+    SlotFlag,
+    Token,
+)
+from edged.keystore.uri import TokenUri
+
+Purpose = Literal["sign", "ecdh"]
+
+LABEL = "edged"
+"""Begins the labels of a board's keys where the URI names no object."""
+
+_P256 = bytes.fromhex("06082a8648ce3d030107")  # OBJECT IDENTIFIER prime256v1, as CKA_EC_PARAMS holds it
+_POINT = 65  # 04 || x || y
+_ALLOWS = {"sign": Attribute.SIGN, "ecdh": Attribute.DERIVE}
+_MAY = {"sign": MechanismFlag.SIGN | MechanismFlag.VERIFY, "ecdh": MechanismFlag.DERIVE}
+_CLOSED = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+_SECRET = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+
+
+class TokenKey:
+    """One private key on a token: a :class:`Signer` or an :class:`Agreement`, as it was made.
+
+    :raises KeystoreError: there is no such key, it lies on another curve, or it may not do this.
+    """
+
+    def __init__(self, token: Token, label: str, purpose: Purpose) -> None:
+        self._token = token
+        self.label = label
+        self._purpose = purpose
+        self._held: PrivateKey | None = None
+        self.public = token.use(self._read_public)
+
+    def sign(self, digest: bytes) -> bytes:
+        """As :meth:`Signer.sign`."""
+
+        def sign(session: Session) -> bytes:
+            return bytes(cast("SignMixin", self._key(session)).sign(digest, mechanism=Mechanism.ECDSA))
+
+        signature = self._token.use(sign)
+        return coordinate(signature[: len(signature) // 2]) + coordinate(signature[len(signature) // 2 :])
+
+    def ecdh(self, peer: PublicKey) -> bytes:
+        """As :meth:`Agreement.ecdh`; the point was checked in software when ``peer`` was made."""
+        point = b"\x04" + peer.x + peer.y
+
+        def derive(session: Session) -> bytes:
+            secret = cast("DeriveMixin", self._key(session)).derive_key(
+                KeyType.GENERIC_SECRET,
+                256,
+                capabilities=MechanismFlag(0),
+                mechanism=Mechanism.ECDH1_DERIVE,
+                mechanism_param=(KDF.NULL, None, point),
+                template=_SECRET,
+            )
+            try:
+                return bytes(secret[Attribute.VALUE])
+            finally:
+                secret.destroy()
+
+        return coordinate(self._token.use(derive))
+
+    def guard(self) -> str:
+        """Return what the token says of where the key came from and whether it can leave."""
+
+        def read(session: Session) -> tuple[bool, bool, bool]:
+            key = self._key(session)
+            return (
+                bool(key[Attribute.LOCAL]),
+                bool(key[Attribute.NEVER_EXTRACTABLE]),
+                bool(key[Attribute.SENSITIVE]) and not key[Attribute.EXTRACTABLE],
+            )
+
+        made_there, never, closed = self._token.use(read)
+        origin = "made on the token" if made_there else "imported: it was elsewhere before"
+        leaves = "never could leave it" if never else "cannot leave it now" if closed else "CAN BE EXPORTED"
+        return f"{self._purpose} key: {origin}, {leaves}"
+
+    def destroy(self) -> None:
+        """Remove both halves from the token."""
+        _destroy(self._token, self.label)
+
+    def _key(self, session: Session) -> PrivateKey:
+        if self._held is None or self._held.session is not session:
+            self._held = self._find(session)
+        return self._held
+
+    def _find(self, session: Session) -> PrivateKey:
+        found = self._objects(session, ObjectClass.PRIVATE_KEY)
+        if len(found) != 1:
+            raise KeystoreError(
+                f"{self._token.name} holds {len(found) or 'no'} private keys labelled {self.label!r}",
+                hint="is the object in the URI right? `edged init` and `edged keygen --keystore` make keys",
+            )
+        key: PrivateKey = found[0]
+        if key[Attribute.KEY_TYPE] is not KeyType.EC or key[Attribute.EC_PARAMS] != _P256:
+            raise KeystoreError(f"{self._token.name}: key {self.label!r} is not on P-256")
+        if not key[_ALLOWS[self._purpose]]:
+            raise KeystoreError(f"{self._token.name}: key {self.label!r} may not be used for {self._purpose}")
+        return key
+
+    def _read_public(self, session: Session) -> PublicKey:
+        self._key(session)
+        found = self._objects(session, ObjectClass.PUBLIC_KEY)
+        if len(found) != 1:
+            raise KeystoreError(f"{self._token.name} holds {len(found) or 'no'} public keys labelled {self.label!r}")
+        if found[0][Attribute.EC_PARAMS] != _P256:
+            raise KeystoreError(f"{self._token.name}: public key {self.label!r} is not on P-256")
+        point = bytes(found[0][Attribute.EC_POINT])[-_POINT:]  # in a DER OCTET STRING, or bare
+        if len(point) != _POINT or point[0] != 4:  # noqa: PLR2004  uncompressed
+            raise KeystoreError(f"{self._token.name}: public key {self.label!r} is no uncompressed point")
+        try:
+            return PublicKey(point[1:33], point[33:])
+        except FormatError as error:
+            raise KeystoreError(f"{self._token.name}: public key {self.label!r}: {error.message}") from error
+
+    def _objects(self, session: Session, kind: ObjectClass) -> list[Any]:
+        return list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: self.label}))
+
+
+@dataclass(frozen=True)
+class TokenKeystore:
+    """A board's keys on a token."""
+
+    token: Token
+    signer: TokenKey
+    agreement: TokenKey
+
+    @classmethod
+    def create(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+        """Make both keys on the token.
+
+        :raises OutputError: there are keys of these labels already.
+        """
+        where = TokenUri.parse(uri).labelled(LABEL)
+        token = Token.of(where, pin)
+        signer, agreement = make_keys(token, where, "sign", "ecdh")
+        return cls(token, signer, agreement)
+
+    @classmethod
+    def open(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+        """Find both keys on the token.
+
+        :raises KeystoreError: module, token, PIN or keys are absent or wrong.
+        """
+        where = TokenUri.parse(uri).labelled(LABEL)
+        token = Token.of(where, pin)
+        return cls(token, find_key(token, where, "sign"), find_key(token, where, "ecdh"))
+
+    def protection(self) -> Protection:
+        """Return what guards the keys, as the token says."""
+        token = self.token.found
+        hardware = SlotFlag.HW_SLOT in token.slot.flags
+        here = "both private keys, where the token's software runs: in this process, unless its module talks to another"
+        return Protection(
+            store=f"{self.token.name}, {token.manufacturer_id} {token.model}, serial {token.serial.decode()}",
+            hardware=hardware,
+            protected=(self.signer.guard(), self.agreement.guard()),
+            ram=(SHARED_SECRET, PIN) if hardware else (here, SHARED_SECRET, PIN),
+        )
+
+    def destroy(self) -> None:
+        """Remove both keys from the token."""
+        self.signer.destroy()
+        self.agreement.destroy()
+
+
+def find_key(token: Token, where: TokenUri, purpose: Purpose) -> TokenKey:
+    """Return a key that is there.
+
+    :raises KeystoreError: it is not.
+    """
+    return TokenKey(token, _label(where, purpose), purpose)
+
+
+def holds_key(token: Token, where: TokenUri, purpose: Purpose) -> bool:
+    """Return whether the token holds anything under the key's label."""
+    return bool(token.use(lambda session: _labelled(session, _label(where, purpose))))
+
+
+def make_keys(token: Token, where: TokenUri, *purposes: Purpose) -> list[TokenKey]:
+    """Make keys on the token, all or none.
+
+    :raises OutputError: there are objects of these labels already.
+    """
+    for purpose in purposes:
+        if holds_key(token, where, purpose):
+            raise OutputError(
+                f"{token.name} holds {_label(where, purpose)!r} already", hint="add another ;object= to the URI"
+            )
+    try:
+        for purpose in purposes:
+            token.write(partial(_generate, label=_label(where, purpose), purpose=purpose))
+        return [find_key(token, where, purpose) for purpose in purposes]
+    except KeystoreError:
+        for purpose in purposes:
+            _destroy(token, _label(where, purpose))
+        raise
+
+
+def _generate(session: Session, *, label: str, purpose: Purpose) -> None:
+    domain = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: _P256}, local=True)
+    domain.generate_keypair(
+        id=os.urandom(8),
+        label=label,
+        store=True,
+        capabilities=_MAY[purpose],
+        mechanism=Mechanism.EC_KEY_PAIR_GEN,
+        private_template=_CLOSED,
+    )
+
+
+def _destroy(token: Token, label: str) -> None:
+    def destroy(session: Session) -> None:
+        for each in _labelled(session, label):
+            each.destroy()
+
+    token.write(destroy)
+
+
+def _labelled(session: Session, label: str) -> list[Any]:
+    return list(session.get_objects({Attribute.LABEL: label}))
+
+
+def _label(where: TokenUri, purpose: Purpose) -> str:
+    return f"{where.object}-{purpose}"

@@ -1,0 +1,218 @@
+"""``tpm2:``: keys that a TPM 2.0 made, which open in that TPM alone.
+
+Each key is a file: the private half encrypted by the TPM under its storage key, in the form that OpenSSL's TPM 2.0
+provider reads too (``TSS2 PRIVATE KEY``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import unquote
+
+from edged.cose.keys import PublicKey
+from edged.errors import ConfigError, KeystoreError, OutputError
+from edged.files import PRIVATE_FILE, check_private, make_private_directory, read_private, write_atomically
+from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
+from edged.keystore.tpm import FIXED, OpenedTpm, Tpm, TSSPrivKey, tss
+
+Purpose = Literal["sign", "ecdh"]
+
+_TCTI = "device:/dev/tpmrm0"
+_STORAGE_KEY = 0x81000001
+"""Where the storage key stands if the TPM was provisioned (TCG TPM v2.0 Provisioning Guidance, section 7.8)."""
+
+_LIMIT = 8192
+_ATTRIBUTES = tss.TPMA_OBJECT
+_USES = {
+    "sign": ("ecc256:ecdsa-sha256:null", _ATTRIBUTES.SIGN_ENCRYPT),
+    "ecdh": ("ecc256", _ATTRIBUTES.DECRYPT),
+}
+
+
+class TpmUri(NamedTuple):
+    """``tpm2:[DIRECTORY][?tcti=NAME:OPTIONS]``.
+
+    :ivar directory: where the key files are; None for the board's own.
+    :ivar tcti: how the TPM is reached, as tpm2-tools name it.
+    """
+
+    directory: Path | None
+    tcti: str
+
+    @classmethod
+    def parse(cls, text: str) -> TpmUri:
+        """Take a URI.
+
+        :raises ConfigError: it has more than a directory and a TCTI.
+        """
+        path, _, query = text.partition(":")[2].partition("?")
+        name, _, tcti = query.partition("=")
+        if query and (name != "tcti" or not tcti or "&" in tcti):
+            raise ConfigError(f"keystore.uri: {text!r} has more than a TCTI", hint='"tpm2:?tcti=device:/dev/tpmrm0"')
+        return cls(Path(unquote(path)) if path else None, unquote(tcti) or _TCTI)
+
+
+class TpmKey:
+    """One private key of a TPM: a :class:`Signer` or an :class:`Agreement`, as it was made.
+
+    :raises KeystoreError: it is no P-256 key.
+    """
+
+    def __init__(self, tpm: Tpm, key: TSSPrivKey) -> None:
+        self._tpm = tpm
+        self._key = key
+        area = key.public.publicArea
+        if area.type != tss.TPM2_ALG.ECC or area.parameters.eccDetail.curveID != tss.TPM2_ECC_CURVE.NIST_P256:
+            raise KeystoreError("the TPM's key is not on P-256")
+        point = area.unique.ecc
+        self.public = PublicKey(coordinate(bytes(point.x)), coordinate(bytes(point.y)))
+
+    def sign(self, digest: bytes) -> bytes:
+        """As :meth:`Signer.sign`."""
+        scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.ECDSA)
+        scheme.details.ecdsa.hashAlg = tss.TPM2_ALG.SHA256
+
+        def sign(tpm: OpenedTpm) -> bytes:
+            handle, parent = tpm.load(self._key, self._tpm.pin)
+            session = tpm.session(parent, answers=False)  # a signature is no secret, and no parameter that encrypts
+            signed = tpm.esapi.sign(handle, digest, scheme, session1=session)  # kept: its parts do not keep it
+            pair = signed.signature.ecdsa
+            return coordinate(bytes(pair.signatureR)) + coordinate(bytes(pair.signatureS))
+
+        return self._tpm.use(sign)
+
+    def ecdh(self, peer: PublicKey) -> bytes:
+        """As :meth:`Agreement.ecdh`; the point was checked in software when ``peer`` was made."""
+        point = tss.TPM2B_ECC_POINT(tss.TPMS_ECC_POINT(x=peer.x, y=peer.y))
+
+        def agree(tpm: OpenedTpm) -> bytes:
+            handle, parent = tpm.load(self._key, self._tpm.pin)
+            shared = tpm.esapi.ecdh_zgen(handle, point, session1=tpm.session(parent))
+            return coordinate(bytes(shared.point.x))
+
+        return self._tpm.use(agree)
+
+    def check(self) -> None:
+        """Check that this TPM takes the key.
+
+        :raises KeystoreError: it does not.
+        """
+        self._tpm.use(lambda tpm: tpm.load(self._key, self._tpm.pin))
+
+    def guard(self, purpose: Purpose) -> str:
+        """Return what the TPM vouches for of the key."""
+        attributes = self._key.public.publicArea.objectAttributes
+        origin = "made in the TPM" if attributes & _ATTRIBUTES.SENSITIVEDATAORIGIN else "imported: it was elsewhere"
+        leaves = "cannot leave it" if attributes & _ATTRIBUTES.FIXEDTPM else "CAN BE MOVED to another"
+        return f"{purpose} key: {origin}, {leaves}"
+
+
+@dataclass(frozen=True)
+class TpmKeystore:
+    """A board's keys in its TPM, with their files in ``directory``."""
+
+    directory: Path
+    tpm: Tpm
+    signer: TpmKey
+    agreement: TpmKey
+
+    @classmethod
+    def create(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+        """Make both keys, and their files below the URI's directory or ``default``.
+
+        :raises OutputError: a key stands there already.
+        """
+        where = TpmUri.parse(uri)
+        directory = make_private_directory(where.directory or default)
+        for purpose in _USES:
+            if _file(directory, purpose).exists():
+                raise OutputError(f"{_file(directory, purpose)} exists already", hint='"tpm2:/another/directory"')
+        tpm = Tpm(where.tcti, pin)
+        keys = tpm.use(lambda opened: {purpose: _make(opened, purpose, pin) for purpose in _USES})
+        for purpose, key in keys.items():
+            write_atomically(_file(directory, purpose), [key.to_pem()], mode=PRIVATE_FILE, replace=False)
+        return cls(directory, tpm, TpmKey(tpm, keys["sign"]), TpmKey(tpm, keys["ecdh"]))
+
+    @classmethod
+    def open(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+        """Read both key files, and check that this TPM takes them.
+
+        :raises KeystoreError: they are absent, or another TPM's.
+        :raises PermissionsError: others may read them.
+        """
+        where = TpmUri.parse(uri)
+        directory = where.directory or default
+        if not _file(directory, "sign").exists():
+            raise KeystoreError(f"there are no TPM keys at {directory}", hint="`edged init` makes this board's keys")
+        check_private(directory)
+        tpm = Tpm(where.tcti, pin)
+        keystore = cls(directory, tpm, *(TpmKey(tpm, _read(_file(directory, purpose))) for purpose in _USES))
+        keystore.signer.check()
+        keystore.agreement.check()
+        return keystore
+
+    def protection(self) -> Protection:
+        """Return what guards the keys, as the TPM says."""
+        said = self.tpm.use(_read_properties)
+        maker, *vendor = (
+            said.get(int(key), 0).to_bytes(4, "big").strip(b"\0 ").decode("ascii", "replace") for key in _SAID
+        )
+        emulated = vendor[0] == _EMULATOR
+        return Protection(
+            store=f"TPM 2.0 by {maker} ({' '.join(filter(None, vendor))}) at {self.tpm.tcti}",
+            hardware=not emulated,
+            protected=(
+                self.signer.guard("sign"),
+                self.agreement.guard("ecdh"),
+                "their files open in this TPM alone; what goes to it and comes back is encrypted",
+            ),
+            ram=(*(("both private keys, where the TPM's emulator runs",) if emulated else ()), SHARED_SECRET)
+            + (() if self.tpm.pin is None else (PIN,)),
+        )
+
+    def destroy(self) -> None:
+        """Remove both key files: without them the keys are nowhere."""
+        for purpose in _USES:
+            _file(self.directory, purpose).unlink(missing_ok=True)
+
+
+_SAID = (
+    tss.TPM2_PT.MANUFACTURER,
+    tss.TPM2_PT_VENDOR.STRING_1,
+    tss.TPM2_PT_VENDOR.STRING_2,
+    tss.TPM2_PT_VENDOR.STRING_3,
+    tss.TPM2_PT_VENDOR.STRING_4,
+)
+_EMULATOR = "SW"
+"""The first word of libtpms' vendor string: the TPM of a virtual machine, or swtpm."""
+
+
+def _read_properties(tpm: OpenedTpm) -> dict[int, int]:
+    found = tpm.esapi.get_capability(tss.TPM2_CAP.TPM_PROPERTIES, tss.TPM2_PT.FIXED, 40)[1]
+    return {int(one.property): int(one.value) for one in found.data.tpmProperties}
+
+
+def _file(directory: Path, purpose: str) -> Path:
+    return directory / f"{purpose}.tpm"
+
+
+def _make(tpm: OpenedTpm, purpose: str, pin: bytes | None) -> TSSPrivKey:
+    kind, use = _USES[purpose]
+    guessed = _ATTRIBUTES.NODA if pin is None else 0  # only where a PIN can be guessed, wrong ones count
+    template = tss.TPM2B_PUBLIC.parse(kind, objectAttributes=FIXED | _ATTRIBUTES.USERWITHAUTH | use | guessed)
+    secret = tss.TPM2B_SENSITIVE_CREATE(tss.TPMS_SENSITIVE_CREATE(userAuth=pin or b""))
+    found = tpm.esapi.get_capability(tss.TPM2_CAP.HANDLES, _STORAGE_KEY, 1)[1]
+    handles = found.data.handles
+    parent = _STORAGE_KEY if handles.count and handles[0] == _STORAGE_KEY else tss.TPM2_RH.OWNER
+    handle = tpm.storage_key(parent)
+    private, public, *_ = tpm.esapi.create(handle, secret, template, session1=tpm.session(handle))
+    return TSSPrivKey(private, public, pin is None, parent)
+
+
+def _read(path: Path) -> TSSPrivKey:
+    try:
+        return TSSPrivKey.from_pem(read_private(path, _LIMIT))
+    except (ValueError, TypeError, tss.TSS2_Exception) as error:
+        raise KeystoreError(f"{path} is no TPM key: {error}", hint="restore a copy of it") from error
