@@ -18,7 +18,7 @@ WAITING = 8
 """Windows that wait for a slow model; a further one takes the place of the oldest."""
 
 _NICENESS = 10
-"""Of the thread alone (Linux), so that where CPUs are scarce the main loop comes first."""
+"""By how much the thread alone (Linux) is nicer, so that where CPUs are scarce the main loop comes first."""
 
 
 class Worker(Generic[_Task, _Answer]):
@@ -65,7 +65,7 @@ class Worker(Generic[_Task, _Answer]):
 
     def _run(self) -> None:
         with suppress(PermissionError):  # a system call filter may not allow it; the model answers all the same
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            os.nice(_NICENESS)
         while True:
             with self._change:
                 while not (self._waiting or self._closing):

@@ -76,6 +76,12 @@ def test_signature_of_a_token_verifies_in_software(uri: str) -> None:
         assert Sign1.parse(message).verify(signer.public, b"\x80") == f"{number}".encode()
 
 
+def test_digest_is_signed_not_hashed_again(uri: str) -> None:
+    signer = create(uri).signer
+    message = os.urandom(100)
+    signer.public.verify(signer.sign(hashlib.sha256(message).digest()), message)
+
+
 def test_what_is_sealed_to_a_token_opens_there(uri: str) -> None:
     agreement = create(uri).agreement
     key = ContentKey.generate(Aead.A256GCM)
@@ -300,52 +306,3 @@ def test_hub_on_a_token_has_both_keys_and_signs_no_models(uri: str) -> None:
 def test_personal_keys_need_a_label(hsm: SoftHsm) -> None:
     with pytest.raises(ConfigError, match="names no key"):
         PersonalKeys.on_token(TokenUri.parse(hsm.uri("edged")), PIN.encode())
-
-
-# --- URIs ----------------------------------------------------------------------------------------
-
-
-def test_uri_attributes_are_percent_decoded() -> None:
-    uri = TokenUri.parse("pkcs11:token=My%20token;serial=00%3B;object=a?module-path=/usr/lib/x.so")
-    assert uri.wanted == {"token": "My token", "serial": "00;"}
-    assert (uri.object, uri.module) == ("a", "/usr/lib/x.so")
-    assert TokenUri.parse("pkcs11:token=a").module == "p11-kit-proxy.so"
-
-
-def test_uri_gets_a_label_where_it_has_none() -> None:
-    assert (
-        TokenUri.parse("pkcs11:token=a?module-path=b").labelled("acme").text
-        == "pkcs11:token=a;object=acme?module-path=b"
-    )
-    assert TokenUri.parse("pkcs11:token=a;object=b").labelled("acme").object == "b"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("pkcs11:", "names no token"),
-        ("pkcs11:object=a", "names no token"),
-        ("pkcs11:token=a;slot-id=1", "'slot-id=1' does not fit"),
-        ("pkcs11:token=a;token=b", "'token=b' does not fit"),
-        ("pkcs11:token", "'token' does not fit"),
-        ("pkcs11:token=a?pin-value=1234", "no pin-value: URIs stand in process lists"),
-        ("pkcs11:token=a;pin-source=/x", "no pin-source"),
-    ],
-)
-def test_uri_that_does_not_fit_is_refused(text: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        TokenUri.parse(text)
-
-
-@given(st.text(max_size=60))
-def test_uri_random_text_raises_config_errors(text: str) -> None:
-    try:
-        TokenUri.parse(f"pkcs11:{text}")
-    except ConfigError:
-        return
-
-
-def test_digest_is_signed_not_hashed_again(uri: str) -> None:
-    signer = create(uri).signer
-    message = os.urandom(100)
-    signer.public.verify(signer.sign(hashlib.sha256(message).digest()), message)

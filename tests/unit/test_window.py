@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.signal.window import RowWindow
+from edged.errors import ReadingGapError
+from edged.signal.window import RowWindow, TimeWindow
 
 
 def numbered(count: int, channels: int = 2) -> npt.NDArray[np.float32]:
@@ -88,3 +89,61 @@ def test_the_rows_of_a_window_are_a_view_and_cost_no_copy() -> None:
     first, second = [full.rows for full in window.push(numbered(4))]
 
     assert first is second
+
+
+# --- by time ---------------------------------------------------------------------------------
+
+
+def run_by_time(window: TimeWindow, times: list[float], cuts: list[int]) -> list[tuple[list[float], int, int]]:
+    edges = [0, *sorted(min(cut, len(times)) for cut in cuts), len(times)]
+    rows = np.array(times, np.float32).reshape(-1, 1)
+    return [
+        (np.arange(full.first, full.last + 1).tolist(), full.first, full.last)
+        for start, end in pairwise(edges)
+        if end > start
+        for full in window.push(rows[start:end], np.array(times[start:end]))
+        if full.rows.ravel().tolist() == rows[full.first : full.last + 1].ravel().tolist()
+    ]
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=50), st.lists(st.integers(0, 50), max_size=8),
+    st.integers(1, 12), st.data(),
+)  # fmt: skip
+def test_windows_by_time_are_those_of_the_whole_series(
+    steps: list[int], cuts: list[int], size: int, data: st.DataObject
+) -> None:
+    """In quarters of a second, which are exact."""
+    hop = data.draw(st.integers(1, size))
+    times = (np.cumsum(steps) / 4).tolist()
+    expected = []
+    begin, last = times[0], times[-1]
+    while begin + size / 4 <= last:
+        inside = [number for number, time in enumerate(times) if begin <= time < begin + size / 4]
+        if inside:
+            expected.append((inside, inside[0], inside[-1]))
+        begin += hop / 4
+
+    assert run_by_time(TimeWindow(size / 4, hop / 4, 1), times, cuts) == expected
+
+
+def test_a_reset_begins_with_the_next_row() -> None:
+    window = TimeWindow(1.0, 1.0, 1)
+    run_by_time(window, [0.0, 0.5], [])
+
+    assert window.reset()
+    assert not window.reset()
+    found = [
+        full.rows.ravel().tolist() for full in window.push(np.array([[7], [8]], np.float32), np.array([0.75, 1.75]))
+    ]
+    assert found == [[7]]
+
+
+def test_a_window_by_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edged.signal.window._MOST_ROWS_IN_TIME", 10)
+    window = TimeWindow(100.0, 100.0, 1)
+
+    with pytest.raises(ReadingGapError, match="a window by time holds over 10 rows"):
+        list(window.push(np.zeros((11, 1), np.float32), np.linspace(0, 1, 11)))
+
+    assert not window.reset()
