@@ -101,7 +101,9 @@ def test_mix_and_match_of_another_packages_recipients(board: Site) -> None:
 def test_wrong_board_is_no_recipient(board: Site, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
-    (other / "edged.toml").write_text((board.path / "edged.toml").read_text().replace(str(board.state), str(other / "s")))
+    (other / "edged.toml").write_text(
+        (board.path / "edged.toml").read_text().replace(str(board.state), str(other / "s"))
+    )
     for name in ("acme.pub", "home.pub"):
         (other / name).write_bytes((board.path / name).read_bytes())
     board.edged("init", "-c", other / "edged.toml", "-o", other / "other.enrol")
@@ -145,7 +147,12 @@ def test_downgrade_of_the_algorithm_that_was_signed(board: Site) -> None:
     named, other = bytes.fromhex("43a10103"), bytes.fromhex("44a1011818")
     assert tail.count(named) == 1
 
-    refused(board, rewritten(board, board.path / "gearbox-3.edged", head=signed, tail=tail.replace(named, other)), "MismatchError", "algorithm")
+    refused(
+        board,
+        rewritten(board, board.path / "gearbox-3.edged", head=signed, tail=tail.replace(named, other)),
+        "MismatchError",
+        "algorithm",
+    )
 
 
 def test_state_file_deleted_is_said_and_does_not_hide_the_installed_version(board: Site) -> None:
@@ -181,7 +188,9 @@ def test_resigned_twin_with_a_malleable_signature_is_the_same_package(board: Sit
     assert twin != head
     path = rewritten(board, package, head=twin)
 
-    identities = {Board(load_board(board.path / "edged.toml")).verify(mapped(one), one).identity for one in (package, path)}
+    identities = {
+        Board(load_board(board.path / "edged.toml")).verify(mapped(one), one).identity for one in (package, path)
+    }
 
     assert len(identities) == 1
     board.install(path)  # it is the version that is installed already

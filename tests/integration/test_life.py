@@ -41,7 +41,9 @@ def test_going_back_is_the_old_weights_under_a_higher_version(site: Site) -> Non
     )  # fmt: skip
     site.install(site.path / "back.edged")
 
-    facts = {name: json.loads(site.edged("inspect", name, "--json").stdout) for name in ("gearbox-1.edged", "back.edged")}
+    facts = {
+        name: json.loads(site.edged("inspect", name, "--json").stdout) for name in ("gearbox-1.edged", "back.edged")
+    }
     assert facts["back.edged"]["weights"] == facts["gearbox-1.edged"]["weights"]
     assert facts["back.edged"]["version"] == 3
     assert "is not above 1" in site.edged(

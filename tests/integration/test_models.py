@@ -117,7 +117,9 @@ def test_a_model_that_cannot_run_is_not_packed(site: Site, file: str, said: str)
     """A manifest that would fit it, and vectors that were never recorded from it: the model itself is looked at."""
     site.configure()
     site.init()
-    channels, size = {"keras_lstm_mnist_ptq_edgetpu.tflite": (28, 28), "model_invoking_error.tflite": (3, 1)}.get(file, (1, 1))
+    channels, size = {"keras_lstm_mnist_ptq_edgetpu.tflite": (28, 28), "model_invoking_error.tflite": (3, 1)}.get(
+        file, (1, 1)
+    )
     np.savez(site.path / "v.npz", windows=np.zeros((1, size, channels), "f"), scores=np.zeros((1, 1), "f"))
     tensors = "[tensors.v1]\n[tensors.v2]" if "custom" in file else ""
     (site.path / "m.toml").write_text(
@@ -137,7 +139,9 @@ file = "v.npz"
     )
     model = site.models / "odd" / file
 
-    done = site.edged("pack", model, "-m", "m.toml", "--sign", "acme.key", "--to", "board.enrol", "-o", "out.edged", check=False)
+    done = site.edged(
+        "pack", model, "-m", "m.toml", "--sign", "acme.key", "--to", "board.enrol", "-o", "out.edged", check=False
+    )
 
     assert (done.returncode, said in done.stderr) == (65, True), done.stderr
     assert not (site.path / "out.edged").exists()
