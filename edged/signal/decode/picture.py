@@ -36,6 +36,7 @@ class PictureDecoder:
             import PIL.ImageOps  # noqa: PLC0415
         except ImportError as error:
             raise ConfigError(f"format = {format_!r} needs Pillow", hint="pip install 'edged[image]'") from error
+        PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn where _MOST_PIXELS refuses
         self._image, self._ops = PIL.Image, PIL.ImageOps
         self._format = format_
         self._raw = raw
@@ -66,7 +67,7 @@ class PictureDecoder:
                 if width * height > _MOST_PIXELS:
                     raise ReadingShapeError(f"a picture has {width} x {height} pixels, more than {_MOST_PIXELS}")
                 return picture.convert(self._mode)
-        except (OSError, SyntaxError, ValueError, self._image.DecompressionBombError) as error:  # as Pillow has them
+        except (OSError, SyntaxError, ValueError) as error:  # as Pillow has them
             raise ReadingFormatError(f"a reading is no whole {self._format.upper()} picture") from error
 
     def _open_raw(self, payload: bytes) -> Picture:
