@@ -21,7 +21,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	.venv/demo/bin/edged demo
 
 test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
-	@.ci/apt mosquitto gdb faketime strace
+	@.ci/apt mosquitto gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
@@ -64,7 +64,8 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 	@touch $@
 
 .venv/test/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,$(LITERT)"
+	@.ci/apt gcc headers pkg-config libtss2-dev
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,$(LITERT)"
 	@touch $@
 
 .venv/bench/.installed: $(WHEEL)

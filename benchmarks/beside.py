@@ -55,13 +55,13 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     with mosquitto(directory) as port:
         board = Board(directory / "beside", port, fast, slow, log="info")
         with daemon(board.directory):
-            quick_one, busy_one = (Feeder(port, place) for place in board.places)
-            with quick_one.link, busy_one.link:
-                quick_one.pace(_WARM_UP)
+            one, busy = (Feeder(port, place) for place in board.places)
+            with one.link, busy.link:
+                one.pace(_WARM_UP)
                 for _ in range(rounds):
-                    alone.note(quick_one.pace(count))
-                    beside.note(quick_one.pace(count, busy_one))
-                    busy_one.finish()
+                    alone.note(one.pace(count))
+                    beside.note(one.pace(count, busy))
+                    busy.finish()
         took = _self_tests(board.directory)
     return [
         Row("p99 of a 1 ms model beside a busy one of 200 ms / alone", ratio(beside.high, alone.high), "x", _BAR),
@@ -72,7 +72,7 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
             for what, times in (("median", side.median), ("p99", side.high))
         ),
         *(Row(f"  the {name} model's window, as its self-test says", took[name], "ms") for name in ("fast", "slow")),
-        Row("  windows of the slow model meanwhile", busy_one.answered, ""),
+        Row("  windows of the slow model meanwhile", busy.answered, ""),
     ]
 
 
@@ -135,15 +135,17 @@ class Feeder:
         while len(self._sent) < _BUSY:
             self.send()
 
-    def finish(self) -> None:
-        """Wait for all results.
+    def finish(self) -> list[float]:
+        """Wait for all results, as :meth:`take`.
 
         :raises LoadError: they do not come.
         """
+        seconds: list[float] = []
         while self._sent:
             if not select.select([self.link], [], [], _TIMEOUT)[0]:
                 raise LoadError(f"no result within {_TIMEOUT:.0f} s")
-            self.take()
+            seconds += self.take()
+        return seconds
 
     def pace(self, count: int, beside: Feeder | None = None) -> list[float]:
         """Send ``count`` readings, one after the other whatever becomes of them; return the seconds that each took.
@@ -166,17 +168,16 @@ class Feeder:
                 if beside is not None and beside.link in ready:
                     beside.take()
             self.send()
-        while self._sent:
-            if not select.select([self.link], [], [], _TIMEOUT)[0]:
-                raise LoadError(f"no result within {_TIMEOUT:.0f} s")
-            seconds += self.take()
-        return seconds
+        return seconds + self.finish()
 
 
 def _self_tests(directory: Path) -> dict[str, float]:
-    """Return the milliseconds a window that the daemon has logged of each model."""
+    """Return the milliseconds a window of both models, as the daemon's log has them.
+
+    :raises ProcessError: one of them is not served as it should be: another size, on a machine that is too busy.
+    """
     log = (directory / "daemon.log").read_text()
-    took = {name: float(ms) for name, ms in re.findall(r"model (\w+) \d+ on .* ([\d.]+) ms a window", log)}
-    if "model slow" not in log or "in a thread of its own" not in log:
-        raise ProcessError(f"the slow model has no thread of its own: {log[-1000:]}")
-    return took
+    found = re.findall(r"model (\w+) 1 on .* ([\d.]+) ms a window, in (a thread of its own|the main loop)", log)
+    if {name: where for name, _, where in found} != {"fast": "the main loop", "slow": "a thread of its own"}:
+        raise ProcessError(f"the fast model is not in the main loop, or the slow one is: {log[-1000:]}")
+    return {name: float(took) for name, took, _ in found}

@@ -59,9 +59,9 @@ def dense(path: Path, sizes: Sequence[int], *, rows: int = 1, int8: bool = False
     buffers = [_buffer(builder, None)]
     tensors = [_tensor(builder, "input", [rows, sizes[0]], kind, _STEP)]
     operators = []
-    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+    for layer, (size, outputs) in enumerate(pairwise(sizes)):
         last = layer == len(sizes) - 2
-        inputs, answers = (inputs * rows, 1) if last else (inputs, rows)
+        inputs, answers = (size * rows, 1) if last else (size, rows)
         weights: npt.NDArray[np.generic]
         if int8:
             weights = rng.integers(-127, 128, (outputs, inputs), np.int8)

@@ -13,7 +13,7 @@ from edged.config.secret import read_secret
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.keys import Agreement, PublicKey
-from edged.errors import EdgedError, MismatchError, MissingFileError, naming
+from edged.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, naming
 from edged.files import make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
@@ -164,7 +164,13 @@ class Keyring:
             if former.sign == keystore.signer.public.thumbprint.hex():  # of a migration that was given up
                 self._former.forget(former)
                 continue
-            old = self._open(former.table)
+            try:
+                old = self._open(former.table)
+            except EdgedError as error:
+                raise KeystoreError(
+                    f"the old keys at {former.table.uri}: {error.message}",
+                    hint=f"if they are gone for good, remove {self._former.path(former)}",
+                ) from error
             for installed, package in _sealed_to(packages, old.agreement.public, but_not=keystore.agreement.public):
                 chunks = grant(package, old.agreement, [keystore.agreement.public])
                 packages.add(installed.name, installed.version, map(memoryview, chunks))

@@ -39,8 +39,9 @@ class FormerKeys:
     def add(self, former: Former, record: bytes) -> None:
         """Remember keys that will be replaced, with their enrolment record."""
         make_private_directory(self._directory)
-        for name, content in ((f"{former.sign}.enrol", record), (f"{former.sign}.json", msgspec.json.encode(former))):
-            write_atomically(self._directory / name, [content], mode=PRIVATE_FILE, replace=True)
+        path = self.path(former)
+        write_atomically(path.with_suffix(".enrol"), [record], mode=PRIVATE_FILE, replace=True)
+        write_atomically(path, [msgspec.json.encode(former)], mode=PRIVATE_FILE, replace=True)
 
     def all(self) -> list[Former]:
         """Return those whose private keys are still there.
@@ -61,4 +62,8 @@ class FormerKeys:
 
     def forget(self, former: Former) -> None:
         """Forget where the private keys were; the record stays."""
-        (self._directory / f"{former.sign}.json").unlink(missing_ok=True)
+        self.path(former).unlink(missing_ok=True)
+
+    def path(self, former: Former) -> Path:
+        """Return the file that says where the private keys are."""
+        return self._directory / f"{former.sign}.json"
