@@ -25,7 +25,7 @@ from edged.runtime import Interpreter, choose
 _BAR = 2.0
 _FAST, _SLOW = 0.001, 0.2
 """Seconds of a window that the two models are to take."""
-_EVERY = 0.005
+EVERY = 0.005
 """Seconds from one reading of the fast model to the next, on average."""
 _BUSY = 2
 """Windows of the slow model on their way: one that it is at, and one that waits."""
@@ -153,7 +153,7 @@ class Feeder:
         :param beside: is kept busy meanwhile.
         :raises LoadError: results do not come.
         """
-        gaps = np.random.default_rng(3).uniform(0.5, 1.5, count) * _EVERY  # not in step with the other model
+        gaps = np.random.default_rng(3).uniform(0.5, 1.5, count) * EVERY  # not in step with the other model
         links = [self.link] if beside is None else [self.link, beside.link]
         seconds: list[float] = []
         due = time.perf_counter()

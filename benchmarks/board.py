@@ -17,7 +17,7 @@ from edged.channel.reading import ReadingSealer, read_key
 
 _MANIFEST = """
 name = "{name}"
-version = 1
+version = {version}
 {manifest}
 [publish]
 when = "window"
@@ -117,22 +117,24 @@ class Board:
         (directory / "edged.toml").write_text(config)
         self._edged("init", "-c", "edged.toml", "-o", "board.enrol")
         for place in self.places:
-            self._install(place)
+            place.subject.write(place.model)
+            self.install(place, 1)
 
-    def _install(self, place: Place) -> None:
+    def install(self, place: Place, version: int) -> None:
+        """Install the model under a version; a daemon takes it at the next SIGHUP."""
         subject, name = place.subject, place.subject.name
-        subject.write(place.model)
         np.savez(self.directory / f"{name}-windows.npz", windows=subject.windows)
-        (self.directory / f"{name}.toml").write_text(_MANIFEST.format(name=name, manifest=subject.manifest))
+        manifest = _MANIFEST.format(name=name, version=version, manifest=subject.manifest)
+        (self.directory / f"{name}.toml").write_text(manifest)
         self._edged(
             "try", place.model, "-m", f"{name}.toml", "-i", f"{name}-windows.npz",
             "--record-self-test", f"{name}-selftest.npz",
         )  # fmt: skip
         self._edged(
             "pack", place.model, "--manifest", f"{name}.toml", "--sign", "acme.key", "--to", "board.enrol",
-            "--operator", "fleet.pub", "-o", f"{name}-1.edged",
+            "--operator", "fleet.pub", "-o", f"{name}-{version}.edged",
         )  # fmt: skip
-        self._edged("install", f"{name}-1.edged", "-c", "edged.toml")
+        self._edged("install", f"{name}-{version}.edged", "-c", "edged.toml")
 
     def _edged(self, *arguments: object) -> None:
         command = [sys.executable, "-m", "edged", *map(str, arguments)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -144,10 +145,15 @@ def load(
     :raises TrustError: as :meth:`VerifiedPackage.unwrap` and :meth:`UnwrappedPackage.decrypt_into`.
     :raises ModelError: the runtime refuses the model, it does not fit its manifest, or its self-test disagrees.
     """
-    unwrapped = package.unwrap(agreement)
     manifest = package.manifest
     with ExitStack() as undo:
         buffer = undo.enter_context(SecretBuffer(manifest.plaintext.size))
+        locking = threading.Thread(target=buffer.lock, name="edged-lock")
+        locking.start()  # takes about as long as the ciphertext's digest does
+        try:
+            unwrapped = package.unwrap(agreement)
+        finally:
+            locking.join()
         unwrapped.decrypt_into(buffer.view)
         interpreter = Interpreter(
             engine,

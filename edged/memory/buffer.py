@@ -24,7 +24,7 @@ _STEP = 1 << 20
 
 
 class SecretBuffer:
-    """Room for a plaintext of ``size`` bytes: locked where the limit allows it, in no core dump, wiped on leaving.
+    """Room for a plaintext of ``size`` bytes: in no core dump, wiped on leaving, out of swap once it is locked.
 
     :ivar view: the bytes, writable; not to be used after :meth:`close`.
     :ivar path: where this process, and no other, can open them as a file.
@@ -41,7 +41,11 @@ class SecretBuffer:
         self.path = f"/proc/self/fd/{self._file}"
         self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._map.madvise(mmap.MADV_DONTDUMP)
-        self.locked = _try_to_lock(self._start, size)
+        self.locked = False
+
+    def lock(self) -> None:
+        """Bring all of it into RAM and keep it there, where the limit allows it: in a thread, others go on meanwhile."""
+        self.locked = _try_to_lock(self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:
         """Once the runtime maps these bytes, give its map the protections of our own, and drop our own's pages.

@@ -10,8 +10,22 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE = 4
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _M_PERTURB = -6
-_SMALL_SIZES = range(24, 1033, 16)  # what malloc keeps in a cache of its own, a list for each size and thread ...
-_SMALL_COUNT = 16  # ... of 7 chunks, 16 since glibc 2.42
+_SMALL_SIZES = range(24, 1033, 16)
+"""What glibc's malloc keeps in a cache of its own: a list for each size and thread, of so many chunks:"""
+
+
+def _small_count(version: str) -> int:
+    """Return how long such a list may be, by ``CS_GNU_LIBC_VERSION`` of confstr(3)."""
+    numbers = version.removeprefix("glibc ").split(".")
+    old = len(numbers) > 1 and all(map(str.isdecimal, numbers[:2])) and (int(numbers[0]), int(numbers[1])) < (2, 42)
+    return 7 if old else 16
+
+
+_SMALL_COUNT = _small_count(os.confstr("CS_GNU_LIBC_VERSION") or "")
+
+_malloc, _free = _LIBC.malloc, _LIBC.free
+_malloc.argtypes, _malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+_free.argtypes, _free.restype = (ctypes.c_void_p,), None
 
 
 class _Blank(ctypes.Structure):
@@ -66,11 +80,9 @@ def trim() -> None:
     The stack is worth it: XNNPACK leaves vector registers with weights on it, and glibc keeps an ended thread's stack.
     """
     _LIBC.getpid(_Blank())  # which takes no argument: by value, it is copied to the unused part of the stack
-    malloc = _LIBC.malloc
-    malloc.restype = ctypes.c_void_p
-    chunks = [(malloc(ctypes.c_size_t(size)), size) for size in _SMALL_SIZES for _ in range(_SMALL_COUNT)]
+    chunks = [(_malloc(size), size) for size in _SMALL_SIZES for _ in range(_SMALL_COUNT)]
     for chunk, size in chunks:
         ctypes.memset(chunk, 0, size)
     for chunk, _ in chunks:
-        _LIBC.free(ctypes.c_void_p(chunk))
+        _free(chunk)
     _LIBC.malloc_trim(ctypes.c_size_t(0))

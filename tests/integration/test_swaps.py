@@ -16,6 +16,7 @@ from edged.board import Board, mapped
 from edged.broker import Broker
 from edged.config.load import load_board
 from edged.cose.algorithms import Aead
+from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
@@ -173,7 +174,7 @@ def test_a_package_that_somebody_else_signed_is_not_served_from_the_store(site: 
     site.init()
     site.install(site.pack(version=1))
     publisher = Publisher(site)
-    publisher.signer = PersonalKeys.generate(agreement=False).signer
+    publisher.signer = PrivateKey.generate()
     with site.daemon() as daemon:
         place(site, 2, publisher.pack(2))
         daemon.reload()

@@ -37,6 +37,7 @@ def open_files() -> int:
 @pytest.fixture
 def buffer() -> Iterator[SecretBuffer]:
     with SecretBuffer(3 * PAGE + 5) as secret:
+        secret.lock()
         yield secret
 
 
@@ -117,6 +118,7 @@ assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0, "dumpable"
 assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
 more = bytearray(64 << 20)  # whatever was locked, later allocations succeed
 with SecretBuffer(100_000) as buffer:
+    buffer.lock()
     buffer.view[:6] = b"secret"
     with open(buffer.path, "rb") as file:
         assert file.read(6) == b"secret"
@@ -170,6 +172,7 @@ def stage(name):
 stage("before")
 path = Path(sys.argv[2])
 buffer = SecretBuffer(path.stat().st_size)
+buffer.lock()
 with path.open("rb", buffering=0) as file:
     file.readinto(buffer.view)
 interpreter = Interpreter(engine, buffer.path, on_mapped=buffer.seal_runtime_maps)
