@@ -44,7 +44,7 @@ class SecretBuffer:
         self.locked = False
 
     def lock(self) -> None:
-        """Bring all of it into RAM and keep it there, where the limit allows it: in a thread, others go on meanwhile."""
+        """Bring all of it into RAM and keep it there, where the limit allows. In a thread, others go on meanwhile."""
         self.locked = _try_to_lock(self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:
