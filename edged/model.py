@@ -145,6 +145,7 @@ def load(
     :raises TrustError: as :meth:`VerifiedPackage.unwrap` and :meth:`UnwrappedPackage.decrypt_into`.
     :raises ModelError: the runtime refuses the model, it does not fit its manifest, or its self-test disagrees.
     """
+    package.check_sizes()
     manifest = package.manifest
     with ExitStack() as undo:
         buffer = undo.enter_context(SecretBuffer(manifest.plaintext.size))

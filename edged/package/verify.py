@@ -184,6 +184,15 @@ class VerifiedPackage:
                 hint="set this board's clock, or ask the publisher about theirs",
             )
 
+    def check_sizes(self) -> None:
+        """Check that the package holds as much as was signed, before any room is made for it.
+
+        :raises MismatchError: it holds more or less.
+        """
+        _check_size("ciphertext", self.ciphertext, self.manifest.ciphertext)
+        if self.manifest.ciphertext.size != self.manifest.plaintext.size + TAG_SIZE:
+            raise MismatchError("the signed sizes of ciphertext and plaintext do not belong together")
+
     def unwrap(self, agreement: Agreement) -> UnwrappedPackage:
         """Check the ciphertext against what was signed, and open this board's own copy of the content key.
 
@@ -191,9 +200,8 @@ class VerifiedPackage:
         :raises NotARecipientError: the package is not sealed to this key.
         :raises DecryptionError: this board's copy of the key does not open.
         """
+        self.check_sizes()
         _check_digest("ciphertext", self.ciphertext, self.manifest.ciphertext)
-        if self.manifest.ciphertext.size != self.manifest.plaintext.size + TAG_SIZE:
-            raise MismatchError("the signed sizes of ciphertext and plaintext do not belong together")
         return UnwrappedPackage(self.manifest, self.ciphertext, self.recipients.unwrap(agreement, self.manifest.commit))
 
 
@@ -224,9 +232,13 @@ _CLOCK_SKEW = 300.0
 """Seconds by which a publisher's clock may run ahead of a board's."""
 
 
-def _check_digest(what: str, data: memoryview, expected: Digest) -> None:
+def _check_size(what: str, data: memoryview, expected: Digest) -> None:
     if len(data) != expected.size:
         raise MismatchError(f"the {what} is {len(data)} bytes long, and {expected.size} were signed")
+
+
+def _check_digest(what: str, data: memoryview, expected: Digest) -> None:
+    _check_size(what, data, expected)
     if not hmac.compare_digest(hashlib.sha256(data).digest(), expected.sha256):
         raise MismatchError(f"the {what} is not the one that was signed")
 
