@@ -14,8 +14,9 @@ from edged.audit import AuditLog
 from edged.broker import BrokerOptions, Message
 from edged.channel.reading import read_key
 from edged.clock import Clock
-from edged.config.board import BoardConfig
+from edged.config.board import BoardConfig, BrokerTable
 from edged.config.secret import read_secret, secret_path
+from edged.config.units import parse_duration
 from edged.cose.keys import ContentKey, PublicKey
 from edged.errors import MismatchError, MissingFileError, TrialError, naming
 from edged.identity import Record, Role
@@ -105,9 +106,13 @@ class Board:
         """Return the keys of the hubs that results are sealed to."""
         return [Record.read(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
 
-    def sensor_keys(self) -> dict[str, ContentKey]:
+    def sensor_keys(self) -> dict[str, tuple[ContentKey, ...]]:
         """Return the keys of the sensors, by channel of the model that reads them."""
-        return {model.channel: read_key(Path(model.sensor)) for model in self.config.model if model.sensor is not None}
+        return {
+            model.channel: tuple(read_key(Path(path)) for path in model.sensors)
+            for model in self.config.model
+            if model.sensors
+        }
 
     def audit(self, state: State, keystore: Keystore) -> AuditLog:
         """Return this board's audit log, to be written to."""
@@ -117,11 +122,12 @@ class Board:
         """Read the time as well as this board knows it."""
         return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
 
-    def broker_options(self, will: Message | None = None) -> BrokerOptions:
-        """Return how to reach the configured broker."""
-        broker = self.config.broker
+    def broker_options(self, broker: BrokerTable | None = None, will: Message | None = None) -> BrokerOptions:
+        """Return how to reach a configured broker; default: the one that readings come from."""
+        broker = broker or self.config.broker
         return BrokerOptions(
             url=broker.url,
+            session_expiry=round(parse_duration(broker.session)),
             client_id=f"edged-{self.config.device.name}",
             ca=None if broker.ca is None else Path(broker.ca),
             cert=None if broker.cert is None else Path(broker.cert),

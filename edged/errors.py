@@ -157,6 +157,14 @@ class StateError(EdgedError):
     exit_code = 74  # EX_IOERR
 
 
+class StateDamagedError(StateError):
+    """The content of ``state.db`` is damaged."""
+
+
+class StateLayoutError(StateError):
+    """A newer release wrote ``state.db``."""
+
+
 class StateLockedError(StateError):
     """Another daemon already runs on this state."""
 
@@ -211,6 +219,10 @@ class ReadingOrderError(ReadingError):
 
 class ReadingGapError(ReadingError):
     """A pause, or too few rows, left a window that was being filled without what it needs."""
+
+
+class RateError(ReadingError):
+    """More readings came on a topic than its limit."""
 
 
 class OverloadError(ReadingError):

@@ -22,7 +22,7 @@ _HELD = 1000
 
 _ASK_EVERY = 10.0
 
-_RESERVED = frozenset({"announce", "nonce", "status"})
+_RESERVED = frozenset({"announce", "nonce", "status", "health"})
 
 
 class Listener:

@@ -7,8 +7,8 @@ the broker has not acknowledged (``client``).
 
 from __future__ import annotations
 
-from edged.broker.client import Broker
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, Stats, topic_matches
+from edged.broker.client import Broker, run_once
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, topic_matches
 from edged.broker.probe import ProbeResult, probe
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "BrokerOptions",
     "Delivery",
     "Message",
+    "Outcome",
     "ProbeResult",
     "Stats",
     "probe",
+    "run_once",
     "topic_matches",
 ]

@@ -8,14 +8,14 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, Stats
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
 from edged.broker.patience import Patience
 from edged.errors import BrokerError, TakeoverError
 
@@ -42,7 +42,7 @@ class Broker:
     :ivar on_message: takes each message.
     :ivar on_up: called when a connection stands, after its subscriptions were asked for.
     :ivar on_down: called when a connection that stood is lost.
-    :ivar on_delivered: takes a token of :meth:`publish`, once, and whether the broker took the message or refused it.
+    :ivar on_delivered: takes a token of :meth:`publish`, once, and what became of the message.
     :ivar on_error: takes all that goes wrong: :class:`BrokerError`, and what other callbacks raise. Must not raise.
     :ivar last_error: the last reason for being without a connection.
     :raises ConfigError: the URL cannot be used.
@@ -52,7 +52,7 @@ class Broker:
         self.on_message: Callable[[Delivery], None] = _ignore
         self.on_up: Callable[[], None] = _ignore
         self.on_down: Callable[[], None] = _ignore
-        self.on_delivered: Callable[[int, bool], None] = _ignore
+        self.on_delivered: Callable[[int, Outcome], None] = _ignore
         self.on_error: Callable[[Exception], None] = _log_error
         self.last_error: BrokerError | None = None
         self.stats = Stats()
@@ -157,36 +157,35 @@ class Broker:
 
     def run_once(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds (at most one) for something to do, and do it."""
-        connection = self._connection
-        if connection is None:
-            self._dial_if_due()
-            self._wait(timeout)
-            self._take_dialled()
-        else:
-            connection.flush()
-            connection.turn(readable=self._wait(timeout))
-            if connection.lost is not None:
-                self._after_loss(connection, connection.lost)
+        run_once((self,), timeout)
 
-    def _wait(self, timeout: float) -> bool:
-        """Return whether the connection has something to read."""
-        timeout = min(timeout, _LONGEST_SLEEP)
-        poll = select.poll()
+    def prepare(self, poll: select.poll) -> float:
+        """Name what is to be waited for; return for how many seconds at most."""
         poll.register(self._wake, select.POLLIN)
         connection = self._connection
         if connection is not None:
+            connection.flush()
             poll.register(connection, select.POLLIN | (select.POLLOUT if connection.unsent else 0))
-            if connection.unread:
-                timeout = 0.0
-        elif self._retry_at is not None and self._dialling is None:
-            timeout = min(timeout, self._retry_at - time.monotonic())
-        readable = False
-        for descriptor, events in poll.poll(max(0.0, timeout) * 1000):
-            if descriptor == self._wake:
-                os.eventfd_read(self._wake)
-            elif events & ~select.POLLOUT:
-                readable = True
-        return readable
+            return 0.0 if connection.unread else _LONGEST_SLEEP
+        self._dial_if_due()
+        if self._retry_at is not None and self._dialling is None:
+            return self._retry_at - time.monotonic()
+        return _LONGEST_SLEEP
+
+    def turn(self, ready: Mapping[int, int]) -> None:
+        """Do what there is to do.
+
+        :param ready: events by descriptor, as poll(2) gives them.
+        """
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        connection = self._connection
+        if connection is None:
+            self._take_dialled()
+            return
+        connection.turn(readable=bool(ready.get(connection.fileno(), 0) & ~select.POLLOUT))
+        if connection.lost is not None:
+            self._after_loss(connection, connection.lost)
 
     def _dial_if_due(self) -> None:
         if self._dialling is None and self._retry_at is not None and time.monotonic() >= self._retry_at:
@@ -252,15 +251,19 @@ class Broker:
         outgoing = self._sent.pop(mid, None)
         if outgoing is None:
             return
+        outcome = Outcome.TAKEN
         if code.is_failure:
+            outcome = Outcome.REFUSED
             self.stats.refused += 1
             self.on_error(
                 BrokerError(f"broker {self._address}: it refuses a message on {outgoing.message.topic}: {code}")
             )
         else:
             self.stats.delivered += 1
-            self.stats.unheard += code.value == _NO_SUBSCRIBER
-        self._call(self.on_delivered, outgoing.token, not code.is_failure)
+            if code.value == _NO_SUBSCRIBER:
+                outcome = Outcome.UNHEARD
+                self.stats.unheard += 1
+        self._call(self.on_delivered, outgoing.token, outcome)
         self._send_waiting()
 
     def _on_subscribed(self, topic: str, code: ReasonCode) -> None:
@@ -285,6 +288,16 @@ class Broker:
             callback(*args)
         except Exception as error:  # noqa: BLE001  an exception must not pass through paho
             self.on_error(error)
+
+
+def run_once(brokers: Iterable[Broker], timeout: float) -> None:
+    """Wait up to ``timeout`` seconds (at most one) until one of the brokers has something to do, and have it done."""
+    brokers = tuple(brokers)
+    poll = select.poll()
+    longest = min(timeout, *[broker.prepare(poll) for broker in brokers])
+    ready = dict(poll.poll(max(0.0, longest) * 1000))
+    for broker in brokers:
+        broker.turn(ready)
 
 
 def _log_error(error: Exception) -> None:

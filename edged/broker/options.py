@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -36,6 +37,15 @@ class Delivery(NamedTuple):
     retain: bool
     dup: bool
     ack: Callable[[], None]
+
+
+class Outcome(Enum):
+    """What became of a message that was published."""
+
+    TAKEN = "taken"
+    UNHEARD = "unheard"
+    """The broker took it (MQTT 5) although nobody subscribes to it: nobody gets it."""
+    REFUSED = "refused"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from edged.channel.announce import (
     Announcement,
     seal_channel_key,
 )
+from edged.channel.closed import ClosedEpoch
 from edged.channel.epoch import Epoch
 from edged.channel.result import Answer, Input, ResultEncoder
 from edged.cose import cbor
@@ -29,10 +30,9 @@ _ANSWER_AFTER = 1.0
 
 @dataclass
 class _Running:
-    """An epoch with what its announcement needs.
+    """The epoch that seals.
 
-    :ivar pending: results sealed under it that no broker has acknowledged yet.
-    :ivar prompt: whether one of those is not flagged late, so that hubs refuse it once the epoch is closed.
+    :ivar prompt: whether one of the pending results is not flagged late, so that hubs refuse it once this is closed.
     """
 
     epoch: Epoch
@@ -40,6 +40,21 @@ class _Running:
     serial: int = 0
     pending: int = 0
     prompt: bool = False
+
+    def closed(self) -> ClosedEpoch:
+        """Return what is to be remembered of it."""
+        epoch = self.epoch
+        return ClosedEpoch(
+            epoch.key.kid,
+            epoch.number,
+            epoch.key.commit,
+            epoch.key.aead,
+            epoch.signs,
+            self.sealed_key,
+            epoch.count,
+            self.pending,
+            self.serial,
+        )
 
 
 class Announcer:
@@ -69,7 +84,7 @@ class Announcer:
         self._max_age = max_age
         self._begin_epoch = begin_epoch
         self._echo: dict[bytes, bytes] = {}
-        self._closing: list[_Running] = []
+        self._closing: list[ClosedEpoch] = []
         self._issued = 0.0
         self._asked = False
         self._current = self._new(at_least=0)
@@ -90,21 +105,41 @@ class Announcer:
         old = self._current
         self._current = self._new(at_least)
         if old.pending:
-            self._closing = [old, *self._closing][: MOST_EPOCHS - 1]
+            self._closing = [old.closed(), *self._closing][: MOST_EPOCHS - 1]
         self._issued = 0.0
 
-    def set_hubs(self, hubs: Sequence[PublicKey]) -> None:
-        """Grant the channel to other hubs; a changed list begins a new epoch: a removed hub reads nothing more."""
-        if {hub.thumbprint for hub in hubs} != {hub.thumbprint for hub in self._hubs}:
+    def restore(self, epochs: Sequence[ClosedEpoch]) -> list[ClosedEpoch]:
+        """Announce epochs of earlier runs whose results wait, the newest first; return those that are too many."""
+        everything = [*self._closing, *epochs]
+        self._closing = everything[: MOST_EPOCHS - 1]
+        return everything[MOST_EPOCHS - 1 :]
+
+    def find(self, kid: bytes) -> ClosedEpoch | None:
+        """Return what is to be remembered of the epoch of a key id."""
+        epochs = (self._current.closed(), *self._closing)
+        return next((one for one in epochs if one.kid == kid), None)
+
+    def set_hubs(self, hubs: Sequence[PublicKey]) -> bool:
+        """Grant the channel to other hubs; a changed list begins a new epoch: a removed hub reads nothing more.
+
+        Return whether it has changed.
+        """
+        changed = {hub.thumbprint for hub in hubs} != {hub.thumbprint for hub in self._hubs}
+        if changed:
             self._hubs = list(hubs)
             self.rotate()
+        return changed
+
+    def write_down(self) -> None:
+        """Make the current epoch's number durable once more: what it was written to is lost."""
+        self._begin_epoch(self._current.epoch.key.kid, self.epoch)
 
     def seal(
         self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, *, late: bool = False
-    ) -> tuple[bytes, bytes]:
-        """Seal a result; return the message and the key id that :meth:`delivered` wants back.
+    ) -> tuple[bytes, int, bytes]:
+        """Seal a result; return the key id that :meth:`delivered` wants back, the count under it, and the message.
 
-        :param late: whether no broker is there to take it: then it may come under an epoch that is closed by then.
+        :param late: whether it may come under an epoch that is closed by then, or answers readings once more.
         """
         aged = time.monotonic() - self._current.epoch.born > self._max_age
         if self._current.epoch.spent or (aged and not (late and self._current.prompt)):
@@ -114,15 +149,24 @@ class Announcer:
         message = epoch.seal(channel, encoder.encode(answer, epoch.count + 1, time.time(), of, late=late))
         running.pending += 1
         running.prompt = running.prompt or not late
-        return epoch.key.kid, message
+        return epoch.key.kid, epoch.count, message
+
+    def seal_health(self, report: bytes) -> bytes:
+        """Seal what the board says of itself; it takes a count as a result does."""
+        if self._current.epoch.spent:
+            self.rotate()
+        return self._current.epoch.seal_health(report)
 
     def delivered(self, kid: bytes) -> None:
         """Note that a broker has a result; a closed epoch that waits for nothing more is forgotten."""
-        for running in (self._current, *self._closing):
-            if running.epoch.key.kid == kid:
-                running.pending -= 1
-                running.prompt = running.prompt and running.pending > 0
-        self._closing = [running for running in self._closing if running.pending > 0]
+        running = self._current
+        if running.epoch.key.kid == kid:
+            running.pending -= 1
+            running.prompt = running.prompt and running.pending > 0
+        for closed in self._closing:
+            if closed.kid == kid:
+                closed.pending -= 1
+        self._closing = [closed for closed in self._closing if closed.pending > 0]
 
     @property
     def due(self) -> bool:
@@ -147,25 +191,28 @@ class Announcer:
         """
         self._issued = time.monotonic()
         self._asked = False
-        closed = {running.epoch.key.kid: running.epoch.count for running in self._closing}
-        return b"".join(self._sign(running, int(now), closed) for running in (self._current, *self._closing))
-
-    def _sign(self, running: _Running, now: int, closed: dict[bytes, int]) -> bytes:
-        epoch = running.epoch
+        closed = {one.kid: one.last for one in self._closing}
+        running = self._current
         running.serial += 1
+        current = running.closed()
+        for one in self._closing:
+            one.serial += 1
+        return b"".join(self._sign(one, int(now), closed) for one in (current, *self._closing))
+
+    def _sign(self, one: ClosedEpoch, now: int, closed: dict[bytes, int]) -> bytes:
         return Announcement(
             device=self.device,
-            epoch=epoch.number,
-            serial=running.serial,
+            epoch=one.number,
+            serial=one.serial,
             issued=now,
             expires=now + LIFETIME,
-            kid=epoch.key.kid,
-            commit=epoch.key.commit,
-            aead=epoch.key.aead,
-            sign_results=self._sign_results,
+            kid=one.kid,
+            commit=one.commitment,
+            aead=one.aead,
+            sign_results=one.signs,
             closed=closed,
             echo=self._echo,
-            key=running.sealed_key,
+            key=one.sealed_key,
         ).encode(self._signer)
 
     def saw(self, payload: bytes, *, retained: bool) -> None:

@@ -29,6 +29,11 @@ def signed_result_aad(device: str, channel: str, kid: bytes, iv: bytes) -> bytes
     return cbor.encode(["edged.signed-result.1", device, channel, kid, iv])
 
 
+def health_aad(device: str) -> bytes:
+    """Return the external_aad of what a board says of itself."""
+    return cbor.encode(["edged.health.1", device])
+
+
 class Epoch:
     """The sealing side of one epoch.
 
@@ -48,6 +53,12 @@ class Epoch:
         self._signer = signer
         self._salt = os.urandom(_SALT_SIZE)
         self._boxes: dict[str, Box] = {}
+        self._health = Box(key, health_aad(device))
+
+    @property
+    def signs(self) -> bool:
+        """Whether the device signs each result inside its seal."""
+        return self._signer is not None
 
     @property
     def spent(self) -> bool:
@@ -59,13 +70,23 @@ class Epoch:
 
         :raises StateError: the epoch is spent; begin a new one.
         """
-        if self.spent:
-            raise StateError(f"epoch {self.number} has sealed its {MAX_COUNT} messages")
-        self.count += 1
-        iv = self.count.to_bytes(8, "big") + self._salt
+        iv = self._next_iv()
         box = self._boxes.get(channel)
         if box is None:
             box = self._boxes[channel] = Box(self.key, result_aad(self.device, channel))
         if self._signer is not None:
             result = sign(result, signed_result_aad(self.device, channel, self.key.kid, iv), self._signer)
         return box.seal(iv, result)
+
+    def seal_health(self, report: bytes) -> bytes:
+        """Seal what the board says of itself under the next count.
+
+        :raises StateError: the epoch is spent; begin a new one.
+        """
+        return self._health.seal(self._next_iv(), report)
+
+    def _next_iv(self) -> bytes:
+        if self.spent:
+            raise StateError(f"epoch {self.number} has sealed its {MAX_COUNT} messages")
+        self.count += 1
+        return self.count.to_bytes(8, "big") + self._salt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,7 @@ class ReplayGuard:
 
     def __init__(self, marks: dict[MarkKey, int]) -> None:
         self._marks = dict(marks)
+        self._open: defaultdict[MarkKey, dict[int, None]] = defaultdict(dict)
         self._settled: dict[MarkKey, int] = {}
 
     def check(self, key: MarkKey, count: int, *, clock_synchronised: bool) -> None:
@@ -121,13 +123,26 @@ class ReplayGuard:
 
     def accept(self, key: MarkKey, count: int) -> None:
         """Accept a count that was checked, for as long as this process lives."""
-        self._marks[key] = count
+        self._marks[key] = max(count, self._marks.get(key, -1))
+        self._open[key][count] = None
 
     def settle(self, key: MarkKey, count: int) -> None:
-        """Accept a count for good: what it was read for is done, and it may be refused after a restart too."""
-        self._settled[key] = max(count, self._settled.get(key, 0))
+        """Accept a count for good, once all below it are: what it was read for is done.
+
+        A count below it may still wait for its result. To be handed out again after a crash, it must not be refused.
+        """
+        self._open[key].pop(count, None)
+        self._settled[key] = self._settled_to(key)
 
     def take_settled(self) -> dict[MarkKey, int]:
         """Return what was settled since the last call, to be stored."""
         settled, self._settled = self._settled, {}
         return settled
+
+    def settled(self) -> dict[MarkKey, int]:
+        """Return what every key is settled up to."""
+        return {key: self._settled_to(key) for key in self._marks}
+
+    def _settled_to(self, key: MarkKey) -> int:
+        waiting = self._open[key]
+        return next(iter(waiting)) - 1 if waiting else self._marks[key]

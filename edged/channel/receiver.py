@@ -6,13 +6,16 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 * an announcement older than one already seen is a replay; the same epoch under another key is a second board;
 * the newest announcement alone says how far earlier epochs may still be used (``closed``), and only for late results;
 * a board that ever announced signed results is not believed without them again;
-* each (device, key id, count) is accepted once.
+* each (device, key id, count) is accepted once;
+* where a board died between publishing and acknowledging, it answers the same readings again, late and under another
+  key: such a result is accepted once, too.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,7 +24,7 @@ from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, An
 from edged.channel.epoch import MAX_COUNT, result_aad, signed_result_aad
 from edged.channel.reading import names_of
 from edged.channel.result import LIMITS as RESULT_LIMITS
-from edged.channel.result import Result
+from edged.channel.result import Input, Result
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box, peek_kid
 from edged.cose.keys import Agreement, ContentKey
@@ -41,6 +44,9 @@ from edged.identity import Record
 
 _CLOCK_SKEW = 24 * 3600
 """Seconds by which a board's clock may run ahead of the hub's."""
+
+_ANSWERED = 4096
+"""Results of each board whose readings are remembered: more than a broker hands out again."""
 
 _ENVELOPE = 1024
 _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
@@ -87,10 +93,24 @@ class _Device:
     record: Record
     current: _Epoch | None = None
     epochs: dict[bytes, _Epoch] = field(default_factory=dict)
+    answered: OrderedDict[tuple[str, Input], bytes] = field(default_factory=OrderedDict)
     signs: bool = False
     lapses: float = -math.inf
     nonce: bytes = b""
     asked: float = -math.inf
+
+    def note_answered(self, channel: str, result: Result, kid: bytes) -> None:
+        """Note what a result answers.
+
+        :raises ReplayError: it is late, and a result under another key answered the same.
+        """
+        what = (channel, result.input)
+        before = self.answered.pop(what, kid)
+        self.answered[what] = kid
+        if len(self.answered) > _ANSWERED:
+            self.answered.popitem(last=False)
+        if result.late and before != kid:
+            raise ReplayError(f"the readings of a late result of {self.record.id} were answered before")
 
 
 class Receiver:
@@ -220,6 +240,7 @@ class Receiver:
         if epoch is not known.current and not (result.late and count <= epoch.last):
             raise ReplayError(f"a result of {device} came under epoch {epoch.number}, which is closed to it")
         epoch.mark(count)
+        known.note_answered(channel, result, kid)
         return Opened(device, channel, kid, count, epoch.signs, result)
 
     def _device(self, name: str) -> _Device:

@@ -33,7 +33,12 @@ class Device(SiteTable, frozen=True):
 
 
 class BrokerTable(SiteTable, frozen=True):
-    """``[broker]``. ``key`` and ``password`` refer to secrets: ``credential:NAME`` or a path (mode 0600)."""
+    """``[broker]``, and ``[uplink]`` likewise.
+
+    ``key`` and ``password`` refer to secrets: ``credential:NAME`` or a path (mode 0600).
+
+    :ivar session: how long the broker keeps what comes while this board is away.
+    """
 
     url: str
     ca: str | None = None
@@ -41,10 +46,12 @@ class BrokerTable(SiteTable, frozen=True):
     key: str | None = None
     username: str | None = None
     password: str | None = None
+    session: str = "7 d"
 
     def __post_init__(self) -> None:
+        check_quantity("broker.session", parse_duration, self.session)
         if (self.cert is None) != (self.key is None):
-            raise ConfigError("broker.cert and broker.key go together")
+            raise ConfigError("broker, uplink: cert and key go together")
 
 
 class KeystoreTable(SiteTable, frozen=True):
@@ -100,16 +107,19 @@ class Results(SiteTable, frozen=True):
     :ivar hubs: records of the hubs that can read results.
     :ivar sign: sign each result inside its seal, so that one hub cannot forge for another.
     :ivar rotate: age at which the channel key is replaced.
+    :ivar heartbeat: how often the board says how it is.
     """
 
     hubs: tuple[str, ...]
     prefix: str = "edged"
     sign: bool = False
     rotate: str = "24h"
+    heartbeat: str = "30 s"
     outbox: Outbox = Outbox()
 
     def __post_init__(self) -> None:
         check_quantity("results.rotate", parse_duration, self.rotate)
+        check_quantity("results.heartbeat", parse_duration, self.heartbeat)
         if not self.hubs:
             raise ConfigError("results.hubs: nobody could read the results", hint="name at least one hub's record")
         for level in self.prefix.split("/"):
@@ -117,12 +127,23 @@ class Results(SiteTable, frozen=True):
 
 
 class Limits(SiteTable, frozen=True):
-    """``[limits]``: the longest message that is taken."""
+    """``[limits]``: what is taken of one topic.
+
+    :ivar message: the longest message.
+    :ivar rate: messages a second; a second's worth may come at once.
+    :ivar windows: whole windows that wait for their results.
+    """
 
     message: str = "1 MB"
+    rate: float = 10_000.0
+    windows: int = 1000
 
     def __post_init__(self) -> None:
         check_quantity("limits.message", parse_size, self.message)
+        if not self.rate >= 1:
+            raise ConfigError("limits.rate: at least 1 message a second")
+        if self.windows < 1:
+            raise ConfigError("limits.windows: at least 1")
 
 
 class DelegateTable(SiteTable, frozen=True):
@@ -164,10 +185,14 @@ class Log(SiteTable, frozen=True):
 
 
 class BoardConfig(SiteTable, frozen=True):
-    """The whole file."""
+    """The whole file.
+
+    :ivar uplink: the broker that results go to, where that is another one than readings come from.
+    """
 
     broker: BrokerTable
     results: Results
+    uplink: BrokerTable | None = None
     device: Device = msgspec.field(default_factory=Device)
     keystore: KeystoreTable = KeystoreTable()
     publishers: dict[str, Publisher] = msgspec.field(default_factory=dict)
@@ -207,10 +232,15 @@ class BoardConfig(SiteTable, frozen=True):
             self,
             device=replace(self.device, **all_absolute(self.device, "state")),
             broker=replace(self.broker, **all_absolute(self.broker, "ca", "cert", "key", "password")),
+            uplink=None
+            if self.uplink is None
+            else replace(self.uplink, **all_absolute(self.uplink, "ca", "cert", "key", "password")),
             keystore=replace(self.keystore, **all_absolute(self.keystore, "wrap", "pin")),
             publishers={name: replace(one, **all_absolute(one, "key")) for name, one in self.publishers.items()},
             results=replace(self.results, hubs=tuple(str(base / hub) for hub in self.results.hubs)),
-            model=tuple(replace(one, **all_absolute(one, "sensor")) for one in self.model),
+            model=tuple(
+                replace(one, sensor=tuple(str(base / path) for path in one.sensors) or None) for one in self.model
+            ),
             runtime=replace(
                 self.runtime,
                 delegates={

@@ -13,7 +13,7 @@ from edged.config.names import check_name
 from edged.config.units import check_quantity, parse_duration
 from edged.errors import ConfigError
 
-RESERVED_CHANNELS = frozenset({"announce", "nonce", "status"})
+RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health"})
 MOST_TOPICS = 64
 _MOST_TRIAL = 1_000_000
 
@@ -120,7 +120,8 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     format: Format = "json"
     each: Each = "row"
     qos: Literal[0, 1] = 1
-    sensor: str | None = None
+    sensor: str | tuple[str, ...] | None = None
+    journal: bool = False
     fields: dict[str, str] = {}
     time: TimeField | None = None
     image: RawImage | None = None
@@ -165,8 +166,18 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
                 raise ConfigError(
                     f"{where}: topics: each has as many + as the others, which tell what belongs together"
                 )
+        if self.journal and (self.each == "window" or self.topics or self.time is not None or self.from_ is not None):
+            raise ConfigError(
+                f"{where}: journal: for rows of one topic, without times",
+                hint="whole windows are not acknowledged before their result is safe: they need none",
+            )
         if self.from_ is not None and (self.sensor is not None or self.fields or self.time is not None):
             raise ConfigError(f"{where}: from: sensor, fields and time are of messages, not of another model's answers")
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """The files of the sensor's keys: each that it may still use."""
+        return () if self.sensor is None else (self.sensor,) if isinstance(self.sensor, str) else self.sensor
 
     @property
     def filters(self) -> tuple[str, ...]:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+from edged.channel.result import Sealed
 from edged.pipeline import Reading
 
-WindowKey = tuple[str, str, bytes | int]
-"""What a whole window is known by until its result is safe: channel, topic, and the reading's name."""
+WindowKey = tuple[str, str, bytes | Sealed]
+"""What a reading of one model is known by: channel, topic, and its name."""
+
+
+class Waiter(Protocol):
+    """What waits until a result is safe."""
+
+    def hold(self) -> None:
+        """Wait for one more."""
+
+    def step_done(self) -> None:
+        """End what :meth:`hold` began."""
 
 
 class Debt:
@@ -33,14 +45,17 @@ class Debt:
 class Owed:
     """A reading of one model, until that model is done with it.
 
-    :ivar key: of a whole window; None of rows, which are done with once they are in their window.
+    :ivar key: its name if it is a whole window; None of rows, which are done with once they are in their window.
     :ivar debts: of the message, and of each further copy of it that the broker hands out meanwhile.
     """
 
-    __slots__ = ("_done", "_holders", "debts", "key", "reading")
+    __slots__ = ("_done", "_holders", "debts", "key", "name", "reading")
 
-    def __init__(self, key: WindowKey | None, reading: Reading, debt: Debt, done: Callable[[Owed], None]) -> None:
+    def __init__(
+        self, key: WindowKey | None, name: WindowKey, reading: Reading, debt: Debt, done: Callable[[Owed], None]
+    ) -> None:
         self.key = key
+        self.name = name
         self.reading = reading
         self.debts = [debt]
         self._done = done

@@ -1,11 +1,14 @@
-"""What the daemon counts, and the one line that it says of itself."""
+"""What the daemon counts, and what it says of itself: one line, and a report."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 
+from edged.channel.report import Report
+from edged.daemon.vitals import temperature, throttled
 from edged.errors import EdgedError
 from edged.log import RateLimited
 
@@ -13,16 +16,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class Health:
-    """Counts since the start, and a rate over the time between two status lines."""
+    """Counts since the start, a rate over the time between two status lines, and what is degraded now."""
 
     def __init__(self) -> None:
         self.messages = 0
         self.results = 0
         self.dropped = 0
+        self.repeated = 0
+        self.lost = 0
+        self.set_aside = 0
         self.refused: Counter[str] = Counter()
         self.last_error = ""
+        self.rate = 0.0
+        self._degraded: dict[str, str] = {}
         self._limited = RateLimited(_LOG)
-        self._since = (time.monotonic(), 0)
+        self._started = time.monotonic()
+        self._since = (self._started, 0)
 
     def refuse(self, error: EdgedError, topic: str) -> None:
         """Count a message that cannot be used; say so once per kind and minute, without its content."""
@@ -40,12 +49,60 @@ class Health:
         self.last_error = message
         self._limited.warning(kind, message)
 
+    def note_state(self, what: str, why: str) -> None:
+        """Note that something does not work as it should, or, with no reason, that it does again."""
+        before = self._degraded.get(what, "")
+        if why and not before:
+            self._degraded[what] = why
+            self.last_error = f"{what}: {why}"
+            _LOG.error("degraded: %s: %s", what, why)
+        elif before and not why:
+            del self._degraded[what]
+            _LOG.info("%s works again", what)
+
+    @property
+    def degraded(self) -> list[str]:
+        """What does not work as it should."""
+        return [f"{what}: {why}" for what, why in self._degraded.items()]
+
+    def measure(self) -> None:
+        """Take the rate since the last call."""
+        now, (then, before) = time.monotonic(), self._since
+        self.rate = (self.messages - before) / max(now - then, 1e-3)
+        self._since = (now, self.messages)
+
     def line(self) -> str:
         """Return the status line."""
-        now, (then, before) = time.monotonic(), self._since
-        rate = (self.messages - before) / max(now - then, 1e-3)
-        self._since = (now, self.messages)
         refused = f", {self.refused.total()} refused" if self.refused else ""
         dropped = f", {self.dropped} dropped" if self.dropped else ""
         error = f"; last error: {self.last_error}" if self.last_error else ""
-        return f"{self.messages} messages, {self.results} results, {rate:.1f}/s{refused}{dropped}{error}"
+        degraded = f"; DEGRADED: {'; '.join(self.degraded)}" if self._degraded else ""
+        counts = f"{self.messages} messages, {self.results} results, {self.rate:.1f}/s"
+        return f"{counts}{refused}{dropped}{degraded}{error}"
+
+    def report(self, wall: float, models: Mapping[str, tuple[str, int]], waiting: int, stored: int) -> Report:
+        """Return all of it.
+
+        :param wall: Unix seconds.
+        :param models: name and version by channel.
+        :param waiting: results on their way; ``stored``: bytes of those in the outbox.
+        """
+        return Report(
+            time=wall,
+            uptime=time.monotonic() - self._started,
+            messages=self.messages,
+            results=self.results,
+            rate=self.rate,
+            refused=self.refused.total(),
+            repeated=self.repeated,
+            dropped=self.dropped,
+            lost=self.lost,
+            waiting=waiting,
+            stored=stored,
+            set_aside=self.set_aside,
+            error=self.last_error,
+            models=models,
+            degraded=self.degraded,
+            temperature=temperature(),
+            throttled=throttled(),
+        )

@@ -34,9 +34,13 @@ class Journal:
         except StateError as error:
             self._health.trouble(error.message, "StateError")
 
-    def started(self, engine: str) -> None:
-        """Note that the daemon begins."""
-        self._add("start", edged=__version__, engine=engine)
+    def started(self, engine: str, crashes: int) -> None:
+        """Note that the daemon begins.
+
+        :param crashes: how many runs before ended without a goodbye.
+        """
+        facts = {"crashes": crashes} if crashes else {}
+        self._add("start", edged=__version__, engine=engine, **facts)
 
     def stopped(self) -> None:
         """Note that the daemon leaves, and sign the log."""

@@ -31,7 +31,7 @@ class Loaded:
     """
 
     board: Board
-    sensors: Mapping[str, ContentKey]
+    sensors: Mapping[str, tuple[ContentKey, ...]]
     models: dict[str, LiveModel] = field(default_factory=dict)
     errors: dict[str, EdgedError] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
@@ -41,36 +41,32 @@ Running = Mapping[str, tuple[ModelConfig, str, int]]
 """What runs already: table, name and version, by channel."""
 
 
-def load_models(board: Board, keystore: Keystore, engine: Engine, running: Running) -> Loaded:
+def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> Loaded:
     """Load the newest package of each configured model that does not already run just so.
 
     Where that one cannot be used, the version that last got through its trial takes its place.
     """
     loaded = Loaded(board, board.sensor_keys())
-    state = State(board.directory)
-    try:
-        for table in board.config.model:
-            now = running.get(table.channel)
-            candidates = _candidates(board, state, table.name, serving=now is not None and now[0] == table)
-            if not candidates:
-                loaded.errors[table.channel] = MissingFileError(
-                    f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
-                )
-            for installed in candidates:
-                if (table, installed.name, installed.version) == now:
-                    break
-                try:
-                    model = board.load(installed, keystore, state, engine, table.delegate)
-                    accept(model, state)
-                except EdgedError as error:
-                    loaded.errors.setdefault(table.channel, error)
-                    continue
-                loaded.models[table.channel] = model
-                if state.good(table.name) == Floor(installed.version, model.identity):
-                    loaded.proven.add(table.channel)
+    for table in board.config.model:
+        now = running.get(table.channel)
+        candidates = _candidates(board, state, table.name, serving=now is not None and now[0] == table)
+        if not candidates:
+            loaded.errors[table.channel] = MissingFileError(
+                f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
+            )
+        for installed in candidates:
+            if (table, installed.name, installed.version) == now:
                 break
-    finally:
-        state.close()
+            try:
+                model = board.load(installed, keystore, state, engine, table.delegate)
+                accept(model, state)
+            except EdgedError as error:
+                loaded.errors.setdefault(table.channel, error)
+                continue
+            loaded.models[table.channel] = model
+            if state.good(table.name) == Floor(installed.version, model.identity):
+                loaded.proven.add(table.channel)
+            break
     return loaded
 
 
@@ -94,15 +90,17 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, de
         lane, model = lanes.get(channel), loaded.models.get(channel)
         if error := loaded.errors.get(channel):
             _LOG.error("model %s: %s", table.name, error.message)
-        try:
-            if model is not None and lane is not None and lane.config == table:
-                lane.swap(model)
-            elif model is not None:
-                lane = Lane(table, model, loaded.sensors.get(channel), guard, limit, decoders)
-                if channel not in loaded.proven:
-                    lane.begin_trial()
-        except EdgedError as error:
-            _refuse(loaded, table, error, model)
+        if lane is not None:
+            lane.use_sensors(loaded.sensors.get(channel, ()))
+        if model is not None:
+            try:
+                if lane is not None and lane.config == table:
+                    lane.swap(model)
+                else:
+                    lane = Lane(table, model, loaded.sensors.get(channel, ()), guard, limit, decoders)
+                    lane.begin_trial(proven=channel in loaded.proven)
+            except EdgedError as error:
+                _refuse(loaded, table, error, model)
         if lane is None:
             continue
         try:

@@ -5,35 +5,45 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
 from edged import __version__, notify
-from edged.board import Board
-from edged.broker import Broker, Delivery, Message
+from edged.board import Board, accept
+from edged.broker import Delivery
 from edged.channel.announcer import Announcer
-from edged.channel.reading import ReplayGuard
 from edged.config.load import load_board
 from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
+from edged.daemon.answers import Answers
+from edged.daemon.beat import HEALTH, STATUS, Heartbeat
+from edged.daemon.durable import Durable
 from edged.daemon.health import Health
 from edged.daemon.journal import Journal
+from edged.daemon.links import Links
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
-from edged.daemon.outgoing import ANNOUNCE, Outgoing
+from edged.daemon.marks import Marks
+from edged.daemon.outgoing import ANNOUNCE, NONCE, Outgoing
+from edged.daemon.poison import Poison
+from edged.daemon.rows import RowJournal
 from edged.daemon.timer import Timer
-from edged.daemon.traffic import NONCE, STATUS, Traffic
+from edged.daemon.traffic import Traffic
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
 from edged.pipeline import Decoders, Lane
-from edged.state import Lock, State
+from edged.state import Lock, OutboxStore, RowStore, State, SuspectStore
 
 _LOG = logging.getLogger(__name__)
 _TICK = 1.0
 _STATUS_EVERY = 5.0
-_MARKS_EVERY = 2.0
+_MARKS_EVERY, _MARKS_ON_DISK_EVERY = 0.1, 10.0
+_MARKS_WITHOUT_RAM_EVERY = 2.0
 _GOODBYE = 5.0
 """Seconds that results on their way are waited for before the daemon leaves."""
+_STUCK = 30.0
+"""Seconds at one window after which a model's thread makes no progress, or ten times what its self-test took."""
 
 
 class Daemon:
@@ -45,40 +55,45 @@ class Daemon:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._board = Board(load_board(path))
-        set_up_logging(self._board.config.log.level)
+        self._board = board = Board(load_board(path))
+        set_up_logging(board.config.log.level)
         _LOG.info("edged %s starts: %s", __version__, path)
         for line in harden().describe():
             _LOG.info("%s", line)
-        self._lock = Lock(self._board.directory)
-        self._state = State(self._board.directory)
-        self._keystore = self._board.keystore()
-        self._engine = self._board.engine()
-        _LOG.info("runtime %s %s: %s", self._engine.name, self._engine.version, self._engine.reason)
-        self._guard = ReplayGuard(self._state.marks())
-        self._decoders = Decoders()
+        self._lock = Lock(board.directory)
         self._health = Health()
-        self._journal = Journal(self._board.audit(self._state, self._keystore), self._state, self._health)
-        self._journal.started(f"{self._engine.name} {self._engine.version}")
-        self._broker = self._make_broker()
+        self._durable = Durable(board.directory, self._health)
+        self._state = self._durable.state
+        self._durable.on_anew = self._write_down
+        self._keystore = board.keystore()
+        self._engine = board.engine()
+        _LOG.info("runtime %s %s: %s", self._engine.name, self._engine.version, self._engine.reason)
+        self._marks = Marks(self._state)
+        self._decoders = Decoders()
+        self._journal = Journal(board.audit(self._state, self._keystore), self._state, self._health)
+        self._journal.started(f"{self._engine.name} {self._engine.version}", self._durable.crashes)
+        self._base = f"{board.config.results.prefix}/{board.config.device.name}"
+        self._links = Links(board, self._topic(STATUS))
+        self._announcer = self._make_announcer()
+        self._outgoing = self._make_outgoing()
+        self._rows = RowJournal(RowStore(self._state))
+        self._poison = Poison(SuspectStore(self._state), board.hubs(), self._durable.crashes)
+        self._answers = self._make_answers()
         self._traffic = self._make_traffic()
+        self._heart = Heartbeat(self._links.uplink, self._announcer, self._outgoing, self._health, self._topic(HEALTH))
         self._load: BackgroundLoad | None = None
         self._stamp = 0
         self._stopping = False
         self._reload_asked = False
         self._ready = False
 
-    def _make_broker(self) -> Broker:
-        config = self._board.config
-        will = Message(f"{config.results.prefix}/{config.device.name}/{STATUS}", b"offline", qos=1, retain=True)
-        broker = Broker(self._board.broker_options(will))
-        broker.on_up = self._on_up
-        broker.on_error = self._on_broker_error
-        return broker
+    def _topic(self, level: str) -> str:
+        """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""
+        return f"{self._base}/{level}"
 
-    def _make_traffic(self) -> Traffic:
+    def _make_announcer(self) -> Announcer:
         config = self._board.config
-        announcer = Announcer(
+        return Announcer(
             config.device.name,
             self._keystore.signer,
             aead=self._board.record().aead or Aead.A256GCM,
@@ -87,34 +102,48 @@ class Daemon:
             max_age=parse_duration(config.results.rotate),
             begin_epoch=self._begin_epoch,
         )
-        base = f"{config.results.prefix}/{config.device.name}"
-        self._outgoing = Outgoing(
-            self._broker,
-            announcer,
+
+    def _make_outgoing(self) -> Outgoing:
+        outbox = self._board.config.results.outbox
+        outgoing = Outgoing(
+            self._links.uplink,
+            self._announcer,
             self._health,
-            base=base,
-            most_waiting=parse_size(config.results.outbox.size),
-            longest_waiting=parse_duration(config.results.outbox.age),
+            OutboxStore(self._state),
+            base=self._base,
+            most_waiting=parse_size(outbox.size),
+            longest_waiting=parse_duration(outbox.age),
             read_clock=lambda: self._board.clock(self._state),
         )
+        self._links.uplink.on_up = self._on_up
+        self._links.uplink.on_delivered = outgoing.on_delivered
+        self._links.on_error(self._on_broker_error)
+        return outgoing
+
+    def _make_answers(self) -> Answers:
+        slow = parse_duration(self._board.config.runtime.slow)
+        answers = Answers(self._outgoing, self._health, slow=slow, wake=self._links.wake)
+        answers.on_trial = self._journal.trial_ended
+        return answers
+
+    def _make_traffic(self) -> Traffic:
+        limits = self._board.config.limits
         traffic = Traffic(
-            self._outgoing,
-            announcer,
-            self._guard,
-            self._health,
-            base=base,
-            slow=parse_duration(config.runtime.slow),
-            wake=self._broker.wake,
+            self._answers, self._outgoing, self._marks.guard, self._health, self._poison, self._rows, limits
         )
-        traffic.on_trial = self._journal.trial_ended
-        self._announcer = announcer
-        self._broker.on_message = traffic.on_message
-        self._broker.on_delivered = self._outgoing.on_delivered
+        self._links.uplink.on_message = self._links.sensors.on_message = traffic.on_message
         return traffic
 
     def _begin_epoch(self, kid: bytes, at_least: int) -> int:
         clock = self._board.clock(self._state)
-        number = self._state.begin_epoch(kid, max(at_least, int(clock.now) if clock.synchronised else 0))
+        least = max(at_least, int(clock.now) if clock.synchronised else 0)
+        try:
+            number = self._state.begin_epoch(kid, least)
+        except StateError as error:
+            if not clock.synchronised:
+                raise  # nothing says that this number was never used
+            self._health.trouble(error.message, "StateError")
+            number = least
         self._journal.epoch(number, kid)
         return number
 
@@ -130,44 +159,64 @@ class Daemon:
             timers = [
                 Timer(_TICK, self._tick),
                 Timer(_STATUS_EVERY, self._say_status),
-                Timer(_MARKS_EVERY, self._save_marks),
+                Timer(parse_duration(self._board.config.results.heartbeat), self._beat),
+                Timer(_MARKS_ON_DISK_EVERY if self._marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, self._save_marks),
             ]
+            if self._marks.in_ram:
+                timers.append(Timer(_MARKS_EVERY, self._marks.save_in_ram))
             if interval := notify.watchdog_interval():
-                timers.append(Timer(interval / 3, notify.watchdog))
-            self._broker.connect()
+                timers.append(Timer(interval / 3, self._show_progress))
+            self._links.connect()
             while not self._stopping:
-                self._broker.run_once(max(0.0, min(timer.at for timer in timers) - time.monotonic()))
+                now = time.monotonic()
+                self._links.run_once(max(0.0, min(self._due_in(now), *[timer.at - now for timer in timers])))
                 for timer in timers:
                     timer.run_if_due()
                 self._after_turn()
         finally:
             self._leave()
 
+    def _due_in(self, now: float) -> float:
+        return min(self._outgoing.due_in(), self._rows.due_in(now), self._poison.due_in(now))
+
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
-        loaded = load_models(self._board, self._keystore, self._engine, {})
+        loaded = load_models(self._board, self._keystore, self._engine, self._state, {})
         if loaded.models:
             self._take(loaded)
-        if loaded.errors and not self._traffic.lanes:
+        if loaded.errors and not self._answers.lanes:
             raise next(iter(loaded.errors.values()))
         for level in (ANNOUNCE, NONCE):
-            self._broker.subscribe(self._traffic.topic(level), 1)
+            self._links.uplink.subscribe(self._topic(level), 1)
+        self._replay()
+
+    def _replay(self) -> None:
+        """Fill the windows that the run before left open."""
+        store = RowStore(self._state)
+        try:
+            count = self._traffic.replay(store.readings(), store.windows())
+        except StateError as error:
+            self._health.trouble(error.message, "StateError")
+            return
+        if count:
+            _LOG.info("%d readings taken from the journal", count)
 
     def _take(self, loaded: Loaded) -> None:
         """Serve what was loaded, and only that."""
-        before = {topic for lane in self._traffic.lanes.values() for topic in lane.config.filters}
-        self._traffic.rest()
-        lanes = next_lanes(loaded, self._traffic.lanes, self._guard, self._decoders)
-        for channel, lane in self._traffic.lanes.items():
+        sensors = self._links.sensors
+        before = {topic for lane in self._answers.lanes.values() for topic in lane.config.filters}
+        self._answers.rest()
+        lanes = next_lanes(loaded, self._answers.lanes, self._marks.guard, self._decoders)
+        for channel, lane in self._answers.lanes.items():
             if lanes.get(channel) is not lane:
                 lane.close()
-        self._traffic.set_lanes(lanes)
+        self._answers.set_lanes(lanes)
         for lane in lanes.values():
             self._log_lane(lane)
             for topic in lane.config.filters:
-                self._broker.subscribe(topic, lane.config.qos)
+                sensors.subscribe(topic, lane.config.qos)
         for topic in before - {topic for lane in lanes.values() for topic in lane.config.filters}:
-            self._broker.unsubscribe(topic)
+            sensors.unsubscribe(topic)
         for error in loaded.errors.values():
             self._health.last_error = error.message
         self._journal.hubs(loaded.board.hubs())
@@ -183,7 +232,7 @@ class Daemon:
             "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
             lane.model.seconds * 1000,
             f"in a thread of its own (over runtime.slow, {self._board.config.runtime.slow})"
-            if self._traffic.is_slow(config.channel)
+            if self._answers.is_slow(config.channel)
             else "in the main loop",
         )
 
@@ -192,26 +241,31 @@ class Daemon:
             self._reload_asked = True
         else:
             self._stopping = True
-        self._broker.wake()
+        self._links.wake()
 
     def _on_broker_error(self, error: Exception) -> None:
         hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
         self._health.trouble(f"{error}{hint}", type(error).__name__)
 
     def _on_up(self) -> None:
+        self._outgoing.on_up()
         self._announcer.renew()
         self._outgoing.announce_if_due()
-        self._broker.publish(self._traffic.topic(STATUS), b"online", qos=1, retain=True)
+        self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
+        self._beat()
 
     def _after_turn(self) -> None:
-        """Do what may follow from any turn of the loop: go on after a slow model, be ready, begin a reload, end one."""
-        self._traffic.conclude_slow()
-        if not self._ready and self._broker.tried:
+        """Do what may follow from any turn of the loop: go on with what waited, be ready, begin a reload, end one."""
+        self._answers.conclude_slow()
+        self._traffic.turn()
+        self._rows.turn(time.monotonic())
+        self._outgoing.turn()
+        if not self._ready and self._links.tried:
             self._ready = True
             release_code()
             notify.ready()
             self._say_status()
-            _LOG.info("ready: %d models, broker %s", len(self._traffic.lanes), self._broker.describe())
+            _LOG.info("ready: %d models, broker %s", len(self._answers.lanes), self._links.describe())
         if self._reload_asked and self._load is None:
             self._reload_asked = False
             self._reload()
@@ -224,27 +278,38 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
-        self._outgoing.drop_outdated(time.monotonic())
-        if self._broker.is_up:
+        if self._links.uplink.is_up:
             self._outgoing.announce_if_due()
+        self._health.set_aside = self._poison.set_aside
+        self._health.note_state("journal", self._rows.error)
+        self._durable.mend_if_due()
+        self._durable.note_open_windows(self._traffic.open_windows())
+        if self._poison.is_calm(time.monotonic()):
+            self._durable.calm()
 
     def _reload(self) -> None:
         notify.reloading()
         _LOG.info("reload: configuration and key store")
         running = {
             channel: (lane.config, lane.model.manifest.name, lane.model.manifest.version)
-            for channel, lane in self._traffic.lanes.items()
+            for channel, lane in self._answers.lanes.items()
         }
+        in_memory = self._state.in_memory
 
         def work() -> Loaded:
-            return load_models(Board(load_board(self._path)), self._keystore, self._engine, running)
+            board = Board(load_board(self._path))
+            with closing(State(board.directory, in_memory=in_memory)) as state:
+                return load_models(board, self._keystore, self._engine, state, running)
 
-        self._load = BackgroundLoad(work, self._broker.wake)
+        self._load = BackgroundLoad(work, self._links.wake)
 
     def _finish_reload(self, load: BackgroundLoad) -> None:
         try:
             loaded = load.result()
-            self._announcer.set_hubs(loaded.board.hubs())
+            hubs = loaded.board.hubs()
+            if self._announcer.set_hubs(hubs):
+                self._outgoing.seal_again()
+            self._poison.hubs = hubs
             self._board = loaded.board
             self._take(loaded)
             self._outgoing.announce_if_due()
@@ -252,34 +317,54 @@ class Daemon:
             self._health.trouble(f"reload refused, going on as before: {error.message}", "reload")
         notify.ready()
 
+    def _write_down(self) -> None:
+        """Write into a state that was begun anew what must not be forgotten."""
+        for lane in self._answers.lanes.values():
+            accept(lane.model, self._state)
+        self._announcer.write_down()
+        self._state.save_marks(self._marks.guard.settled().items())
+        self._outgoing.outbox.begin_anew()
+
     def _say_status(self) -> None:
-        notify.status(f"{self._broker.describe()}; {self._health.line()}")
+        self._heart.say(self._answers.lanes, self._links.describe())
+
+    def _beat(self) -> None:
+        self._heart.beat(self._answers.lanes)
+
+    def _show_progress(self) -> None:
+        """Tell systemd that all goes on: this loop, which says so, and each model that has a thread."""
+        slowest = max((lane.model.seconds for lane in self._answers.lanes.values()), default=0.0)
+        if self._answers.progress() < max(_STUCK, 10 * slowest):
+            notify.watchdog()
 
     def _save_marks(self) -> None:
-        if settled := self._guard.take_settled():
-            try:
-                self._state.save_marks(settled.items())
-            except StateError as error:
-                self._health.trouble(error.message, "StateError")
+        try:
+            self._marks.save()
+        except StateError as error:
+            self._health.trouble(error.message, "StateError")
 
     def _leave(self) -> None:
         """Say goodbye: results on their way first, then the status, then wipe the models."""
         notify.stopping()
         if self._ready:
             _LOG.info("stops: %s", self._health.line())
-        until = time.monotonic() + _GOODBYE
-        self._broker.on_message = _leave_to_the_next  # the session stays, and the broker keeps what is not acknowledged
-        self._traffic.rest()
-        while self._broker.is_up and self._outgoing.waiting and time.monotonic() < until:
-            self._broker.run_once(until - time.monotonic())
-        if self._broker.is_up:
-            self._broker.publish(self._traffic.topic(STATUS), b"offline", qos=1, retain=True)
-        self._broker.close()
+        uplink, until = self._links.uplink, time.monotonic() + _GOODBYE
+        # the session stays, and the broker keeps what is not acknowledged
+        uplink.on_message = self._links.sensors.on_message = _leave_to_the_next
+        self._answers.rest()
+        while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
+            self._links.run_once(until - time.monotonic())
+            self._outgoing.turn()
+        self._outgoing.stash()
+        self._rows.turn(float("inf"))
+        if uplink.is_up:
+            uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
+        self._links.close()
         self._save_marks()
-        for lane in self._traffic.lanes.values():
+        for lane in self._answers.lanes.values():
             lane.close()
         self._journal.stopped()
-        self._state.close()
+        self._durable.end()
         self._lock.close()
 
 

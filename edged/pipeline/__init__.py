@@ -6,6 +6,7 @@ Sealing, publishing and time are the daemon's.
 from edged.pipeline.binding import check_binding, check_chain, check_state
 from edged.pipeline.lane import Answered, Job, Lane
 from edged.pipeline.message import Decoders, Message, Reading
+from edged.pipeline.stream import Start
 from edged.pipeline.worker import Worker
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Lane",
     "Message",
     "Reading",
+    "Start",
     "Worker",
     "check_binding",
     "check_chain",

@@ -10,6 +10,7 @@ from edged.errors import ConfigError, naming
 from edged.package.manifest import Manifest
 from edged.signal.decode import Decoder, Layout
 from edged.signal.spec import Chain
+from edged.signal.timeline import Timeline
 
 
 def check_binding(config: ModelConfig, manifest: Manifest) -> None:
@@ -35,6 +36,8 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
             f"{where}: format: the model takes {wants}, {config.format!r} is something else",
             hint=f"of {', '.join(sorted(PICTURES))}" if manifest.input.image is not None else None,
         )
+    if config.journal and (manifest.rows is None or Timeline.needed(manifest)):
+        raise ConfigError(f"{where}: journal: for windows of so many rows, without times, rate and gaps")
     with naming(where):
         Decoder(Layout.of(config, manifest.input, channels, limit=0))
 

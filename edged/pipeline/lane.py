@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from edged.broker import topic_matches
 from edged.channel.reading import ReplayGuard
 from edged.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
 from edged.config.model import ModelConfig
+from edged.cose.encrypt0 import peek_kid
 from edged.cose.keys import ContentKey
 from edged.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError
 from edged.model import Floats, LiveModel
 from edged.pipeline.binding import check_binding, check_state, columns_from
 from edged.pipeline.message import Decoders, Message, Reading
 from edged.pipeline.probation import Probation
-from edged.pipeline.stream import Name, Stream, Windowed
+from edged.pipeline.stream import Name, Start, Stream, Windowed, as_bytes
 from edged.pipeline.streams import Streams
 from edged.signal.clean import Cleaner
 from edged.signal.decide import Decision
@@ -31,12 +32,16 @@ class Job(NamedTuple):
 
     :ivar window: float32 [rows, channels], valid until the next job is taken.
     :ivar anew: whether the model has to forget the windows before.
+    :ivar again: whether it may have been answered before.
+    :ivar start: where it begins, in the journal.
     """
 
     stream: Stream
     window: Floats
     names: list[Name]
     anew: bool
+    again: bool
+    start: Start = (0, 0)
 
     def kept(self) -> Job:
         """Return the same job with a window that stays valid."""
@@ -44,17 +49,18 @@ class Job(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer, the readings that it is of, and whether it is to be published."""
+    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
 
     answer: Answer
     of: Input
     publish: bool
+    again: bool
 
 
 class Lane:
     """One model in use on this board.
 
-    :param sensor: key of the sensor, where only sealed readings are taken.
+    :param sensors: keys of the sensor, where only sealed readings are taken.
     :param guard: accepts each count of a sensor once.
     :param limit: the longest message that is taken, in bytes.
     :param decoders: those of all lanes.
@@ -65,7 +71,7 @@ class Lane:
         self,
         config: ModelConfig,
         model: LiveModel,
-        sensor: ContentKey | None,
+        sensors: Sequence[ContentKey],
         guard: ReplayGuard,
         limit: int,
         decoders: Decoders | None = None,
@@ -75,7 +81,7 @@ class Lane:
         """What the model decided last."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
-        self._sensor = sensor
+        self._sensors = tuple(sensors)
         self._guard = guard
         self._limit = limit
         self._decoders = decoders or Decoders()
@@ -90,6 +96,13 @@ class Lane:
     def reads(self, topic: str) -> bool:
         """Tell whether messages of a topic are for this model."""
         return any(topic_matches(one, topic) for one in self.config.filters)
+
+    def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
+        """Take readings under other keys from now on, where those have changed."""
+        kids = {key.kid for key in sensors}
+        if kids != {key.kid for key in self._sensors}:
+            self._sensors = tuple(sensors)
+            self._streams.use_sensors(self._sensors)
 
     def swap(self, model: LiveModel) -> None:
         """Answer with another version from the next window on; the old one stands by until its trial is over.
@@ -107,9 +120,9 @@ class Lane:
         if unproven is not None:
             unproven.close()
 
-    def begin_trial(self) -> None:
-        """Put the model on trial, with no other version to come back."""
-        self.probation = Probation(self.config.trial, None)
+    def begin_trial(self, *, proven: bool) -> None:
+        """Put the model on trial, with no other version to come back; not one that is proven."""
+        self.probation = None if proven else Probation(self.config.trial, None)
 
     def end_trial(self) -> None:
         """Wipe the version that stands by."""
@@ -147,7 +160,7 @@ class Lane:
         self.model = model
         self._clean = Cleaner(manifest.input)
         self._columns: tuple[bytes, list[int]] | None = None
-        self._streams = kept or Streams(self.config, manifest, self._sensor, self._limit, self._decoders)
+        self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
         if kept is not None:
             kept.renew(manifest)
         self.encoder = ResultEncoder.of(
@@ -166,25 +179,34 @@ class Lane:
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
-        opener = self._streams.inlet(message.topic).opener
-        if opener is None:
+        openers = self._streams.inlet(message.topic).openers
+        if not openers:
             size = len(message.payload)
             if size > self._limit:
                 raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
             return Reading(message, message.payload, message.digest, None)
-        opened = message.open(opener, self._limit + _ENVELOPE)
-        name = message.digest if self.config.topics else opened.count  # counts of several topics do not compare
+        limit = self._limit + _ENVELOPE
+        opener = openers.get(peek_kid(message.payload, limit)) or next(iter(openers.values()))
+        opened = message.open(opener, limit)
+        # counts of several topics do not compare
+        name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
         return Reading(message, opened.payload, name, opened)
 
-    def take(self, reading: Reading, *, clock_synchronised: bool) -> Iterator[Job]:
+    def take(
+        self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
+    ) -> Iterator[Job]:
         """Take a reading into its window, and yield each window that it fills.
 
+        :param known: whether its count was accepted before, and it is taken once more all the same.
+        :param number: in the journal.
+        :param skip: rows at its beginning that are left out.
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
         """
         stream, place, _, decode = self._streams.inlet(reading.message.topic)
         if reading.sealed is not None:
-            self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
+            if not known:
+                self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
             self._guard.accept(reading.sealed.key, reading.sealed.count)
         reading.accepted = True
         try:
@@ -197,27 +219,28 @@ class Lane:
         if self.model.manifest.model.reset == "message":
             stream.anew = True
         if self.holds_whole_windows:
-            yield self._whole(stream, rows, reading.name)
+            yield self._whole(stream, rows, reading)
             return
-        for window in stream.push(rows, times, reading.name, place, time.monotonic()):
-            yield self._job(stream, window)
+        for window in stream.push(rows[skip:], times, reading.name, place, time.monotonic(), number):
+            yield self._job(stream, window, again=reading.message.again)
 
-    def _whole(self, stream: Stream, rows: Floats, name: Name) -> Job:
+    def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
         wanted = self.model.manifest.rows
         if wanted is not None and len(rows) != wanted:
             raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {wanted}")
         stream.hear(time.monotonic())
-        return self._job(stream, Windowed(rows, [name]))
+        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), again=reading.message.again)
 
-    def _job(self, stream: Stream, window: Windowed) -> Job:
+    def _job(self, stream: Stream, window: Windowed, *, again: bool) -> Job:
         anew, stream.anew = stream.anew, False
-        return Job(stream, window.rows, window.names, anew)
+        return Job(stream, window.rows, window.names, anew, again, window.start)
 
-    def feed(self, source: Lane, key: str, scores: Floats, of: Input) -> Iterator[Job]:
+    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, again: bool) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
         :param key: of the other model's stream.
         :param of: the readings that they are of.
+        :param again: whether they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
         if self._columns is None or self._columns[0] != source.model.identity:
@@ -231,7 +254,7 @@ class Lane:
             raise
         name = of.digest if isinstance(of, Plain) else of
         for window in stream.push(row, None, name, 0, time.monotonic()):
-            yield self._job(stream, window)
+            yield self._job(stream, window, again=again)
 
     def ask(self, job: Job) -> Floats:
         """Return the model's scores for a window.
@@ -255,11 +278,20 @@ class Lane:
         """Return what a window's scores come to."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
-        return Answered(_answer(decision), self._input(job.names), decision.publish and self.config.publish)
+        return Answered(_answer(decision), self._input(job.names), decision.publish and self.config.publish, job.again)
 
     def has(self, stream: Stream) -> bool:
         """Tell whether a stream is still in use: a new version may have wanted its windows otherwise."""
         return self._streams.find(stream.key) is stream
+
+    def open_from(self, key: str) -> Start | None:
+        """As :meth:`Stream.open_from`, of one stream."""
+        stream = self._streams.find(key)
+        return None if stream is None else stream.open_from()
+
+    def open_windows(self) -> int:
+        """Return how many windows of rows are being filled."""
+        return 0 if self.holds_whole_windows else self._streams.open_windows()
 
     def says(self, key: str) -> str | None:
         """Return what the model decided last: on that stream if it has it, else on any."""
@@ -268,11 +300,9 @@ class Lane:
 
     def _input(self, names: list[Name]) -> Input:
         first, last = names[0], names[-1]
-        if isinstance(first, int) and isinstance(last, int) and self._sensor is not None:
-            return Sealed(self._sensor.kid, first, last)
-        if isinstance(first, Sealed) and isinstance(last, Sealed):
+        if isinstance(first, Sealed) and isinstance(last, Sealed) and first.kid == last.kid:
             return Sealed(first.kid, first.first, last.last)
-        return Plain(hashlib.sha256(b"".join(name for name in names if isinstance(name, bytes))).digest())
+        return Plain(hashlib.sha256(b"".join(map(as_bytes, names))).digest())
 
 
 def _answer(decision: Decision) -> Answer:

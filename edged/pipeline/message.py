@@ -6,6 +6,7 @@ import hashlib
 from weakref import WeakValueDictionary
 
 from edged.channel.reading import OpenedReading, ReadingOpener
+from edged.channel.result import Sealed
 from edged.signal.decode import Decoded, Decoder, Layout
 
 
@@ -13,27 +14,31 @@ class Decoders:
     """Decoders that are in use: models that read a topic with the same layout share one, and what it decodes."""
 
     def __init__(self) -> None:
-        self._shared: WeakValueDictionary[tuple[str, Layout, bytes | None], Decoder] = WeakValueDictionary()
+        self._shared: WeakValueDictionary[tuple[str, Layout, bool], Decoder] = WeakValueDictionary()
 
-    def get(self, topic: str, layout: Layout, kid: bytes | None) -> Decoder:
+    def get(self, topic: str, layout: Layout, *, sealed: bool) -> Decoder:
         """Return the decoder of a topic.
 
-        :param kid: of the key that its readings are sealed with.
+        :param sealed: whether its readings are sealed.
         """
-        decoder = self._shared.get((topic, layout, kid))
+        decoder = self._shared.get((topic, layout, sealed))
         if decoder is None:
-            decoder = self._shared[topic, layout, kid] = Decoder(layout)
+            decoder = self._shared[topic, layout, sealed] = Decoder(layout)
         return decoder
 
 
 class Message:
-    """A message as it arrived, and what was made of it so far."""
+    """A message as it arrived, and what was made of it so far.
 
-    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "topic")
+    :ivar again: whether it may have been handed out before.
+    """
 
-    def __init__(self, topic: str, payload: bytes) -> None:
+    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "again", "payload", "topic")
+
+    def __init__(self, topic: str, payload: bytes, *, again: bool = False) -> None:
         self.topic = topic
         self.payload = payload
+        self.again = again
         self._opened: OpenedReading | None = None
         self._digest: bytes | None = None
         self._decoder: Decoder | None = None
@@ -73,13 +78,13 @@ class Message:
 class Reading:
     """A message that one model has opened and not yet decoded.
 
-    :ivar name: what a result calls it: its count if it was sealed, else the SHA-256 of its bytes.
+    :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
     :ivar accepted: whether its count is new and was taken.
     """
 
     __slots__ = ("accepted", "message", "name", "payload", "sealed")
 
-    def __init__(self, message: Message, payload: bytes, name: bytes | int, sealed: OpenedReading | None) -> None:
+    def __init__(self, message: Message, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None) -> None:
         self.message = message
         self.payload = payload
         self.name = name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,27 +23,43 @@ from edged.signal.timeline import Timeline
 from edged.signal.window import Slice, new_window
 
 Doubles = npt.NDArray[np.float64]
-Name = bytes | int | Sealed
-"""What a result calls a reading: SHA-256 of a plain one, count of a sealed one, or what a model's answer was of."""
+Name = bytes | Sealed
+"""What a result calls a reading: SHA-256 of a plain one, key id and count of a sealed one, or what an answer was of."""
+
+
+def as_bytes(name: Name) -> bytes:
+    """Return a name as it goes into a digest over several: a sealed one as key id, first and last count (uint64)."""
+    if isinstance(name, bytes):
+        return name
+    return name.kid + name.first.to_bytes(8, "big") + name.last.to_bytes(8, "big")
 
 
 class Inlet(NamedTuple):
     """One topic's way into a stream.
 
     :ivar place: which of the stream's topics it is.
+    :ivar openers: by key id; empty where readings are not sealed.
     """
 
     stream: Stream
     place: int
-    opener: ReadingOpener | None
+    openers: Mapping[bytes, ReadingOpener]
     decode: Decoder
 
 
+Start = tuple[int, int]
+"""Where a window begins: number in the journal of the reading with its first row, and the rows before that there."""
+
+
 class Windowed(NamedTuple):
-    """A full window: float32 [rows, channels], valid until the iterator goes on, and the readings that brought it."""
+    """A full window: float32 [rows, channels], valid until the iterator goes on, and the readings that brought it.
+
+    :ivar start: where it begins.
+    """
 
     rows: Floats
     names: list[Name]
+    start: Start
 
 
 class Stream:
@@ -73,54 +89,69 @@ class Stream:
         self._longest_gap = float("inf") if gap is None else parse_duration(gap.over)
         self._period = None if chain.input.hertz is None else 1 / chain.input.hertz
         self._rows = 0
-        self._readings: deque[tuple[int, Name]] = deque()
+        self._gone = 0
+        self._readings: deque[tuple[int, Name, int]] = deque()
 
-    def push(self, rows: Floats, times: Doubles | None, name: Name, place: int, now: float) -> Iterator[Windowed]:
+    def push(
+        self, rows: Floats, times: Doubles | None, name: Name, place: int, now: float, number: int = 0
+    ) -> Iterator[Windowed]:
         """Take the rows (float32 [n, channels of the topic]) of a reading, and yield each window that they fill.
 
         :param times: of the rows, by the sensor's clock; None: they count as measured when they arrive.
         :param now: monotonic seconds.
+        :param number: of the reading, in the journal.
         :raises ReadingOrderError: they are older than what came before.
         :raises ReadingGapError: a gap before them cost a window, and the manifest wants that counted.
         """
         if self._join is None and self._timeline is None:
-            yield from self._windows(rows, None, name)
+            yield from self._windows(rows, None, name, number)
             return
         if times is None:
             times = self._arrival(len(rows), now)
         if self._join is not None:
-            self._joined[place] = name if isinstance(name, bytes) else repr(name).encode()
+            self._joined[place] = as_bytes(name)
             rows, times = self._join.push(place, rows, times)
             if not len(rows):
                 return
             name = hashlib.sha256(b"".join(self._joined)).digest()
         if self._timeline is None:
-            yield from self._windows(rows, times, name)
+            yield from self._windows(rows, times, name, number)
             return
         lost = False
         for piece in self._timeline.push(rows, times):
             if piece.anew:
                 lost |= self._begin_anew()
-            yield from self._windows(piece.rows, piece.times, name)
+            yield from self._windows(piece.rows, piece.times, name, number)
         if lost and self._refuses_gaps:
             raise ReadingGapError("a gap before a reading cost the window that was being filled")
 
-    def _windows(self, rows: Floats, times: Doubles | None, name: Name) -> Iterator[Windowed]:
+    def _windows(self, rows: Floats, times: Doubles | None, name: Name, number: int) -> Iterator[Windowed]:
         self._rows += len(rows)
-        self._readings.append((self._rows, name))
+        self._readings.append((self._rows, name, number))
         for full in self._window.push(rows, times):
-            yield Windowed(full.rows, self._names(full))
+            names = self._names(full)
+            yield Windowed(full.rows, names, (self._readings[0][2], full.first - self._gone))
 
     def _names(self, full: Slice) -> list[Name]:
         """Return the readings that brought a window's rows; forget those that came before."""
         while self._readings[0][0] <= full.first:
-            self._readings.popleft()
+            self._gone, _, _ = self._readings.popleft()
         names: list[Name] = []
-        for behind, name in self._readings:
+        for behind, name, _ in self._readings:
             names.append(name)
             if behind > full.last:
                 break
         return names
+
+    def open_from(self) -> Start | None:
+        """Return where the window begins that is being filled; None while no row waits."""
+        begins = self._window.begins
+        before = self._gone
+        for behind, _, number in self._readings:
+            if behind > begins:
+                return number, begins - before
+            before = behind
+        return None
 
     def _arrival(self, rows: int, now: float) -> Doubles:
         """Return times of rows that bring none: the last has just come, those before it at the stated rate."""
@@ -144,4 +175,5 @@ class Stream:
     def _begin_anew(self) -> bool:
         self.anew = True
         self._readings.clear()
+        self._gone = self._rows
         return self._window.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from edged.channel.reading import ReadingOpener
 from edged.config.model import ModelConfig
@@ -21,16 +22,21 @@ STREAMS = 64
 class Streams:
     """A model's streams: one for each topic, or for each that `+` stands for where topics are joined.
 
-    :param sensor: key of the sensor, where only sealed readings are taken.
+    :param sensors: keys of the sensor, where only sealed readings are taken: each that it may still use.
     :param limit: the longest message that is taken, in bytes.
     """
 
     def __init__(
-        self, config: ModelConfig, manifest: Manifest, sensor: ContentKey | None, limit: int, decoders: Decoders
+        self,
+        config: ModelConfig,
+        manifest: Manifest,
+        sensors: Sequence[ContentKey],
+        limit: int,
+        decoders: Decoders,
     ) -> None:
         self._config = config
         self._manifest = manifest
-        self._sensor = sensor
+        self._sensors = sensors
         self._limit = limit
         self._decoders = decoders
         self._inlets: dict[str, Inlet] = {}
@@ -50,9 +56,18 @@ class Streams:
             stream.decider = Decider(manifest, self._config.tune)
             stream.anew = True
 
+    def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
+        """Take readings that are sealed under these keys; windows that are being filled go on."""
+        self._sensors = sensors
+        self._inlets.clear()
+
     def find(self, key: str) -> Stream | None:
         """Return a stream that is there."""
         return self._streams.get(key)
+
+    def open_windows(self) -> int:
+        """Return how many windows are being filled."""
+        return sum(stream.open_from() is not None for stream in self._streams.values())
 
     def get(self, key: str) -> Stream:
         """Return a stream; a new one may push the quietest out."""
@@ -74,10 +89,9 @@ class Streams:
         inlet = self._inlets.get(topic)
         if inlet is None:
             place, key = levels_of(self._filters, topic) if self._config.topics else (0, topic)
-            sensor = self._sensor
-            opener = None if sensor is None else ReadingOpener(sensor, topic, self._config.channel)
+            openers = {key.kid: ReadingOpener(key, topic, self._config.channel) for key in self._sensors}
             layout = Layout.of(self._config, self._manifest.input, self._brought[place], self._limit)
-            decode = self._decoders.get(topic, layout, None if sensor is None else sensor.kid)
-            inlet = self._inlets[topic] = Inlet(self.get(key), place, opener, decode)
+            decode = self._decoders.get(topic, layout, sealed=bool(openers))
+            inlet = self._inlets[topic] = Inlet(self.get(key), place, openers, decode)
         self._streams.move_to_end(inlet.stream.key)
         return inlet

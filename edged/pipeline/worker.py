@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +36,7 @@ class Worker(Generic[_Task, _Answer]):
         self._done: deque[tuple[_Task, _Answer | EdgedError]] = deque()
         self._change = threading.Condition()
         self._closing = False
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="edged-slow-model", daemon=True)
         self._thread.start()
 
@@ -52,6 +54,11 @@ class Worker(Generic[_Task, _Answer]):
         while self._done:
             done.append(self._done.popleft())
         return done
+
+    def busy_for(self) -> float:
+        """Return for how many seconds the thread has been at its task."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def close(self) -> list[_Task]:
         """End the thread after the task that it is at, and return those that still waited."""
@@ -73,10 +80,12 @@ class Worker(Generic[_Task, _Answer]):
                 if self._closing:
                     return
                 task = self._waiting.popleft()
+            self._busy_since = time.monotonic()
             try:
                 answer: _Answer | EdgedError = self._ask(task)
             except EdgedError as error:
                 answer = error
+            self._busy_since = None
             self._done.append((task, answer))
             del task, answer
             self._wake()

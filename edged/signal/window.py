@@ -33,6 +33,10 @@ class Slice(NamedTuple):
 class Windower(Protocol):
     """Collects rows of one topic into windows."""
 
+    @property
+    def begins(self) -> int:
+        """Number of the first row that is kept for the next window, from 0."""
+
     def push(self, rows: Floats, times: Doubles | None) -> Iterator[Slice]:
         """Take rows (float32 [n, channels], in order) and yield each window that they fill.
 
@@ -63,6 +67,11 @@ class RowWindow:
         self._filled = 0
         self._seen = 0
         self._pushing = False
+
+    @property
+    def begins(self) -> int:
+        """As :attr:`Windower.begins`."""
+        return self._seen - self._filled
 
     def push(self, rows: Floats, _times: Doubles | None = None) -> Iterator[Slice]:
         """As :meth:`Windower.push`."""
@@ -100,6 +109,11 @@ class TimeWindow:
         self._rows: Floats = np.zeros((0, channels), np.float32)
         self._times: Doubles = np.zeros(0, np.float64)
         self._begin: float | None = None
+
+    @property
+    def begins(self) -> int:
+        """As :attr:`Windower.begins`."""
+        return self._seen - len(self._times)
 
     def push(self, rows: Floats, times: Doubles | None) -> Iterator[Slice]:
         """As :meth:`Windower.push`.

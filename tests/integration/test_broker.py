@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.broker import Broker, BrokerOptions, Delivery, Message, probe
+from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, probe
 from edged.demo.certificates import Authority
 from edged.errors import BrokerError
 from support.broker import DURABLE, Client, PlainBroker, PrivateBroker, old_broker, password_file, spin, talking_server
@@ -145,7 +145,7 @@ def test_subscription_and_message_beyond_the_acl_are_reported(tmp_path: Path, cl
         board.subscribe("allowed/a", 1)
         token = board.publish("forbidden/b", b"", qos=1)
         spin(board, until=lambda: board.delivered)
-        assert board.delivered == [(token, False)]
+        assert board.delivered == [(token, Outcome.REFUSED)]
         assert board.stats.refused == 1
         assert "forbidden/b" in str(board.errors[0])
         assert board.is_up
@@ -197,7 +197,7 @@ def test_message_published_offline_is_delivered_once(plain: PlainBroker, pair: P
     plain.start()
     spin(board, hub, until=lambda: len(hub.payloads) == 100 and not board.pending)
     assert hub.payloads == [b"%d" % i for i in range(100)]
-    assert board.delivered == [(token, True) for token in tokens]
+    assert board.delivered == [(token, Outcome.TAKEN) for token in tokens]
 
 
 def test_messages_in_flight_when_the_broker_dies_all_arrive(plain: PlainBroker, pair: Pair) -> None:
@@ -348,7 +348,7 @@ def test_message_nobody_hears_is_counted(plain: PlainBroker, client: MakeClient)
     board = client(_options(plain.url, "board"))
     token = board.publish("nobody", b"", qos=1)
     spin(board, until=lambda: board.delivered)
-    assert board.delivered == [(token, True)]
+    assert board.delivered == [(token, Outcome.TAKEN)]
     assert board.stats.unheard == 1
 
 
@@ -357,7 +357,7 @@ def test_qos_0_is_delivered_and_reported(plain: PlainBroker, client: MakeClient)
     board.subscribe("t", 0)
     token = board.publish("t", b"once")
     spin(board, until=lambda: board.payloads)
-    assert board.delivered == [(token, True)]
+    assert board.delivered == [(token, Outcome.TAKEN)]
     assert not board.pending
 
 

@@ -38,7 +38,7 @@ def intruder(bench: Bench) -> Iterator[Client]:
 def put(client: Client, topic: str, payload: bytes) -> None:
     """Have the broker retain something."""
     token = client.publish(topic, payload, qos=1, retain=True)
-    spin(client, until=lambda: (token, True) in client.delivered)
+    spin(client, until=lambda: token in dict(client.delivered))
 
 
 def listen_asks(bench: Bench, listener: ListenProcess) -> list[dict[str, object]]:

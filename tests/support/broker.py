@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edged.broker import Broker, BrokerOptions, Delivery
+from edged.broker import Broker, BrokerOptions, Delivery, Outcome
 from edged.demo.broker import Mosquitto, PrivateBroker
 
 __all__ = [
@@ -60,11 +60,11 @@ class Client(Broker):
     def __init__(self, options: BrokerOptions) -> None:
         super().__init__(options)
         self.deliveries: list[Delivery] = []
-        self.delivered: list[tuple[int, bool]] = []
+        self.delivered: list[tuple[int, Outcome]] = []
         self.errors: list[Exception] = []
         self.ups = self.downs = 0
         self.on_message = self._take
-        self.on_delivered = lambda token, taken: self.delivered.append((token, taken))
+        self.on_delivered = lambda token, outcome: self.delivered.append((token, outcome))
         self.on_error = self.errors.append
         self.on_up = self._count_up
         self.on_down = self._count_down

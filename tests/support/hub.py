@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from edged.broker import Delivery
 from edged.channel.receiver import Opened, Receiver
@@ -18,18 +18,20 @@ from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
 from support.site import Site
 
-_RESERVED = frozenset({"announce", "nonce", "status"})
+_RESERVED = frozenset({"announce", "nonce", "status", "health"})
 
 
 class Hub:
     """Connects with the site's hub key, believes its board, and opens each result as it comes.
+
+    :param options: of its connection.
 
     :ivar results: what opened, in order.
     :ivar refused: why other messages of the board's topics were refused.
     :ivar announcements: the payloads on the board's announce topic, in order.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, **options: Any) -> None:
         self.results: list[Opened] = []
         self.refused: list[EdgedError] = []
         self.announcements: list[bytes] = []
@@ -39,7 +41,7 @@ class Hub:
         assert keys.agreement is not None
         self._hub = keys.agreement.public
         self._receiver = Receiver(keys.agreement, [Record.read(site.path / "board.enrol", Role.DEVICE)])
-        self.client = Client(site.options())
+        self.client = Client(site.options(**options))
         self.client.on_message = self._take
 
     def __enter__(self) -> Self:

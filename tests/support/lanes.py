@@ -39,11 +39,14 @@ class FakeModel:
         self.windows: list[list[float]] = []
         self.closed = False
         self.fails = False
+        self.raises: Exception | None = None
 
     def scores(self, window: Floats, _memory: object = None) -> Floats:
         assert not self.closed
         if self.fails:
             raise ModelError("the runtime fails")
+        if self.raises is not None:
+            raise self.raises
         self.windows.append(window[:, 0].tolist())
         share = float(window.mean())
         return np.array([1 - share, share], np.float32)
@@ -63,7 +66,8 @@ def lane(
     """Return a lane and its model; ``table`` holds keys of its ``[[model]]`` table."""
     model = model or FakeModel()
     fields = {"name": "gearbox", "channel": "c1", "topic": TOPIC, "format": "f32le", "each": "row", **table}
-    return Lane(ModelConfig(**fields), cast("LiveModel", model), sensor, guard or ReplayGuard({}), limit), model
+    sensors = () if sensor is None else (sensor,)
+    return Lane(ModelConfig(**fields), cast("LiveModel", model), sensors, guard or ReplayGuard({}), limit), model
 
 
 def send(to: Lane, payload: bytes, topic: str = TOPIC, *, clock_synchronised: bool = True) -> list[Answered]:

@@ -78,7 +78,7 @@ class Board:
 
 def seal(announcer: Announcer, channel: str = "c1", *, late: bool = False) -> bytes:
     """Seal one result."""
-    return announcer.seal(channel, encoder(), ANSWER, INPUT, late=late)[1]
+    return announcer.seal(channel, encoder(), ANSWER, INPUT, late=late)[2]
 
 
 def hear(receiver: Receiver, announcer: Announcer, now: float = NOW) -> bytes:

@@ -81,7 +81,7 @@ def test_announcer_rotates_by_age() -> None:
 def test_rotation_by_age_waits_for_results_that_a_closed_epoch_could_not_open() -> None:
     """Without a broker nothing is delivered: what was sealed before it left is not flagged late, so its epoch stays."""
     announcer = Board().announcer(Hub())
-    kid, _ = announcer.seal("c1", encoder(), ANSWER, INPUT)
+    kid, *_ = announcer.seal("c1", encoder(), ANSWER, INPUT)
     announcer._max_age = 0
     epoch = announcer.epoch
     time.sleep(0.001)
@@ -96,7 +96,7 @@ def test_rotation_by_age_waits_for_results_that_a_closed_epoch_could_not_open() 
 def test_closed_epochs_are_announced_until_their_results_are_delivered() -> None:
     board = Board()
     announcer = board.announcer(Hub())
-    kid, _ = announcer.seal("c1", encoder(), ANSWER, INPUT, late=True)
+    kid, *_ = announcer.seal("c1", encoder(), ANSWER, INPUT, late=True)
     announcer.seal("c1", encoder(), ANSWER, INPUT, late=True)
     announcer.rotate()
     newest, closed = read(announcer.announcement(NOW), board)

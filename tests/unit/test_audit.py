@@ -127,7 +127,7 @@ def test_what_is_no_entry_is_named(data: bytes) -> None:
 
 def test_a_state_of_the_release_before_gains_a_log(tmp_path: Path) -> None:
     state = State(tmp_path / "s")
-    state._db.executescript("DROP TABLE audit; DROP TABLE audit_signature; PRAGMA user_version = 1;")
+    state.db.executescript("DROP TABLE audit; DROP TABLE audit_signature; PRAGMA user_version = 1;")
     state.close()
 
     assert problems(*log_of(tmp_path / "s", 2)) == []

@@ -87,11 +87,14 @@ def test_the_example_of_a_board_loads(examples: Path) -> None:
     assert model.tune == {"decide.enter": 0.85}
 
 
-def test_what_the_example_leaves_for_later_is_refused_by_name(examples: Path, tmp_path: Path) -> None:
+def test_the_example_loads_with_all_that_it_leaves_out(examples: Path, tmp_path: Path) -> None:
     text = (examples / "edged.toml").read_text()
     text = text.replace("# [uplink] ", "[uplink] ").replace('# url = "mqtts://hub', 'url = "mqtts://hub')
 
-    assert refused(write(tmp_path, text)).message == f"{tmp_path}/edged.toml: uplink: unknown key"
+    board = load_board(write(tmp_path, text))
+
+    assert board.uplink is not None
+    assert board.uplink.url == "mqtts://hub.example:8883"
 
 
 def test_the_example_of_a_manifest_loads(examples: Path) -> None:
@@ -150,7 +153,7 @@ hubs = ["home.pub", "/etc/other.pub"]
     assert board.keystore.wrap == f"{tmp_path}/wrap.secret"
     assert board.publishers["acme"].key == f"{tmp_path}/acme.pub"
     assert board.results.hubs == (f"{tmp_path}/home.pub", "/etc/other.pub")
-    assert board.model[0].sensor == f"{tmp_path}/sensor.key"
+    assert board.model[0].sensors == (f"{tmp_path}/sensor.key",)
 
 
 # --- what is refused, by file and key --------------------------------------------------------
@@ -189,8 +192,8 @@ def test_an_unknown_key_is_named_with_the_nearest_known(tmp_path: Path, text: st
         (LEAST + 'prefix = "Edged/x"', "results.prefix: 'Edged' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST.replace('["home.pub"]', '"home.pub"'), "results.hubs: expected `array`, got `str`", "a list stands in brackets"),
         (LEAST.replace('"home.pub"', ""), "results.hubs: nobody could read the results", "name at least one hub's record"),
-        (LEAST + "[broker.x]\n", "broker.x: unknown key", "known here: url, ca, cert, key, username, password"),
-        (LEAST.replace('localhost"', 'localhost"\ncert = "board.crt"'), "broker.cert and broker.key go together", None),
+        (LEAST + "[broker.x]\n", "broker.x: unknown key", "known here: url, ca, cert, key, username, password, session"),
+        (LEAST.replace('localhost"', 'localhost"\ncert = "board.crt"'), "broker, uplink: cert and key go together", None),
         (LEAST + '[device]\nname = "Press 07"', "device.name: 'Press 07' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.Acme]\nkey = "a"\nmodels = []', "publishers: 'Acme' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),
         (LEAST + '[publishers.acme]\nkey = "a"\nmodels = ["Gear"]', "publishers.acme.models: 'Gear' is not a name", "a-z, 0-9, - and _, at most 64, beginning with a letter or digit"),

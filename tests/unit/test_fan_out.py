@@ -11,15 +11,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edged.broker import Broker, Delivery
 from edged.channel.reading import ReadingOpener, ReadingSealer, ReplayGuard
-from edged.clock import Clock
 from edged.config.model import Gate, ModelConfig, TimeField
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
-from edged.daemon.health import Health
-from edged.daemon.outgoing import Outgoing
-from edged.daemon.traffic import Traffic
 from edged.errors import ConfigError, ReadingGapError, ReadingOrderError, ReadingValueError
 from edged.model import LiveModel, Model
 from edged.package.author import Author
@@ -28,7 +23,7 @@ from edged.runtime import Interpreter, choose
 from edged.signal.decode import Decoder
 from edged.signal.spec import Features, Gap, Input, Join, Window
 from support.lanes import TOPIC, FakeModel, Floats, lane, send
-from support.parties import NOW, Board, Hub
+from support.serving import Serving
 
 STATE = Path(__file__).resolve().parents[1] / "models"
 
@@ -40,52 +35,30 @@ def rows(*values: tuple[float, float]) -> bytes:
 # --- one message, several models -------------------------------------------------------------
 
 
-class Running:
+class Running(Serving):
     """A daemon's traffic with several lanes, by channel."""
 
     def __init__(self, **lanes: Lane) -> None:
-        self.published: list[tuple[str, bytes]] = []
-        self.acknowledged: list[int] = []
-        self.is_up = True
-        self.health = Health()
-        announcer = Board().announcer(Hub())
-        self.outgoing = Outgoing(
-            cast("Broker", self), announcer, self.health, base="e/b", most_waiting=10**6, longest_waiting=60.0,
-            read_clock=lambda: Clock(NOW, synchronised=True),
-        )  # fmt: skip
-        self.awake = threading.Event()
-        self.traffic = Traffic(
-            self.outgoing, announcer, ReplayGuard({}), self.health, base="e/b", slow=0.5, wake=self.awake.set
-        )
-        self.traffic.set_lanes(lanes)
+        super().__init__(slow=0.5)
+        self.serve(lanes)
 
-    def publish(self, topic: str, payload: bytes, **_: Any) -> int:
-        self.published.append((topic, payload))
-        return len(self.published)
-
-    def deliver(self, payload: bytes, topic: str = TOPIC) -> int:
-        number = len(self.acknowledged) + 1000 + self.health.messages
-        self.traffic.on_message(
-            Delivery(topic, payload, 1, retain=False, dup=False, ack=lambda: self.acknowledged.append(number))
-        )
-        return number
+    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: bool) -> int:
+        return super().deliver(payload, topic, **flags)
 
     def results(self, channel: str) -> int:
-        return sum(topic == f"e/b/{channel}" for topic, _ in self.published)
+        return len(self.results_of(channel))
 
     def delivered(self, channel: str) -> None:
         """The broker has every result of a channel."""
-        for token, (topic, _) in enumerate(self.published, 1):
-            if topic == f"e/b/{channel}":
-                self.outgoing.on_delivered(token, taken=True)
+        for token, _ in self.results_of(channel):
+            self.taken(token)
 
     def conclude(self, channel: str, count: int) -> None:
         """Wait until so many results of a slow model are out."""
         until = time.monotonic() + 10
         while self.results(channel) < count and time.monotonic() < until:
-            self.awake.wait(1)
-            self.awake.clear()
-            self.traffic.conclude_slow()
+            time.sleep(0.005)
+            self.answers.conclude_slow()
         assert self.results(channel) == count
 
 
@@ -108,12 +81,14 @@ def test_a_message_is_opened_and_decoded_once_for_all_models(monkeypatch: pytest
     for number in range(3):
         model = FakeModel(number + 1, input=Input(channels=("a1", "a2"), range=(-100.0, 100.0 + number)))
         config = ModelConfig(name="gearbox", channel=f"c{number}", topic=TOPIC, format="f32le", each="row")
-        lanes[f"c{number}"] = Lane(config, cast("LiveModel", model), sensor, guard, 1000, decoders)
+        lanes[f"c{number}"] = Lane(
+            config, cast("LiveModel", model), () if sensor is None else (sensor,), guard, 1000, decoders
+        )
     running = Running(**lanes)
 
     for number in range(4):
         payload = rows((number, 0))
-        running.deliver(ReadingSealer(sensor, TOPIC).seal(payload) if sensor else payload)
+        running.deliver(ReadingSealer(sensor, TOPIC).seal(payload) if sensor else payload, TOPIC)
 
     assert calls == {"open": 4 if sealed else 0, "decode": 4}
     assert [running.results(channel) for channel in lanes] == [1, 1, 1]
@@ -127,7 +102,7 @@ def test_models_that_read_a_topic_otherwise_decode_it_themselves() -> None:
         name="m", channel="c2", topic=TOPIC, format="json", each="row", fields={"a1": "/b", "a2": "/c"}
     )
     second = FakeModel(2, window=Window(size=1))
-    other = Lane(config, cast("LiveModel", second), None, ReplayGuard({}), 1000)
+    other = Lane(config, cast("LiveModel", second), (), ReplayGuard({}), 1000)
     running = Running(c1=plain, c2=other)
 
     running.deliver(b'{"a1": 1, "a2": 2, "b": 3, "c": 4}')
@@ -142,7 +117,7 @@ def test_a_gate_opens_and_closes_with_the_other_models_decision_on_that_topic() 
         name="m", channel="c2", topic="m/+", format="f32le", each="row", when=Gate(channel="c1", label="broken")
     )
     gated = FakeModel(2, window=Window(size=2, hop=1))
-    running = Running(c1=above, c2=Lane(config, cast("LiveModel", gated), None, ReplayGuard({}), 1000))
+    running = Running(c1=above, c2=Lane(config, cast("LiveModel", gated), (), ReplayGuard({}), 1000))
 
     for value, topic in (
         (0.0, "m/a"),
@@ -164,7 +139,7 @@ def test_one_models_scores_are_anothers_rows_over_several_levels() -> None:
     for number, above in ((2, "c1"), (3, "c2")):
         model = FakeModel(number, input=Input(channels=("broken", "healthy")), window=Window(size=1))
         config = ModelConfig(name="m", channel=f"c{number}", from_=above)
-        levels[f"c{number}"] = Lane(config, cast("LiveModel", model), None, ReplayGuard({}), 1000)
+        levels[f"c{number}"] = Lane(config, cast("LiveModel", model), (), ReplayGuard({}), 1000)
     running = Running(**levels)
 
     running.deliver(rows((0.25, 0.25)))
@@ -209,7 +184,7 @@ def test_a_slow_model_holds_up_nobody_and_its_windows_wait_for_their_results() -
     slow, fast = Slow(1, window=Window(size=1)), FakeModel(2, window=Window(size=1))
     config = ModelConfig(name="m", channel="c2", topic=TOPIC, format="f32le", each="window")
     first, _ = lane(slow, each="window")
-    running = Running(c1=first, c2=Lane(config, cast("LiveModel", fast), None, ReplayGuard({}), 1000))
+    running = Running(c1=first, c2=Lane(config, cast("LiveModel", fast), (), ReplayGuard({}), 1000))
 
     number = running.deliver(rows((1, 1)))
 
@@ -229,7 +204,7 @@ def test_a_slow_model_that_does_not_keep_up_loses_its_oldest_window_counted_and_
     running = Running(c1=serving)
     running.deliver(rows((0, 0)))
     until = time.monotonic() + 10
-    while slow.may._value == 0 and running.traffic._workers["c1"]._waiting and time.monotonic() < until:
+    while slow.may._value == 0 and running.answers._workers["c1"]._waiting and time.monotonic() < until:
         time.sleep(0.001)  # until the thread is at the first window
 
     numbers = [running.deliver(rows((number, 0))) for number in range(1, 11)]
@@ -249,10 +224,10 @@ def test_windows_that_wait_go_on_with_the_next_version() -> None:
         running.deliver(rows((number, 0)))
     slow.may.release()
 
-    running.traffic.rest()
+    running.answers.rest()
     following = FakeModel(2, window=Window(size=1))
     serving.swap(cast("LiveModel", following))
-    running.traffic.set_lanes({"c1": serving})
+    running.answers.set_lanes({"c1": serving})
 
     assert running.results("c1") == 4
     assert slow.windows + following.windows == [[0], [1], [2], [3]]
@@ -333,7 +308,7 @@ def real(name: str, table: str, **site: Any) -> Lane:
     fake = FakeModel(input=author.input, window=author.window, output=author.output, model=author.model)
     cast("Any", model).manifest, cast("Any", model).identity = fake.manifest, fake.identity
     config = ModelConfig(name="m", channel="c1", **{"topic": "s/+", "format": "text", **site})
-    return Lane(config, cast("LiveModel", model), None, ReplayGuard({}), 1000)
+    return Lane(config, cast("LiveModel", model), (), ReplayGuard({}), 1000)
 
 
 FEEDBACK = '[model]\noutput = "total"\nfeedback = { state = "total" }\nreset = "gap"'

@@ -2,83 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edged.broker import Broker, Delivery
-from edged.channel.reading import ReadingSealer, ReplayGuard
+from edged.broker import Outcome
+from edged.channel.reading import ReadingSealer
 from edged.channel.receiver import Receiver
-from edged.clock import Clock
+from edged.config.board import Limits
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
+from edged.cose.encrypt import Encrypt
 from edged.cose.keys import ContentKey
-from edged.daemon.health import Health
-from edged.daemon.outgoing import Outgoing
-from edged.daemon.traffic import Traffic
+from edged.daemon import poison
+from edged.signal.spec import Window
+from edged.state import RowStore, State, SuspectStore
 from support.lanes import TOPIC, FakeModel, lane
-from support.parties import NOW, Board, Hub
+from support.parties import NOW
+from support.serving import Serving
 
-BASE = "edged/press-07"
+OTHER = np.ones((4, 2), "<f4").tobytes()
 WINDOW = np.zeros((4, 2), "<f4").tobytes()
 ROW = np.zeros((1, 2), "<f4").tobytes()
 
 
-class FakeBroker:
-    """Takes what is published, and acknowledges nothing by itself."""
-
-    def __init__(self) -> None:
-        self.is_up = True
-        self.published: list[tuple[str, bytes]] = []
-
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> int:
-        assert (qos, retain) in {(1, False), (1, True)}
-        self.published.append((topic, payload))
-        return len(self.published)
-
-    def withdraw(self, token: int) -> bool:
-        return token > 0
-
-
-class Running:
+class Running(Serving):
     """A daemon's traffic with one lane, and what came of it."""
 
-    def __init__(self, *, sensor: ContentKey | None = None, most_waiting: int = 10**6, **table: Any) -> None:
-        self.guard = ReplayGuard({})
-        self.broker = FakeBroker()
-        self.health = Health()
-        self.board, self.hub = Board(), Hub()
-        self.announcer = self.board.announcer(self.hub)
-        self.outgoing = Outgoing(
-            cast("Broker", self.broker),
-            self.announcer,
-            self.health,
-            base=BASE,
-            most_waiting=most_waiting,
-            longest_waiting=60.0,
-            read_clock=lambda: Clock(NOW, synchronised=True),
-        )
-        self.traffic = Traffic(
-            self.outgoing, self.announcer, self.guard, self.health, base=BASE, slow=0.005, wake=lambda: None
-        )
-        self.lane, self.model = lane(FakeModel(), sensor=sensor, guard=self.guard, **table)
-        self.traffic.set_lanes({"c1": self.lane})
-        self.acknowledged: list[int] = []
-        self._number = 0
+    def __init__(
+        self,
+        *,
+        sensor: ContentKey | None = None,
+        model: FakeModel | None = None,
+        state: State | None = None,
+        limits: Limits | None = None,
+        crashes: int = 0,
+        **table: Any,
+    ) -> None:
+        super().__init__(state=state, limits=limits, crashes=crashes)
+        self.lane, self.model = lane(model or FakeModel(), sensor=sensor, guard=self.guard, **table)
+        self.serve({"c1": self.lane})
 
-    def deliver(self, payload: bytes, topic: str = TOPIC, *, retain: bool = False) -> int:
-        """Hand in a message; return the number that ``acknowledged`` will hold."""
-        self._number = number = self._number + 1
-        acknowledge = lambda: self.acknowledged.append(number)  # noqa: E731
-        self.traffic.on_message(Delivery(topic, payload, 1, retain, dup=False, ack=acknowledge))
-        return number
+    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: bool) -> int:
+        return super().deliver(payload, topic, **flags)
 
     @property
     def results(self) -> list[tuple[int, bytes]]:
-        """Tokens and payloads of the results that were published."""
-        sent = enumerate(self.broker.published, 1)
-        return [(token, payload) for token, (topic, payload) in sent if topic.endswith("/c1")]
+        return self.results_of("c1")
 
 
 def test_a_window_is_acknowledged_once_the_broker_has_its_result() -> None:
@@ -86,7 +58,7 @@ def test_a_window_is_acknowledged_once_the_broker_has_its_result() -> None:
     number = running.deliver(WINDOW)
     ((token, _),) = running.results
     assert running.acknowledged == []
-    running.outgoing.on_delivered(token, taken=True)
+    running.taken(token)
     assert running.acknowledged == [number]
 
 
@@ -103,7 +75,7 @@ def test_a_window_handed_out_again_is_answered_once_and_both_copies_are_acknowle
     running = Running(each="window")
     copies = [running.deliver(WINDOW), running.deliver(WINDOW)]
     ((token, _),) = running.results
-    running.outgoing.on_delivered(token, taken=True)
+    running.taken(token)
     assert running.acknowledged == copies
 
 
@@ -114,7 +86,7 @@ def test_a_sealed_windows_count_is_stored_only_when_its_result_is_safe() -> None
     running.deliver(ReadingSealer(key, TOPIC).seal(WINDOW))
     assert running.guard.take_settled() == {}
     ((token, _),) = running.results
-    running.outgoing.on_delivered(token, taken=True)
+    running.taken(token)
     assert len(running.guard.take_settled()) == 1
 
 
@@ -145,30 +117,190 @@ def test_a_runtime_that_fails_on_a_window_stops_nothing() -> None:
     assert running.health.refused == {"ModelError": 1}
 
 
-def test_results_beyond_the_outbox_are_dropped_and_counted() -> None:
-    running = Running(each="window", most_waiting=1)
-    running.deliver(WINDOW)
-    running.deliver(np.ones((4, 2), "<f4").tobytes())
-    assert len(running.results) == 1
-    assert running.health.dropped == 1
-
-
-def test_results_that_wait_too_long_are_dropped_and_counted() -> None:
-    running = Running(each="window")
-    number = running.deliver(WINDOW)
-    running.outgoing.drop_outdated(1e12)
-    assert (running.health.dropped, running.outgoing.waiting) == (1, 0)
-    assert running.acknowledged == [number]
-
-
-def test_a_result_sealed_without_a_broker_says_that_it_is_late() -> None:
+def test_without_a_broker_a_result_is_stored_late_and_its_window_acknowledged_once_it_is_durable() -> None:
     running = Running(each="window")
     receiver: Receiver = running.hub.receiver(running.board)
     running.broker.is_up = False
-    running.deliver(WINDOW)
+    number = running.deliver(WINDOW)
+    assert running.acknowledged == []
+    running.outgoing.outbox.flush(0.0)
+    assert running.acknowledged == [number]
+    running.broker.is_up = True
+    running.outgoing.turn()
     announced = next(payload for topic, payload in running.broker.published if topic.endswith("/announce"))
     receiver.announce("press-07", announced, NOW)
+    ((token, payload),) = running.results
+    assert receiver.open("edged/press-07/c1", payload, NOW).result.late
+    running.taken(token)
+    assert running.outgoing.outbox.waiting == 0
+
+
+def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_to_time() -> None:
+    running = Running(each="window")
+    running.deliver(WINDOW)
+    ((token, _),) = running.results
+    running.taken(token, Outcome.UNHEARD)
+    running.deliver(OTHER)
+    running.outgoing.turn()
+    assert len(running.results) == 1
+    assert running.outgoing.outbox.waiting == 2
+    running.outgoing.on_up()  # what would also happen: five seconds pass
+    running.outgoing.outbox.flush(0.0)
+    running.outgoing.turn()
+    assert len(running.results) == 3
+
+
+def test_a_window_handed_out_again_after_its_result_is_answered_no_more() -> None:
+    """The broker died before it had stored the acknowledgement."""
+    running = Running(each="window")
+    running.deliver(WINDOW)
+    ((token, _),) = running.results
+    running.taken(token)
+    assert running.deliver(WINDOW, dup=True) in running.acknowledged
+    assert (len(running.results), running.health.repeated) == (1, 1)
+    running.deliver(WINDOW)  # the same bytes, measured again
+    assert len(running.results) == 2
+
+
+def test_a_row_handed_out_again_enters_no_window_twice() -> None:
+    running = Running()
+    for number in range(3):
+        row = np.full((1, 2), number, "<f4").tobytes()
+        running.deliver(row)
+        running.deliver(row, dup=True)
+    assert running.results == []
+    running.deliver(np.full((1, 2), 3, "<f4").tobytes())
+    assert running.model.windows == [[0.0, 1.0, 2.0, 3.0]]
+
+
+def test_a_result_of_a_window_that_was_handed_out_before_says_that_it_is_late() -> None:
+    """Another board process may have answered it: hubs tell the two by what they answer."""
+    running = Running(each="window")
+    receiver: Receiver = running.hub.receiver(running.board)
+    running.deliver(WINDOW, dup=True)
+    receiver.announce("press-07", running.broker.published[0][1], NOW)
     assert receiver.open("edged/press-07/c1", running.results[0][1], NOW).result.late
+
+
+def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go_on() -> None:
+    running = Running(limits=Limits(rate=5), topic="factory/+/vibration", each="window")
+    for number in range(8):
+        running.deliver(np.full((4, 2), number, "<f4").tobytes(), "factory/a/vibration")
+    running.deliver(WINDOW, "factory/b/vibration")
+    assert len(running.results) == 6
+    assert running.health.refused == {"RateError": 3}
+
+
+# --- poison ----------------------------------------------------------------------------------
+
+
+def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_flow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = Running(each="window")
+    monkeypatch.setattr(poison, "_AGAIN_AFTER", 0.0)
+    running.model.raises = RuntimeError("nobody foresaw this")
+    number = running.deliver(WINDOW)
+    running.model.raises = None
+    running.deliver(OTHER)
+    assert len(running.results) == 1
+    running.model.raises = RuntimeError("nobody foresaw this")
+    running.traffic.turn()
+    assert number not in running.acknowledged
+    running.traffic.turn()
+    assert number in running.acknowledged
+    (aside,) = SuspectStore(running.state).all()
+    assert (aside.topic, aside.size) == (TOPIC, len(WINDOW))
+    assert "nobody foresaw this" in aside.why
+    opened = Encrypt.parse(cbor.decode_canonical(aside.sealed), 4)
+    key = opened.unwrap(running.hub.key, None)
+    assert opened.open(key, poison.set_aside_aad(aside.digest)) == WINDOW
+
+
+def test_a_message_that_killed_the_process_twice_is_touched_once_more_and_then_set_aside() -> None:
+    state = State(Path("/nonexistent"), in_memory=True)
+    for crashes in (1, 2):
+        running = Running(each="window", state=state, crashes=crashes)
+        running.deliver(WINDOW, dup=True)
+        assert len(running.results) == 1  # and here the process dies
+    running = Running(each="window", state=state, crashes=3)
+    assert running.deliver(WINDOW, dup=True) in running.acknowledged
+    assert running.results == []
+    assert len(SuspectStore(state).all()) == 1
+
+
+# --- the journal of rows ---------------------------------------------------------------------
+
+
+def row(number: float) -> bytes:
+    return np.full((1, 2), number, "<f4").tobytes()
+
+
+def test_a_journalled_row_is_acknowledged_once_it_is_durable() -> None:
+    running = Running(journal=True)
+    numbers = [running.deliver(row(number)) for number in range(2)]
+    assert running.acknowledged == []
+    running.rows.turn(1e12)
+    assert running.acknowledged == numbers
+    assert [one.payload for one in RowStore(running.state).readings()] == [row(0), row(1)]
+
+
+@pytest.mark.parametrize("hop", [1, 2, 3, 4])
+@pytest.mark.parametrize("crash_after", range(1, 10))
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
+    hop: int, crash_after: int, *, safe: bool
+) -> None:
+    """The same windows under the same names, whether their results were safe before the crash or not."""
+    model = {"model": FakeModel(window=Window(size=4, hop=hop))}
+    whole = Running(journal=True, **model)
+    for number in range(13):
+        whole.deliver(row(number))
+    state = State(Path("/nonexistent"), in_memory=True)
+    before = Running(journal=True, state=state, model=FakeModel(window=Window(size=4, hop=hop)))
+    for number in range(crash_after):
+        before.deliver(row(number))
+    if safe:
+        for token, _ in before.results:
+            before.taken(token)
+    before.rows.turn(1e12)
+    after = Running(journal=True, state=state, model=FakeModel(window=Window(size=4, hop=hop)))
+    store = RowStore(state)
+    after.traffic.replay(store.readings(), store.windows())
+    for number in range(crash_after, 13):
+        after.deliver(row(number))
+    seen = before.model.windows + after.model.windows
+    assert [one for number, one in enumerate(seen) if one not in seen[:number]] == whole.model.windows
+    if safe:
+        assert seen == whole.model.windows
+
+
+def test_rows_that_no_window_needs_leave_the_journal() -> None:
+    running = Running(journal=True)
+    for number in range(10):
+        running.deliver(row(number))
+    for token, _ in running.results:
+        running.taken(token)
+    running.rows.turn(1e12)
+    assert [one.payload for one in RowStore(running.state).readings()] == [row(8), row(9)]
+
+
+def test_a_row_of_the_journal_that_is_handed_out_again_enters_no_window_twice() -> None:
+    """The process died after it was durable and before its acknowledgement was out."""
+    state = State(Path("/nonexistent"), in_memory=True)
+    before = Running(journal=True, state=state)
+    before.deliver(row(0))
+    before.rows.turn(1e12)
+    after = Running(journal=True, state=state)
+    store = RowStore(state)
+    assert after.traffic.replay(store.readings(), store.windows()) == 1
+    after.deliver(row(0), dup=True)
+    for number in range(1, 4):
+        after.deliver(row(number))
+    assert after.model.windows == [[0.0, 1.0, 2.0, 3.0]]
+
+
+# --- announcements and questions -------------------------------------------------------------
 
 
 def test_the_announcement_stands_before_the_first_result_of_its_epoch() -> None:

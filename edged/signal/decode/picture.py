@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,10 @@ Floats = npt.NDArray[np.float32]
 
 _MOST_PIXELS = 4096 * 4096
 """A small file can hold a huge picture: more than this is refused before it is unpacked."""
+
+_PARTS = {"png": (b"iCCP", 4), "jpeg": (b"\xff\xda", 32)}
+"""What a small file can repeat so that it takes long to unpack, and how often it may: a PNG's colour profile, which is
+compressed, and a JPEG's scan, which goes over the whole picture."""
 
 _BLACK = 0
 
@@ -37,6 +42,7 @@ class PictureDecoder:
         except ImportError as error:
             raise ConfigError(f"format = {format_!r} needs Pillow", hint="pip install 'edged[image]'") from error
         PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn where _MOST_PIXELS refuses
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, on standard error
         self._image, self._ops = PIL.Image, PIL.ImageOps
         self._format = format_
         self._raw = raw
@@ -52,7 +58,7 @@ class PictureDecoder:
         """Return float32 [height * width, channels], 0 to 255.
 
         :raises ReadingFormatError: it is no picture of the configured format.
-        :raises ReadingShapeError: it is too large, or raw and of another size than configured.
+        :raises ReadingShapeError: it is too large, has too many parts, or is raw and of another size than configured.
         """
         picture = self._open_raw(payload) if self._format == "raw" else self._open(payload)
         if picture.size != self._size:
@@ -61,6 +67,9 @@ class PictureDecoder:
         return (pixels if self._order is None else pixels[:, self._order]).astype(np.float32)
 
     def _open(self, payload: bytes) -> Picture:
+        part, most = _PARTS[self._format]
+        if payload.count(part) > most:
+            raise ReadingShapeError(f"a {self._format.upper()} picture has more scans or colour profiles than {most}")
         try:
             with self._image.open(io.BytesIO(payload), formats=[self._format.upper()]) as picture:
                 width, height = picture.size

@@ -14,6 +14,9 @@ from edged.errors import ReadingFormatError, ReadingValueError
 
 Doubles = npt.NDArray[np.float64]
 
+_FURTHEST = float(1 << 33)
+"""Seconds from zero, 272 years, below which a float64 tells microseconds apart; windows by time count on it."""
+
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -21,7 +24,7 @@ def parse_times(values: Iterable[object], unit: TimeUnit) -> Doubles:
     """Return float64 seconds.
 
     :raises ReadingValueError: a time is missing, or not finite.
-    :raises ReadingFormatError: one is not what ``model.time.unit`` says.
+    :raises ReadingFormatError: one is not what ``model.time.unit`` says, or too far from zero for it.
     """
     return np.array([_seconds(value, unit) for value in values], np.float64)
 
@@ -37,6 +40,8 @@ def _seconds(value: object, unit: TimeUnit) -> float:
         raise ReadingFormatError(f"a reading's time is not what model.time.unit = {unit!r} says") from error
     if not math.isfinite(seconds):
         raise ReadingValueError("a reading's time is not finite")
+    if abs(seconds) > _FURTHEST:
+        raise ReadingFormatError(f"a reading's time is centuries away: is model.time.unit = {unit!r} right?")
     return seconds
 
 

@@ -1,0 +1,158 @@
+"""What a board must not forget of itself and of its sensors: floors, trials, epochs, replay marks, the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from edged.state.database import NAME, Database
+
+
+class Floor(NamedTuple):
+    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
+
+    version: int
+    identity: bytes
+
+
+class MarkKey(NamedTuple):
+    """What a sensor's count is counted by: key id, the two names that its messages bind, and who reads them.
+
+    :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
+    """
+
+    kid: bytes
+    sensor: str
+    channel: str
+    reader: str
+
+
+class State(Database):
+    """Floors, versions on trial, epochs, replay marks and the audit log."""
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Return whether a board has a ``state.db`` there."""
+        return (directory / NAME).exists()
+
+    def floor(self, name: str) -> Floor | None:
+        """Return what was last accepted under model ``name``."""
+        with self.wrapped():
+            row = self.db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
+        return Floor(*row) if row else None
+
+    def accept(self, name: str, floor: Floor, created: int) -> None:
+        """Record that a package was accepted; a lower version never replaces a higher one.
+
+        :param created: its publisher-signed date, Unix seconds.
+        """
+        with self.wrapped():
+            self.db.execute(
+                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+                " SET version = excluded.version, identity = excluded.identity,"
+                " created = max(created, excluded.created)"
+                " WHERE excluded.version > version",
+                (name, floor.version, floor.identity, created),
+            )
+
+    def good(self, name: str) -> Floor | None:
+        """Return the version of a model that last got through its trial: what a board goes back to."""
+        with self.wrapped():
+            row = self.db.execute("SELECT version, identity FROM good WHERE name = ?", (name,)).fetchone()
+        return Floor(*row) if row else None
+
+    def set_good(self, name: str, good: Floor) -> None:
+        """Record that a version got through its trial."""
+        with self.wrapped():
+            self.db.execute("INSERT OR REPLACE INTO good VALUES (?, ?, ?)", (name, *good))
+
+    def reject(self, name: str, rejected: Floor, why: str) -> None:
+        """Record that a version failed in use: it is not loaded again."""
+        with self.wrapped():
+            row = (rejected.identity, name, rejected.version, why)
+            self.db.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?)", row)
+
+    def why_rejected(self, identity: bytes) -> str | None:
+        """Return why a package failed in use; None if it did not."""
+        with self.wrapped():
+            row = self.db.execute("SELECT why FROM rejected WHERE identity = ?", (identity,)).fetchone()
+        return row[0] if row else None
+
+    def newest_created(self) -> int:
+        """Return the newest publisher-signed date that was accepted, Unix seconds, or 0."""
+        with self.wrapped():
+            (created,) = self.db.execute("SELECT coalesce(max(created), 0) FROM floor").fetchone()
+        return int(created)
+
+    def begin_epoch(self, kid: bytes, at_least: int) -> int:
+        """Return the number of a new epoch, above every earlier one and not below ``at_least``; durable on return."""
+        with self.wrapped():
+            (number,) = self.db.execute(
+                "INSERT INTO epoch SELECT max(coalesce(max(number) + 1, 1), ?), ? FROM epoch RETURNING number",
+                (at_least, kid),
+            ).fetchone()
+            self.db.execute("DELETE FROM epoch WHERE number < ?", (number,))
+        return int(number)
+
+    def marks(self) -> dict[MarkKey, int]:
+        """Return the last accepted count of each sensor key and topic."""
+        with self.wrapped():
+            rows = self.db.execute("SELECT kid, sensor, channel, reader, count FROM mark").fetchall()
+        return {MarkKey(bytes(kid), *names): _from_signed(count) for kid, *names, count in rows}
+
+    def save_marks(self, marks: Iterable[tuple[MarkKey, int]]) -> None:
+        """Store counts, in one transaction."""
+        with self.transaction():
+            self.db.executemany(
+                "INSERT INTO mark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
+                [(*key, _to_signed(count)) for key, count in marks],
+            )
+
+    def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
+        """Append an entry to the audit log; return its number and its bytes.
+
+        :param make: makes it from its number and the bytes of the entry before, which nobody else follows meanwhile.
+        """
+        with self.transaction():
+            last = self.last_audit()
+            number, before = (last[0] + 1, last[1]) if last else (1, b"")
+            entry = make(number, before)
+            self.db.execute("INSERT INTO audit VALUES (?, ?)", (number, entry))
+        return number, entry
+
+    def sign_audit(self, number: int, signature: bytes) -> None:
+        """Store the signature over the log up to an entry."""
+        with self.wrapped():
+            self.db.execute("INSERT OR REPLACE INTO audit_signature VALUES (?, ?)", (number, signature))
+
+    def last_audit(self) -> tuple[int, bytes] | None:
+        """Return the newest entry of the audit log, with its number."""
+        with self.wrapped():
+            row = self.db.execute("SELECT number, entry FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        return (row[0], bytes(row[1])) if row else None
+
+    def audit(self) -> tuple[list[bytes], list[bytes]]:
+        """Return the entries of the audit log, and the signatures over it, each in order."""
+        with self.wrapped():
+            entries = self.db.execute("SELECT entry FROM audit ORDER BY number").fetchall()
+            signatures = self.db.execute("SELECT signature FROM audit_signature ORDER BY number").fetchall()
+        return [bytes(entry) for (entry,) in entries], [bytes(signature) for (signature,) in signatures]
+
+    def prune_audit(self, keep: int) -> None:
+        """Remove all but the newest ``keep`` entries, and the signatures that end before them."""
+        with self.wrapped():
+            for table in ("audit", "audit_signature"):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM audit) - ?",  # noqa: S608  ours
+                    (keep,),
+                )
+
+
+def _to_signed(count: int) -> int:
+    """SQLite integers are signed: store a count below 2^64 as its two's complement."""
+    return count - (1 << 64) if count >= 1 << 63 else count
+
+
+def _from_signed(value: int) -> int:
+    return value + (1 << 64) if value < 0 else value

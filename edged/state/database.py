@@ -1,0 +1,229 @@
+"""``state.db`` itself: its layout, how it is opened, and what its failures mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edged.errors import StateDamagedError, StateError, StateLayoutError
+from edged.files import make_private_directory
+
+NAME = "state.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS floor (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS epoch (
+    number INTEGER PRIMARY KEY, kid BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS mark (
+    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, reader TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (kid, sensor, channel, reader)
+) STRICT;
+CREATE TABLE IF NOT EXISTS good (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS rejected (
+    identity BLOB PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, why TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY, entry BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit_signature (
+    number INTEGER PRIMARY KEY, signature BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kid BLOB NOT NULL, count INTEGER NOT NULL, topic TEXT NOT NULL,
+    message BLOB NOT NULL, stored REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox_epoch (
+    kid BLOB PRIMARY KEY, number INTEGER NOT NULL, commitment BLOB NOT NULL, aead INTEGER NOT NULL,
+    signs INTEGER NOT NULL, key BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS reading (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS open_window (
+    channel TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, skip INTEGER NOT NULL,
+    PRIMARY KEY (channel, stream)
+) STRICT;
+CREATE TABLE IF NOT EXISTS suspect (
+    digest BLOB PRIMARY KEY, attempts INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS set_aside (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, topic TEXT NOT NULL, digest BLOB NOT NULL,
+    size INTEGER NOT NULL, why TEXT NOT NULL, sealed BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS fact (
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
+"""
+_VERSION = 3
+_BUSY_SECONDS = 5.0
+_MOST_LOG_PAGES = 256
+"""Pages (4 kB) of the write-ahead log before it is written into the database."""
+_PRIMARY = 0xFF
+_DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED_HINT = (
+    "the daemon begins a new one by itself at its next start; without the old one, older packages and readings"
+    " are accepted once more"
+)
+
+
+class Database:
+    """An open ``state.db``.
+
+    :param in_memory: work on a copy in RAM: nothing is durable then.
+    :ivar damaged: whether its content was found damaged: :meth:`begin_anew`.
+    :raises StateDamagedError: its content is damaged, or it is no database.
+    :raises StateLayoutError: a newer release wrote it.
+    :raises StateError: it cannot be opened or written.
+    """
+
+    def __init__(self, directory: Path, *, in_memory: bool = False) -> None:
+        self.directory = directory
+        self.in_memory = in_memory
+        self.damaged = False
+        self._path = directory / NAME
+        with self.wrapped():
+            if in_memory:
+                self.db = sqlite3.connect(":memory:", isolation_level=None)
+                _copy_from(self._path, self.db)
+            else:
+                make_private_directory(directory)
+                self._make_file()
+                self.db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self.db.close()
+                raise
+
+    def _prepare(self) -> None:
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = FULL")
+        self.db.execute(f"PRAGMA wal_autocheckpoint = {_MOST_LOG_PAGES}")
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        if version < _VERSION:
+            self.db.executescript(_SCHEMA)  # tables are only added
+        elif version > _VERSION:
+            raise StateLayoutError(
+                f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
+            )
+
+    def _make_file(self) -> None:
+        """Make the file, open to its owner alone, where it is absent.
+
+        One that is there must not even be opened: to close it again would take away every lock that other connections
+        of this process hold on it (POSIX), and another process could then take the log of what they write from them.
+        """
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def check(self) -> None:
+        """Read all of it.
+
+        :raises StateDamagedError: something in it does not fit.
+        """
+        with self.wrapped():
+            (answer,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise StateDamagedError(f"{self._path}: {answer}", hint=_DAMAGED_HINT)
+
+    def write_back(self) -> None:
+        """Write a copy in RAM to the disk, which can be written again.
+
+        :raises StateError: it cannot.
+        """
+        with self.wrapped():
+            self._make_file()
+            disk = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                self.db.backup(disk)
+                disk.execute("PRAGMA journal_mode = WAL")
+            except BaseException:
+                disk.close()
+                raise
+            self.db.close()
+            self.db, self.in_memory = disk, False
+            self._prepare()
+
+    def begin_anew(self) -> None:
+        """Put a damaged file aside and begin a new one.
+
+        :raises StateError: it cannot be made.
+        """
+        self.db.close()
+        put_aside(self.directory)
+        with self.wrapped():
+            self._make_file()
+            self.db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._prepare()
+        self.damaged = False
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    @contextmanager
+    def wrapped(self) -> Iterator[None]:
+        """Raise SQLite's errors as :class:`StateError`."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+            if code in _DAMAGED_CODES:
+                self.damaged = True
+                raise StateDamagedError(f"{self._path}: {error}", hint=_DAMAGED_HINT) from error
+            raise StateError(f"{self._path}: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do what the block does at once, or nothing of it."""
+        with self.wrapped():
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # some failures have ended it already
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def fact(self, name: str) -> int:
+        """Return a number that was noted; 0 if it never was."""
+        with self.wrapped():
+            row = self.db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def note(self, name: str, value: int) -> None:
+        """Note a number."""
+        with self.wrapped():
+            self.db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+
+def put_aside(directory: Path) -> None:
+    """Rename a damaged ``state.db``; one that was put aside before is replaced."""
+    with suppress(OSError):  # on a disk that cannot be written, a copy in RAM is next
+        (directory / NAME).replace(directory / f"{NAME}.damaged")
+    for suffix in ("-wal", "-shm"):
+        with suppress(OSError):
+            (directory / f"{NAME}{suffix}").unlink()
+
+
+def _copy_from(path: Path, memory: sqlite3.Connection) -> None:
+    """Copy what can be read of a database on a disk that cannot be written."""
+    for options in ("mode=ro", "mode=ro&immutable=1"):  # the second leaves out what only stands in the log
+        if not path.exists():
+            return
+        with suppress(sqlite3.Error):
+            disk = sqlite3.connect(f"file:{path}?{options}", uri=True)
+            try:
+                disk.backup(memory)
+            finally:
+                disk.close()
+            return

@@ -1,0 +1,47 @@
+"""One daemon to one state directory."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from edged.errors import StateError, StateLockedError
+from edged.files import make_private_directory
+
+
+class Lock:
+    """The daemon's exclusive hold on a state directory, until closed or the process ends.
+
+    :raises StateLockedError: another process holds it.
+    :raises StateError: it cannot be taken.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        make_private_directory(directory)
+        path = directory / "lock"
+        try:
+            self._descriptor = _open(path)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StateLockedError(
+                f"another edged already runs on {directory}", hint="one daemon to one state directory"
+            ) from error
+
+    def close(self) -> None:
+        """Let go."""
+        os.close(self._descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # flock(2) asks for no more

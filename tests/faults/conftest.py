@@ -1,0 +1,36 @@
+"""What all tests of faults share: a broker that keeps what it has acknowledged, and a site on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.broker import DURABLE, PlainBroker
+from support.site import Site
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[PlainBroker]:
+    """A Mosquitto that keeps what it has acknowledged, also when it is killed."""
+    directory = tmp_path / "broker"
+    directory.mkdir()
+    with PlainBroker(directory, options=(*DURABLE, "max_queued_messages 0")) as running:
+        yield running
+
+
+@pytest.fixture
+def site(tmp_path: Path, models: Path, broker: PlainBroker) -> Site:
+    """A site on that broker."""
+    path = tmp_path / "site"
+    path.mkdir()
+    return Site(path, models, broker.url)
+
+
+@pytest.fixture(scope="session")
+def windows(models: Path) -> np.ndarray:
+    """Windows of the gearbox model, float32 [n, 300, 4]."""
+    with np.load(models / "gearbox" / "golden.npz") as golden:
+        return golden["raw_windows"].astype(np.float32)

@@ -1,0 +1,85 @@
+"""Brokers and daemons that are killed with -9: no reading is lost, and none is answered twice at the hub."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import numpy as np
+import pytest
+
+from support.broker import PlainBroker
+from support.faults import Board, Sensor, World, often
+from support.site import Site
+
+KILLS = often(3, 50)
+CHAOS = often(12, 600)
+"""Seconds in which both are killed at random."""
+_READY_WITHIN = 5.0
+_KINDS = {
+    "whole windows": ('format = "f32le"\neach = "window"\n', False, False),
+    "sealed whole windows": ('format = "f32le"\neach = "window"\nsensor = "sensor.key"\n', False, True),
+    "journalled rows": ('format = "f32le"\neach = "rows"\njournal = true\n', True, False),
+    "sealed journalled rows": ('format = "f32le"\neach = "rows"\njournal = true\nsensor = "sensor.key"\n', True, True),
+}
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(params=list(_KINDS))
+def world(request: pytest.FixtureRequest, site: Site, windows: np.ndarray) -> World:
+    """A sensor of one kind, and a hub, at a site whose board is ready to run."""
+    table, rows, sealed = _KINDS[request.param]
+    site.configure(table)
+    site.init()
+    site.install(site.pack())
+    return World(site, Sensor(site, windows, rows=rows, sealed=sealed))
+
+
+def _report(what: str, world: World, board: Board) -> None:
+    print(
+        f"\n{what}: {len(world.sensor.sent)} readings, {len(world.hub.results)} results at the hub, 0 lost, 0 twice;"
+        f" {len(world.hub.refused)} refused there as answered before; slowest start {board.slowest_start:.1f} s"
+    )
+
+
+def test_a_broker_that_is_killed_costs_no_reading(world: World, broker: PlainBroker) -> None:
+    board = Board(world.site.path)
+    with board.running(), world:
+        for _ in range(KILLS):
+            time.sleep(random.uniform(0.5, 2.0))
+            broker.kill()
+            broker.start()
+        world.finish(120)
+    _report(f"broker killed {KILLS} times", world, board)
+
+
+def test_a_daemon_that_is_killed_costs_no_reading(world: World) -> None:
+    board = Board(world.site.path)
+    with board.running(), world:
+        for _ in range(KILLS):
+            time.sleep(random.uniform(0.2, 1.5))
+            board.kill()
+            board.start()
+        world.finish(120)
+    assert board.slowest_start < _READY_WITHIN
+    _report(f"daemon killed {KILLS} times", world, board)
+
+
+def test_broker_and_daemon_killed_at_random_cost_no_reading(world: World, broker: PlainBroker) -> None:
+    board = Board(world.site.path)
+    kills = [0, 0]
+    with board.running(), world:
+        until = time.monotonic() + CHAOS
+        while time.monotonic() < until:
+            time.sleep(random.uniform(0.1, 3.0))
+            if random.random() < 0.5:
+                kills[0] += 1
+                broker.kill()
+                broker.start()
+            else:
+                kills[1] += 1
+                board.kill()
+                board.start()
+        world.finish(120)
+    _report(f"broker killed {kills[0]} times and daemon {kills[1]} times in {CHAOS} s", world, board)

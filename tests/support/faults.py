@@ -1,0 +1,183 @@
+"""A sensor, a board and a hub that go on while brokers and daemons are killed, and the count of what came through."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from edged.broker import Broker, run_once
+from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.result import Sealed
+from edged.cose.encrypt0 import parse
+from support.hub import Hub
+from support.site import DaemonProcess, Site
+
+LONG = "EDGED_FAULTS" in os.environ
+"""Set by `make faults`: as long and as often as it is claimed; `make test` runs a short form of each."""
+PER_WINDOW = 10
+"""Readings that make a window where rows are sent."""
+
+
+def often(short: int, long: int) -> int:
+    """Return how often something is done."""
+    return long if LONG else short
+
+
+class Sensor:
+    """Sends readings at a steady rate, each different from all others, and each until the broker has it.
+
+    :ivar sent: the readings, as they were published.
+    """
+
+    def __init__(self, site: Site, windows: np.ndarray, *, rows: bool, sealed: bool, rate: float = 10.0) -> None:
+        self.sent: list[bytes] = []
+        self.paused = False
+        self.rate = rate
+        self.client = Broker(site.options(client_id="sensor", session_expiry=3600))
+        self._topic = site.topic
+        self._windows = windows
+        self._rows = rows
+        self.sealer = ReadingSealer(read_key(site.path / "sensor.key"), site.topic) if sealed else None
+        self._next = time.monotonic()
+
+    def send_if_due(self) -> None:
+        """Send what is due by now."""
+        now = time.monotonic()
+        if self.paused:
+            self._next = now
+            return
+        while now >= self._next:
+            self._next += 1 / self.rate
+            payload = self._reading(len(self.sent))
+            self.sent.append(payload)
+            self.client.publish(self._topic, payload, qos=1)
+
+    def _reading(self, number: int) -> bytes:
+        at, part = divmod(number, PER_WINDOW) if self._rows else (number, 0)
+        window = self._windows[at % len(self._windows)].copy()
+        if self._rows:
+            window = window.reshape(PER_WINDOW, -1, window.shape[1])[part].copy()
+        window[0, 0] += 1e-6 * (1 + number)
+        payload = np.ascontiguousarray(window, "<f4").tobytes()
+        return payload if self.sealer is None else self.sealer.seal(payload)
+
+    def expected(self) -> list[object]:
+        """Return what the hub should be told has been answered, each once."""
+        if not self._rows:
+            return [self._name([one]) for one in self.sent]
+        full = len(self.sent) // PER_WINDOW * PER_WINDOW
+        return [self._name(self.sent[at : at + PER_WINDOW]) for at in range(0, full, PER_WINDOW)]
+
+    def _name(self, readings: Sequence[bytes]) -> object:
+        if self.sealer is None:
+            return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in readings)).digest()
+        counts = [int.from_bytes(parse(one, len(one)).iv[:8], "big") for one in readings]
+        return counts[0], counts[-1]
+
+
+class World(threading.Thread):
+    """The sensor and the hub, in a thread of their own, until the block ends.
+
+    :ivar hub: keeps its session at the broker, as a hub does.
+    """
+
+    def __init__(self, site: Site, sensor: Sensor, hub: Hub | None = None) -> None:
+        super().__init__()
+        self.site = site
+        self.sensor = sensor
+        self.hub = hub or Hub(site, client_id="hub", session_expiry=3600)
+        self.error: BaseException | None = None
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.hub.__enter__()
+        self.sensor.client.connect()
+        self.start()
+        return self
+
+    def run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                run_once((self.sensor.client, self.hub.client), min(0.02, 0.5 / self.sensor.rate))
+                self.sensor.send_if_due()
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            self.error = error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self.join()
+        self.sensor.client.close()
+        self.hub.client.close()
+
+    def answered(self) -> Counter[object]:
+        """Return how often each reading, or window of readings, was answered at the hub."""
+        names = [one.result.input for one in list(self.hub.results)]
+        return Counter((one.first, one.last) if isinstance(one, Sealed) else one.digest for one in names)
+
+    def finish(self, timeout: float = 60.0, *, expected: Callable[[], list[object]] | None = None) -> None:
+        """Stop sending, wait until all is answered, and check that nothing is lost and nothing is there twice."""
+        self.sensor.paused = True
+        time.sleep(0.2)
+        wanted = (expected or self.sensor.expected)()
+        until = time.monotonic() + timeout
+        while time.monotonic() < until and self.error is None and len(self.answered()) < len(wanted):
+            time.sleep(0.1)
+        time.sleep(1.0)  # for what would come twice
+        assert self.error is None
+        answered = self.answered()
+        lost = [number for number, one in enumerate(wanted) if one not in answered]
+        twice = [number for number, one in enumerate(wanted) if answered[one] > 1]
+        strange = len(answered) - len(wanted) + len(lost)
+        refused = [error.message for error in self.hub.refused]
+        assert not (lost or twice or strange), (
+            f"of {len(wanted)} lost: {lost}, twice: {twice}, unasked: {strange}; {refused}"
+        )
+
+
+class Board:
+    """A board's daemon that is started again after each death, as systemd does.
+
+    :ivar slowest_start: the most seconds that it took to be READY.
+    """
+
+    def __init__(self, path: Path, **options: object) -> None:
+        self._path = path
+        self._options = options
+        self.slowest_start = 0.0
+        self.daemon: DaemonProcess | None = None
+
+    def start(self) -> DaemonProcess:
+        """Start it, and wait until it is READY."""
+        began = time.monotonic()
+        self.daemon = DaemonProcess(self._path, **self._options)  # type: ignore[arg-type]
+        self.daemon.wait_ready()
+        self.slowest_start = max(self.slowest_start, time.monotonic() - began)
+        return self.daemon
+
+    def kill(self) -> None:
+        """Kill it, as a power cut or the kernel would."""
+        assert self.daemon is not None
+        self.daemon.process.kill()
+        self.daemon.stop()
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Have it run until the block ends, under whatever process it is then."""
+        self.start()
+        try:
+            yield self
+        finally:
+            if self.daemon is not None:
+                self.daemon.stop()

@@ -1,0 +1,206 @@
+"""What takes bytes from strangers, each as a function that may raise an EdgedError and nothing else, with valid seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edged.channel.announce import Announcement, announce_aad
+from edged.channel.reading import ReadingOpener
+from edged.channel.receiver import Receiver
+from edged.channel.result import Result
+from edged.config.model import Each, Format, ModelConfig, RawImage, TimeField
+from edged.cose import cbor, encrypt0
+from edged.cose.algorithms import Aead
+from edged.cose.encrypt import Encrypt
+from edged.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.cose.sign1 import Sign1, sign
+from edged.errors import EdgedError
+from edged.identity import Record
+from edged.package.manifest import Manifest
+from edged.package.verify import Package, Publishers
+from edged.signal.clean import Cleaner
+from edged.signal.decode import Decoder, Layout
+from edged.signal.spec import Image, Input
+from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
+
+Function = Callable[[bytes], object]
+VECTORS = Path(__file__).parents[1] / "vectors"
+NOW = 1_800_000_000.0
+"""The clock of the vectors."""
+
+_DEVICE = "press-07"
+_RAW = RawImage(width=PICTURE[0], height=PICTURE[1], order="grey")
+_SEEDS = 40
+
+
+def _vectors(name: str) -> list[Any]:
+    return json.loads((VECTORS / f"{name}.json").read_text())["vectors"]  # type: ignore[no-any-return]
+
+
+def _bytes_of(name: str) -> list[bytes]:
+    """Return every message of a file of vectors, of the bad ones too."""
+    found = []
+    for vector in _vectors(name):
+        steps = [step["data"] for step in vector.get("steps", [vector] if "data" in vector else [])]
+        found += [bytes.fromhex(one) for one in (*steps, *vector.get("messages", []))]
+    return list(dict.fromkeys(found))
+
+
+def _inner(messages: list[bytes]) -> list[bytes]:
+    """Return what was signed in those of ``messages`` that begin with a COSE_Sign1."""
+    found = []
+    for message in messages:
+        with contextlib.suppress(EdgedError):
+            limits = cbor.Limits(len(message), 16, 100_000)
+            found.append(Sign1.parse(message[: cbor.scan(message, 0, limits)], limits).unverified)
+    return list(dict.fromkeys(found))
+
+
+class _Keys:
+    """Keys that the vectors were made with, and strangers' where any do."""
+
+    def __init__(self) -> None:
+        keys = json.loads((VECTORS / "keys.json").read_text())["keys"]
+        self.named = {name: PrivateKey.from_scalar(bytes.fromhex(key["d"])) for name, key in keys.items()}
+        publisher = self.named["publisher"].public
+        self.publishers = Publishers({publisher.thumbprint: (publisher, frozenset({"gearbox"}))})
+        self.content = ContentKey(Aead.A256GCM, bytes(32))
+        self.signer = PrivateKey.generate()
+
+    def receiver(self) -> Receiver:
+        enrolled = json.loads((VECTORS / "announcement.json").read_text())["enrolled"]
+        return Receiver(self.named["hub"], [Record.parse(bytes.fromhex(enrolled))])
+
+
+def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
+    keys = _Keys()
+    box, opener = encrypt0.Box(keys.content, b"\x80"), ReadingOpener(keys.content, "press-07/vibration", "c1")
+
+    def package(data: bytes) -> None:
+        parsed = Package.parse(memoryview(data))
+        parsed.verify(keys.publishers).unwrap(keys.named["board"])
+
+    def announcement(data: bytes) -> None:
+        Announcement.parse(sign(data, announce_aad(_DEVICE), keys.signer), _DEVICE, keys.signer.public)
+
+    def hub(data: bytes) -> None:
+        receiver = keys.receiver()
+        for take in (lambda: receiver.announce(_DEVICE, data, NOW), lambda: receiver.open("e/press-07/c1", data, NOW)):
+            with contextlib.suppress(EdgedError):
+                take()
+
+    announced = _bytes_of("announcement")
+    packages = _bytes_of("package")
+    yield (
+        "strict-cbor",
+        [cbor.decode, cbor.decode_canonical, lambda data: cbor.split_sequence(data, cbor.TRUST, 4)],
+        _bytes_of("cbor"),
+    )
+    yield "sign1", [Sign1.parse, lambda data: Sign1.parse(data).verify(keys.signer.public, b"\x80")], _bytes_of("sign1")
+    yield (
+        "encrypt0",
+        [
+            lambda data: box.open(data, LIMIT),
+            lambda data: encrypt0.peek_kid(data, LIMIT),
+            lambda data: opener.open(data, LIMIT),
+        ],
+        [*_bytes_of("encrypt0"), *_bytes_of("reading")],
+    )
+    yield (
+        "encrypt",
+        [lambda data: Encrypt.parse(cbor.decode(data), 4).unwrap(keys.named["board"], None)],
+        _bytes_of("encrypt"),
+    )
+    yield (
+        "keys",
+        [lambda data: ContentKey.parse(cbor.decode_canonical(data)), lambda data: PublicKey.parse(cbor.decode(data))],
+        _bytes_of("key"),
+    )
+    yield "record", [Record.parse], _bytes_of("record")
+    yield "package", [package], packages
+    yield "manifest", [Manifest.parse], _inner(packages)
+    yield "announcement", [announcement], _inner(announced)
+    yield "hub", [hub], [*announced, *_bytes_of("result")]
+    yield (
+        "result",
+        [Result.parse],
+        [
+            cbor.encode(
+                {
+                    "model": "gearbox",
+                    "version": 3,
+                    "digest": bytes(32),
+                    "time": NOW,
+                    "count": 1,
+                    "late": False,
+                    "scores": [0.25, 0.75],
+                    "input": [bytes(8), 1, 2],
+                    "pad": bytes(24),
+                    "label": "broken",
+                    "score": 0.75,
+                    "tune": {"x": 0.5},
+                }
+            )
+        ],
+    )
+
+
+def _readings() -> Iterator[tuple[str, list[Function], list[bytes]]]:
+    source = Source(0)
+    clock, day = TimeField(at="/t"), TimeField(at="t", unit="iso")
+    layouts: dict[Format, list[dict[str, Any]]] = {
+        "json": [{}, {"time": clock}, {"fields": {"a1": "/a1/0", "a2": "/v~1x"}}],
+        "csv": [{}, {"time": day}],
+        "text": [{}],
+        "cbor": [{}, {"time": clock}],
+        "f32le": [{}],
+        "png": [{}],
+        "jpeg": [{}],
+        "raw": [{"image": _RAW}],
+    }
+    for format_, tables in layouts.items():
+        picture = format_ in {"png", "jpeg", "raw"}
+        ways: list[Each] = ["window"] if picture else ["row", "rows", "window"]
+        functions = [decoder(format_, each, **table) for table in tables for each in ways]
+        yield format_, functions, [source.reading(format_, each) for each in ways for _ in range(_SEEDS // len(ways))]
+
+
+def decoder(format_: Format, each: Each, **table: Any) -> Function:
+    """Return what takes the readings of a channel."""
+    image = Image(width=PICTURE[0], height=PICTURE[1]) if format_ in {"png", "jpeg", "raw"} else None
+    channels = CHANNELS if image is None else ("grey",)
+    chain = Input(channels=channels, image=image, missing="hold" if format_ in {"json", "cbor"} else "refuse")
+    config = ModelConfig(name="m", channel="c1", topic="t", format=format_, each=each, **table)
+    decode, clean = Decoder(Layout.of(config, chain, channels, LIMIT)), Cleaner(chain)
+    return lambda data: clean(decode(data).rows)
+
+
+class Target:
+    """One kind of bytes, and all that takes it.
+
+    :ivar longest: seconds of CPU that one function took for one message.
+    """
+
+    def __init__(self, name: str, functions: list[Function], seeds: list[bytes]) -> None:
+        self.name = name
+        self.seeds = seeds
+        self.longest = 0.0
+        self._functions = functions
+
+    def __call__(self, data: bytes) -> None:
+        """Hand ``data`` to each function. What is no EdgedError comes out."""
+        for function in self._functions:
+            began = time.process_time()
+            with contextlib.suppress(EdgedError):
+                function(data)
+            self.longest = max(self.longest, time.process_time() - began)
+
+
+def targets() -> dict[str, Target]:
+    """Return all of them by name."""
+    return {name: Target(name, *rest) for name, *rest in (*_functions(), *_readings())}
