@@ -12,6 +12,7 @@ import cbor2
 
 from edged.broker import Broker, Delivery
 from edged.channel.receiver import Opened, Receiver
+from edged.channel.report import Report
 from edged.cose.keys import PublicKey
 from edged.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.log import RateLimited
@@ -22,7 +23,11 @@ _HELD = 1000
 
 _ASK_EVERY = 10.0
 
-_RESERVED = frozenset({"announce", "nonce", "status", "health"})
+_RESERVED = frozenset({"announce", "nonce", "status"})
+
+
+def _pass_over(_device: str, _report: Report) -> None:
+    """Nobody wants reports."""
 
 
 class Listener:
@@ -31,10 +36,17 @@ class Listener:
     :param hub: the hub's public key, whose id boards echo.
     :param prefix: the boards' ``results.prefix``.
     :param on_result: called with each result that was accepted.
+    :param on_report: called with a board's name and each report of its own.
     """
 
     def __init__(
-        self, broker: Broker, receiver: Receiver, hub: PublicKey, prefix: str, on_result: Callable[[Opened], None]
+        self,
+        broker: Broker,
+        receiver: Receiver,
+        hub: PublicKey,
+        prefix: str,
+        on_result: Callable[[Opened], None],
+        on_report: Callable[[str, Report], None] = _pass_over,
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._broker = broker
@@ -42,6 +54,7 @@ class Listener:
         self._hub = hub
         self._prefix = prefix
         self._on_result = on_result
+        self._on_report = on_report
         self._held: deque[tuple[str, bytes]] = deque(maxlen=_HELD)
         self._limited = RateLimited(_LOG)
         self._asked: dict[str, float] = {}
@@ -59,11 +72,15 @@ class Listener:
         try:
             if level == "announce":
                 self._announce(device, delivery.payload)
+            elif level == "health":
+                self._on_report(device, self._receiver.open_report(delivery.topic, delivery.payload, time.time()))
             elif level not in _RESERVED and not delivery.retain:
                 self._open(delivery.topic, delivery.payload)
         except ExpiredError as error:
             self._refuse(delivery.topic, error)
             self._ask(device)
+        except UnknownKeyError:
+            pass  # a report that came before its epoch's announcement: the next one says more
         except EdgedError as error:
             self._refuse(delivery.topic, error)
         delivery.ack()

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
-from edged.channel.epoch import MAX_COUNT, result_aad, signed_result_aad
+from edged.channel.epoch import MAX_COUNT, health_aad, result_aad, signed_result_aad
 from edged.channel.reading import names_of
+from edged.channel.report import Report
 from edged.channel.result import LIMITS as RESULT_LIMITS
 from edged.channel.result import Input, Result
 from edged.cose import cbor
@@ -76,10 +77,15 @@ class _Epoch:
     boxes: dict[str, Box] = field(default_factory=dict)
     seen: bytearray = field(default_factory=bytearray)
 
-    def check_new(self, count: int) -> None:
+    def new_count(self, iv: bytes) -> int:
+        """Return the count of a message, which was not accepted before."""
+        count = int.from_bytes(iv[:8], "big")
+        if not 0 < count <= MAX_COUNT:
+            raise FormatError(f"count {count} of a message is out of range")
         byte, bit = divmod(count, 8)
         if byte < len(self.seen) and self.seen[byte] >> bit & 1:
             raise ReplayError(f"count {count} of epoch {self.number} was accepted before")
+        return count
 
     def mark(self, count: int) -> None:
         byte, bit = divmod(count, 8)
@@ -219,18 +225,11 @@ class Receiver:
         """
         device, channel = names_of(topic)
         known = self._device(device)
-        kid = peek_kid(payload, _MESSAGE_LIMIT)
-        epoch = known.epochs.get(kid)
-        if epoch is None:
-            raise UnknownKeyError(f"{device} has not announced key {kid.hex()}")
-        _check_not_lapsed(known, known.lapses, now)
+        kid, epoch = self._find(known, payload, now)
         box = epoch.boxes.get(channel) or Box(epoch.key, result_aad(device, channel))
         iv, plaintext = box.open(payload, _MESSAGE_LIMIT)
         epoch.boxes[channel] = box  # only now: anybody can make up channels
-        count = int.from_bytes(iv[:8], "big")
-        if not 0 < count <= MAX_COUNT:
-            raise FormatError(f"count {count} of a result is out of range")
-        epoch.check_new(count)
+        count = epoch.new_count(iv)
         if epoch.signs:
             signed = Sign1.parse(plaintext, RESULT_LIMITS)
             plaintext = signed.verify(known.record.sign, signed_result_aad(device, channel, kid, iv))
@@ -242,6 +241,32 @@ class Receiver:
         epoch.mark(count)
         known.note_answered(channel, result, kid)
         return Opened(device, channel, kid, count, epoch.signs, result)
+
+    def open_report(self, topic: str, payload: bytes, now: float) -> Report:
+        """Open and accept what a board says of itself, under its current epoch.
+
+        :raises EdgedError: as :meth:`open`.
+        """
+        device, _ = names_of(topic)
+        known = self._device(device)
+        _, epoch = self._find(known, payload, now)
+        iv, plaintext = Box(epoch.key, health_aad(device)).open(payload, _MESSAGE_LIMIT)
+        count = epoch.new_count(iv)
+        if epoch is not known.current:
+            raise ReplayError(f"a report of {device} came under epoch {epoch.number}, which is closed")
+        report = Report.parse(plaintext)
+        epoch.mark(count)
+        return report
+
+    @staticmethod
+    def _find(known: _Device, payload: bytes, now: float) -> tuple[bytes, _Epoch]:
+        """Return the key id of a message, and its epoch."""
+        kid = peek_kid(payload, _MESSAGE_LIMIT)
+        epoch = known.epochs.get(kid)
+        if epoch is None:
+            raise UnknownKeyError(f"{known.record.id} has not announced key {kid.hex()}")
+        _check_not_lapsed(known, known.lapses, now)
+        return kid, epoch
 
     def _device(self, name: str) -> _Device:
         known = self._devices.get(name)

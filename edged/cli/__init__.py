@@ -29,6 +29,7 @@ _COMMANDS = {
     "inspect": "inspect",
     "manifest": "model",
     "try": "trial",
+    "status": "status",
     "audit": "audit",
     "keystore": "keystore",
     "listen": "hub",
@@ -58,7 +59,7 @@ def cli() -> None:
 
     \b
     publisher   keygen publisher, manifest, pack, grant, inspect, try
-    board       init, install, models, check, run, audit, keystore
+    board       init, install, models, check, run, status, audit, keystore
     sensor      keygen sensor, send
     hub         keygen hub, listen
     everything  demo

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edged.channel.receiver import Opened, Receiver
+from edged.channel.report import Report
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
@@ -35,6 +37,7 @@ _TIMED_OUT = 27  # as mosquitto_sub -W
 @click.option("--prefix", default="edged", show_default=True, help="The boards' results.prefix.")
 @click.option("-C", "--count", type=int, help="Leave after so many results.")
 @click.option("-W", "--timeout", type=float, help="Leave after so many seconds, with exit code 27.")
+@click.option("--health", is_flag=True, help="Also print what boards say of themselves.")
 @click.option("-d", "--debug", is_flag=True, help="Also say who announces what.")
 @connection_options
 @passphrase_option
@@ -45,6 +48,7 @@ def listen_command(
     count: int | None,
     timeout: float | None,
     *,
+    health: bool,
     debug: bool,
     passphrase_file: str | None,
     **connection: Any,
@@ -66,7 +70,11 @@ def listen_command(
             printed += 1
             click.echo(json.dumps(_shown(opened), ensure_ascii=False))
 
-    listener = Listener(broker, receiver, agreement.public, prefix, show)
+    def show_report(device: str, report: Report) -> None:
+        if health:
+            click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
+
+    listener = Listener(broker, receiver, agreement.public, prefix, show, show_report)
     listener.subscribe()
     deadline = None if timeout is None else time.monotonic() + timeout
     try:

@@ -125,14 +125,16 @@ class Database:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def check(self) -> None:
-        """Read all of it.
+        """Read all of it, and write a word.
 
         :raises StateDamagedError: something in it does not fit.
+        :raises StateError: it cannot be written.
         """
         with self.wrapped():
             (answer,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise StateDamagedError(f"{self._path}: {answer}", hint=_DAMAGED_HINT)
+        self.note("checks", self.fact("checks") + 1)
 
     def write_back(self) -> None:
         """Write a copy in RAM to the disk, which can be written again.

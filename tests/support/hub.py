@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from edged.broker import Delivery
 from edged.channel.receiver import Opened, Receiver
+from edged.channel.report import Report
 from edged.channel.result import Sealed
 from edged.cose import cbor
 from edged.cose.encrypt0 import parse
@@ -18,7 +19,7 @@ from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
 from support.site import Site
 
-_RESERVED = frozenset({"announce", "nonce", "status", "health"})
+_RESERVED = frozenset({"announce", "nonce", "status"})
 
 
 class Hub:
@@ -26,13 +27,14 @@ class Hub:
 
     :param options: of its connection.
 
-    :ivar results: what opened, in order.
+    :ivar results: what opened, in order; ``reports``: what the board said of itself.
     :ivar refused: why other messages of the board's topics were refused.
     :ivar announcements: the payloads on the board's announce topic, in order.
     """
 
     def __init__(self, site: Site, **options: Any) -> None:
         self.results: list[Opened] = []
+        self.reports: list[Report] = []
         self.refused: list[EdgedError] = []
         self.announcements: list[bytes] = []
         self._held: list[Delivery] = []
@@ -65,13 +67,16 @@ class Hub:
                 held, self._held = self._held, []
                 for message in held:
                     self._take(message)
+            elif level == "health":
+                self.reports.append(self._receiver.open_report(delivery.topic, delivery.payload, time.time()))
             elif level not in _RESERVED:
                 self.results.append(self._receiver.open(delivery.topic, delivery.payload, time.time()))
         except ExpiredError:  # a board whose kernel does not know that its clock is right
             keys = [self._hub.thumbprint, self._receiver.nonce(device)]
             self.client.publish(f"edged/{device}/nonce", cbor.encode(keys), qos=1)
         except UnknownKeyError:
-            self._held.append(delivery)  # the announcement of its epoch is on its way
+            if level != "health":
+                self._held.append(delivery)  # the announcement of its epoch is on its way
         except EdgedError as error:
             self.refused.append(error)
 
