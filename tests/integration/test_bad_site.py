@@ -106,7 +106,7 @@ MISTAKES = {
         "[publishers.acme]\nkey", "[publishers.acme]\nkee", "publishers.acme.kee: unknown key", "did you mean `key`?"
     ),
     "unknown key": ("[runtime]", "[runtime]\nzebra = 1", "runtime.zebra: unknown key", "known here: engine, xnnpack, threads"),
-    "unknown table": ("[runtime]", "[uplink]\n[runtime]", "uplink: unknown key", "known here: "),
+    "unknown table": ("[runtime]", "[downlink]\n[runtime]", "downlink: unknown key", "known here: "),
     "number for text": ("url =", "url = 7 #", "broker.url: expected `str`, got `int`", "quotes"),
     "text for a number": ("[runtime]", '[runtime]\nthreads = "1"', "runtime.threads: expected `int`", "without quotes"),
     "unknown format": ('"f32le"', '"f32"', "model[0].format: ", "f32le"),
@@ -421,14 +421,16 @@ def test_a_lock_does_not_outlive_its_daemon(bench: Bench) -> None:
         assert daemon.stop() == 0
 
 
-def test_a_state_that_is_no_database(bench: Bench) -> None:
+def test_a_state_that_is_no_database_is_put_aside_and_begun_anew(bench: Bench) -> None:
+    """A board in the field has nobody who would do it."""
+    junk = b"not a database" * 1000
     for file in bench.state.glob("state.db*"):
         file.unlink()
-    write_atomically(bench.state / "state.db", [b"not a database" * 1000], mode=0o600, replace=True)
-    said = run(bench)
-    assert said.code == 74
-    assert "state.db" in said.error
-    assert said.hint
+    write_atomically(bench.state / "state.db", [junk], mode=0o600, replace=True)
+    with bench.daemon() as daemon:
+        assert daemon.stop() == 0
+    assert "a damaged state.db was put aside and a new one begun" in daemon.log
+    assert (bench.state / "state.db.damaged").read_bytes() == junk
 
 
 def test_a_model_that_is_not_installed(bench: Bench) -> None:

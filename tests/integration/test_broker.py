@@ -348,7 +348,7 @@ def test_message_nobody_hears_is_counted(plain: PlainBroker, client: MakeClient)
     board = client(_options(plain.url, "board"))
     token = board.publish("nobody", b"", qos=1)
     spin(board, until=lambda: board.delivered)
-    assert board.delivered == [(token, Outcome.TAKEN)]
+    assert board.delivered == [(token, Outcome.UNHEARD)]
     assert board.stats.unheard == 1
 
 

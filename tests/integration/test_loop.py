@@ -39,7 +39,8 @@ def test_every_gearbox_window_is_decided_right_row_by_row(
         results = listener.results()
         assert daemon.stop() == 0
     assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in right]
-    assert [result["count"] for result in results] == list(range(1, len(windows) + 1))
+    counts = [result["count"] for result in results]
+    assert counts == sorted(set(counts)), "the board's reports take counts, too"
     assert all(result["model"] == "gearbox" and not result["late"] for result in results)
     assert all(abs(sum(result["scores"]) - 1) < 1e-3 for result in results)
     assert "Traceback" not in daemon.log

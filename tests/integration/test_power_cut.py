@@ -106,8 +106,10 @@ def test_a_daemon_that_dies_in_a_swap_serves_again(site: Site) -> None:
         "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic,
         *site.connection(),
     )  # fmt: skip
-    with site.daemon():
+    with site.daemon(), site.listener(100) as listener:
+        listener.wait_connected()
         site.edged(*send)
+        assert len(listener.results()) == 100
     site.install(site.pack(version=2))
     saved = site.path / "saved"
     shutil.copytree(site.state, saved, symlinks=True)

@@ -36,14 +36,17 @@ def often(short: int, long: int) -> int:
 class Sensor:
     """Sends readings at a steady rate, each different from all others, and each until the broker has it.
 
-    :ivar sent: the readings, as they were published.
+    :ivar sent: the readings, as they were published; ``times``: when, monotonic seconds.
     """
 
-    def __init__(self, site: Site, windows: np.ndarray, *, rows: bool, sealed: bool, rate: float = 10.0) -> None:
+    def __init__(
+        self, site: Site, windows: np.ndarray, *, rows: bool, sealed: bool, rate: float = 10.0, name: str = "sensor"
+    ) -> None:
         self.sent: list[bytes] = []
+        self.times: list[float] = []
         self.paused = False
         self.rate = rate
-        self.client = Broker(site.options(client_id="sensor", session_expiry=3600))
+        self.client = Broker(site.options(client_id=name, session_expiry=3600))
         self._topic = site.topic
         self._windows = windows
         self._rows = rows
@@ -60,6 +63,7 @@ class Sensor:
             self._next += 1 / self.rate
             payload = self._reading(len(self.sent))
             self.sent.append(payload)
+            self.times.append(now)
             self.client.publish(self._topic, payload, qos=1)
 
     def _reading(self, number: int) -> bytes:
@@ -125,6 +129,17 @@ class World(threading.Thread):
         """Return how often each reading, or window of readings, was answered at the hub."""
         names = [one.result.input for one in list(self.hub.results)]
         return Counter((one.first, one.last) if isinstance(one, Sealed) else one.digest for one in names)
+
+    def waits(self) -> list[float]:
+        """Return for how many seconds each whole window waited for its first result, of those that have one."""
+        sent = dict(zip(self.sensor.expected(), self.sensor.times, strict=True))
+        waits: dict[object, float] = {}
+        for one, came in zip(list(self.hub.results), list(self.hub.times), strict=False):
+            of = one.result.input
+            name = (of.first, of.last) if isinstance(of, Sealed) else of.digest
+            if name in sent and name not in waits:
+                waits[name] = came - sent[name]
+        return list(waits.values())
 
     def finish(self, timeout: float = 60.0, *, expected: Callable[[], list[object]] | None = None) -> None:
         """Stop sending, wait until all is answered, and check that nothing is lost and nothing is there twice."""

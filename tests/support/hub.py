@@ -23,33 +23,37 @@ _RESERVED = frozenset({"announce", "nonce", "status"})
 
 
 class Hub:
-    """Connects with the site's hub key, believes its board, and opens each result as it comes.
+    """Connects with the first site's hub key, believes the boards of all, and opens each result as it comes.
 
     :param options: of its connection.
 
-    :ivar results: what opened, in order; ``reports``: what the board said of itself.
+    :ivar results: what opened, in order; ``times``: when, monotonic seconds; ``reports``: what the board said of itself.
     :ivar refused: why other messages of the board's topics were refused.
     :ivar announcements: the payloads on the board's announce topic, in order.
     """
 
-    def __init__(self, site: Site, **options: Any) -> None:
+    def __init__(self, *sites: Site, **options: Any) -> None:
         self.results: list[Opened] = []
+        self.times: list[float] = []
         self.reports: list[Report] = []
         self.refused: list[EdgedError] = []
         self.announcements: list[bytes] = []
         self._held: list[Delivery] = []
-        self._site = site
+        site = sites[0]
         keys = PersonalKeys.read(site.path / "home.key", None)
         assert keys.agreement is not None
         self._hub = keys.agreement.public
-        self._receiver = Receiver(keys.agreement, [Record.read(site.path / "board.enrol", Role.DEVICE)])
+        self._receiver = Receiver(keys.agreement, [Record.read(one.path / "board.enrol", Role.DEVICE) for one in sites])
+        self._topic = site.topic
         self.client = Client(site.options(**options))
         self.client.on_message = self._take
 
     def __enter__(self) -> Self:
-        self.client.subscribe(f"edged/{self._site.name}/+", 1)
+        devices = self._receiver.devices
+        for device in devices:
+            self.client.subscribe(f"edged/{device}/+", 1)
         self.client.connect()
-        spin(self.client, until=lambda: self._receiver.epoch(self._site.name) is not None)
+        spin(self.client, until=lambda: all(self._receiver.epoch(one) is not None for one in devices), timeout=60)
         return self
 
     def __exit__(
@@ -70,7 +74,7 @@ class Hub:
             elif level == "health":
                 self.reports.append(self._receiver.open_report(delivery.topic, delivery.payload, time.time()))
             elif level not in _RESERVED:
-                self.results.append(self._receiver.open(delivery.topic, delivery.payload, time.time()))
+                self._keep(self._receiver.open(delivery.topic, delivery.payload, time.time()))
         except ExpiredError:  # a board whose kernel does not know that its clock is right
             keys = [self._hub.thumbprint, self._receiver.nonce(device)]
             self.client.publish(f"edged/{device}/nonce", cbor.encode(keys), qos=1)
@@ -80,10 +84,14 @@ class Hub:
         except EdgedError as error:
             self.refused.append(error)
 
+    def _keep(self, opened: Opened) -> None:
+        self.results.append(opened)
+        self.times.append(time.monotonic())
+
     def send(self, *payloads: bytes, topic: str | None = None) -> None:
         """Publish readings."""
         for payload in payloads:
-            self.client.publish(topic or self._site.topic, payload, qos=1)
+            self.client.publish(topic or self._topic, payload, qos=1)
 
     def ask(self, payload: bytes, *, topic: str | None = None, timeout: float = 15) -> Opened:
         """Send one good reading and return its answer: what was sent before it has been dealt with then.

@@ -380,6 +380,15 @@ def test_cbor_is_bounded() -> None:
         decoder("cbor", limit=10)(cbor2.dumps([1.5, 2.5, 3.5]))
     with pytest.raises(ReadingFormatError, match="nested"):
         decoder("cbor")(b"\x81" * 100 + b"\x01")
+    with pytest.raises(ReadingFormatError, match="more than 300000 items"):
+        decoder("cbor", "rows", limit=1_000_000)(b"\x9a" + (900_000).to_bytes(4, "big") + b"\x80" * 900_000)
+
+
+def test_a_signalling_nan_is_a_nan_and_no_warning() -> None:
+    for message in (b"\xd8\x52\x58\x18", b"\x83\xfb"):
+        doubles = (b"\xfb" if message[0] == 0x83 else b"").join([b"\x7f\xf2" + b"\0" * 6] * 3)
+        with pytest.raises(ReadingValueError, match="not finite"):
+            decoder("cbor")(message + doubles)
 
 
 @pytest.mark.parametrize("each", ["row", "rows", "window"])

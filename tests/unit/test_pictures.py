@@ -108,12 +108,12 @@ def test_what_is_no_whole_picture_of_the_configured_format_is_refused(message: b
         decoder("png", "r", "g", "b")(message)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_of(width: int, height: int) -> bytes:
     """Return a small file that says it holds a picture of this size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
@@ -124,6 +124,32 @@ def png_of(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(size: tuple[int, int]) -> None:
     with pytest.raises(ReadingShapeError, match=r"a picture has \d+ x \d+ pixels, more than"):
         decoder("png", "r", "g", "b")(png_of(*size))
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_is_unpacked() -> None:
+    """Each goes over the whole picture: 200 kB of them could take five seconds."""
+    message = packed(PIXELS, "JPEG", progressive=True)
+    scan = message[message.rindex(b"\xff\xda") : -2]
+    assert decoder("jpeg", "r", "g", "b")(message + scan).rows.shape == (48, 3)
+    with pytest.raises(ReadingShapeError, match="a JPEG picture has more scans or colour profiles than 32"):
+        decoder("jpeg", "r", "g", "b")(message[:-2] + scan * 1000 + message[-2:])
+
+
+def test_a_png_of_many_colour_profiles_is_refused_before_they_are_unpacked() -> None:
+    """Each may hold a megabyte in a thousand bytes: 900 kB of them could take two seconds."""
+    message = packed(PIXELS)
+    behind = message.index(b"IDAT") - 4
+    profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1000)))
+    assert decoder("png", "r", "g", "b")(message[:behind] + profile + message[behind:]).rows.shape == (48, 3)
+    with pytest.raises(ReadingShapeError, match="a PNG picture has more scans or colour profiles than 4"):
+        decoder("png", "r", "g", "b")(message[:behind] + profile * 900 + message[behind:])
+
+
+def test_pillow_warns_nobody_of_an_odd_file() -> None:
+    """On standard error, past the log."""
+    message = packed(PIXELS, "JPEG")
+    odd = message[:2] + b"\xff\xe2\x00\x0aMPF\0\0\0\0\0" + message[2:]
+    assert decoder("jpeg", "r", "g", "b")(odd).rows.shape == (48, 3)
 
 
 def test_a_site_that_sends_pictures_needs_a_model_that_takes_them() -> None:

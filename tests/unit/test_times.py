@@ -80,3 +80,12 @@ def test_columns_of_different_lengths_are_refused() -> None:
 def test_a_format_without_a_place_for_times_is_refused_at_start(format_: Format) -> None:
     with pytest.raises(ConfigError, match=f"time: {format_} has no place for it"):
         ModelConfig(name="m", channel="c1", topic="t", format=format_, each="window", time=TimeField(at="/t"))
+
+
+@pytest.mark.parametrize(("unit", "text"), [("s", "1.8e18"), ("s", "-1e10"), ("ms", "1.8e18"), ("ns", "1e300")])
+def test_a_time_in_another_unit_is_refused(unit: TimeUnit, text: str) -> None:
+    """Centuries away, a float64 tells no two rows apart, and a window by time would never end."""
+    with pytest.raises(
+        ReadingFormatError, match=rf"a reading's time is centuries away: is model\.time\.unit = '{unit}'"
+    ):
+        times("json", "row", f'{{"a": 1, "b": 2, "t": {text}}}'.encode(), unit=unit)

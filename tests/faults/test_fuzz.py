@@ -1,0 +1,197 @@
+"""Generated messages, by the ten thousand: none crashes the board, none holds it up, and every one is accounted for.
+
+EDGED_FUZZ says how many: a few thousand unless it is set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cbor2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edged import errors
+from edged.config.model import Format
+from support.bench import live_bench
+from support.broker import PrivateBroker, spin
+from support.fuzz import CHANNELS, HEAVY, LIMIT, Source
+from support.hub import Hub
+from support.site import DaemonProcess
+from support.storm import FENCE, Judge, Storm, prepare, topic_of
+from support.targets import Target, decoder, targets
+
+COUNT = int(os.environ.get("EDGED_FUZZ", "3000"))
+BATCH = 10
+PLAIN = {"PYTHONMALLOC": "malloc"}
+"""Python's own heap keeps gaps between what is in use, and a leak could not be told from them."""
+
+SECOND = 1.0
+GROWTH = 5_000_000
+
+
+@dataclass
+class Board:
+    """The daemon, the hub that it answers, and what is sent.
+
+    :ivar good: readings that were sent beside, one behind each batch.
+    :ivar slowest: seconds that a batch took; none of its messages took longer.
+    """
+
+    daemon: DaemonProcess
+    hub: Hub
+    judge: Judge
+    storm: Storm
+    sent: int = 0
+    good: int = 0
+    slowest: float = 0.0
+
+    def take(self, batch: list[tuple[str, bytes]]) -> None:
+        """Send a batch and a good reading, and wait for that one's answer."""
+        good = topic_of(self.storm.bench, FENCE), self.storm.source.reading("f32le", "window")
+        for topic, payload in (*batch, good):
+            self.judge.take(topic, payload)
+        began, heard = time.monotonic(), len(self.hub.results)
+        for topic, payload in (*batch, good):
+            self.hub.send(payload, topic=topic)
+        spin(self.hub.client, until=lambda: any(one.channel == FENCE for one in self.hub.results[heard:]), timeout=30)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.sent += len(batch)
+        self.good += 1
+
+    def resident(self) -> int:
+        """Return the bytes of the daemon's own that are in RAM."""
+        status = Path(f"/proc/{self.daemon.pid}/status").read_text()
+        return 1024 * int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
+
+    def descriptors(self) -> int:
+        """Return how many files and sockets the daemon has open."""
+        return len(list(Path(f"/proc/{self.daemon.pid}/fd").iterdir()))
+
+
+@pytest.fixture
+def board(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> Iterator[Board]:
+    pytest.importorskip("PIL.Image")
+    bench = live_bench(tmp_path / "bench", models, tls_broker, "press-storm")
+    prepare(bench)
+    judge = Judge(bench)
+    try:
+        with bench.daemon(environment=PLAIN) as daemon, Hub(bench) as hub:
+            yield Board(daemon, hub, judge, Storm(bench, Source(COUNT)))
+    finally:
+        judge.close()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.timeout(120 + COUNT // 50)
+def test_every_generated_message_is_answered_taken_or_refused_within_a_second(
+    board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the board counts is what the same lanes make of the same messages here, to the last one.
+
+    What costs the most comes first, so that memory has seen its worst when its growth begins to count.
+    """
+    for message in board.storm.heaviest():
+        board.take([message])
+    while board.sent < COUNT // 10:
+        board.take(board.storm.batch(BATCH))
+    warm, descriptors = board.resident(), board.descriptors()
+    while board.sent < COUNT:
+        board.take(board.storm.batch(BATCH))
+    growth = board.resident() - warm
+    assert board.descriptors() == descriptors
+    assert board.daemon.stop() == 0
+    log, judge = board.daemon.log, board.judge
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{board.sent} messages: {judge.results - board.good} results, {judge.refused.total()} refused"
+            f" {dict(judge.refused)}; {growth / 1e6:.2f} MB more; a batch took {board.slowest:.3f} s at most\n"
+        )
+    assert f"stops: {board.sent + board.good} messages, {judge.results} results, " in log
+    assert f", {judge.refused.total()} refused; last error: " in log
+    assert (len(board.hub.results), board.hub.refused) == (judge.results, [])
+    assert "Traceback" not in log
+    assert all(hasattr(errors, kind) for kind in re.findall(r"WARNING factory/\S+: (\w+): ", log))
+    assert board.slowest < SECOND
+    assert growth < GROWTH
+
+
+# --- decoders by themselves ------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 64), (1 << 64) - 1) | st.floats() | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.integers() | st.sampled_from([*CHANNELS, "t", "x"]), inner)
+        | st.builds(cbor2.CBORTag, st.sampled_from([16, 18, 40, 64, 82, 85, 96]), inner)
+    ),
+)
+TARGETS = targets()
+EACH = max(100, -(-COUNT // len(TARGETS)))
+
+
+def messages(target: Target) -> st.SearchStrategy[bytes]:
+    """Return valid messages that were changed, well-formed CBOR of any shape, and any bytes."""
+    sources = st.builds(Source, st.integers(0, 1 << 32))
+    seeds = st.integers(0, len(target.seeds) - 1).map(target.seeds.__getitem__)
+    return st.one_of(
+        st.builds(Source.changed, sources, seeds),
+        st.builds(Source.regrown, sources, seeds),
+        VALUES.map(cbor2.dumps),
+        st.binary(),
+    )
+
+
+@pytest.mark.timeout(120 + COUNT // 50)
+@pytest.mark.parametrize("name", TARGETS)
+def test_bytes_open_or_are_refused_within_a_second(name: str) -> None:
+    target = TARGETS[name]
+
+    @settings(max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(messages(target))
+    def take(data: bytes) -> None:
+        target(data)
+
+    take()
+    assert target.longest < SECOND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["json", "text", "csv", "cbor"])
+def test_no_message_at_the_limit_takes_a_hundred_times_its_size_to_decode(format_: Format) -> None:
+    take = Target(format_, [decoder(format_, "window")], [])
+    for make in HEAVY:
+        message = make(LIMIT)
+        tracemalloc.start()
+        take(message)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 100 * LIMIT
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", TARGETS)
+def test_atheris_finds_nothing_that_a_target_does_not_stand(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("atheris", reason="the extra `fuzz`: Python 3.11 on x86-64 only")
+    options = [f"-runs={EACH}", "-max_total_time=300", "-timeout=1", "-rss_limit_mb=512", "-max_len=8192", "-seed=1"]
+    command = [sys.executable, Path(__file__).with_name("fuzz_targets.py"), name, tmp_path, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    found = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert not found, {path.name: path.read_bytes().hex() for path in found}
+    assert done.returncode == 0, done.stderr[-2000:]
+    (ran,) = re.findall(r"^Done (\d+) runs in", done.stderr, re.MULTILINE)
+    assert int(ran) >= EACH
+    with capsys.disabled():
+        sys.stdout.write(f"\n{name}: {ran} runs of atheris, {re.findall(r'cov: [0-9]+', done.stderr)[-1]}\n")

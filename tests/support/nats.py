@@ -1,0 +1,71 @@
+"""A NATS server of a test's own, with JetStream and MQTT, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from support.server import Server, two_free_ports
+
+_PROGRAM = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def cannot() -> str:
+    """Return why there is no NATS here; empty if there is."""
+    return "" if _PROGRAM else "needs nats-server, of Debian's package of that name"
+
+
+class Nats:
+    """NATS that keeps what it acknowledged under ``directory``.
+
+    :param mqtt: further lines of its ``mqtt`` block.
+    """
+
+    def __init__(self, directory: Path, mqtt: str = "") -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.port = two_free_ports()
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        config = directory / "nats.conf"
+        config.write_text(f"""
+server_name: edged-test
+listen: 127.0.0.1:{self.port + 1}
+jetstream {{ store_dir: "{directory}/jetstream" }}
+mqtt {{
+  listen: 127.0.0.1:{self.port}
+  {mqtt}
+}}
+log_file: "{directory}/nats.log"
+""")
+        self._server = Server((str(_PROGRAM), "-c", config), {})
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        self._server.start(lambda: listens(self.port))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.kill(self._server.pid, signal.SIGKILL)
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.stop()
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
