@@ -11,7 +11,7 @@ WHEEL := .venv/wheel/.built
 SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README.md LICENSE
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean always
+.PHONY: help demo test check bench faults clean always
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	.venv/demo/bin/edged demo
 
 test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
-	@.ci/apt mosquitto gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules
+	@.ci/apt mosquitto gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
@@ -40,11 +40,15 @@ bench: .venv/bench/.installed  ## measure against the script that one would writ
 	@.ci/apt mosquitto
 	.venv/bench/bin/python benchmarks/run.py
 
+faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long as is claimed: two hours; figures are printed
+	@.ci/apt mosquitto nftables iproute2 e2fsprogs
+	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
+
 clean:  ## remove everything that was built
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # Neither pytest nor what it starts may pick up the source tree by standing in it.
-test: export PYTHONSAFEPATH := 1
+test faults: export PYTHONSAFEPATH := 1
 
 # --- what the targets stand on ---------------------------------------------------------------
 
@@ -70,6 +74,10 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 .venv/bench/.installed: $(WHEEL)
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "bench,$(LITERT)"
+	@touch $@
+
+.venv/faults/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,fuzz,$(LITERT)"
 	@touch $@
 
 .venv/second/.installed: $(WHEEL)

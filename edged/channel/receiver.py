@@ -13,22 +13,21 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 
 from __future__ import annotations
 
-import math
 import os
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
 from edged.channel.epoch import MAX_COUNT, health_aad, result_aad, signed_result_aad
+from edged.channel.known import KnownDevice, KnownEpoch
 from edged.channel.reading import names_of
 from edged.channel.report import Report
 from edged.channel.result import LIMITS as RESULT_LIMITS
-from edged.channel.result import Input, Result
+from edged.channel.result import Result
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box, peek_kid
-from edged.cose.keys import Agreement, ContentKey
+from edged.cose.keys import Agreement
 from edged.cose.sign1 import Sign1
 from edged.errors import (
     DuplicateDeviceError,
@@ -46,9 +45,6 @@ from edged.identity import Record
 _CLOCK_SKEW = 24 * 3600
 """Seconds by which a board's clock may run ahead of the hub's."""
 
-_ANSWERED = 4096
-"""Results of each board whose readings are remembered: more than a broker hands out again."""
-
 _ENVELOPE = 1024
 _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
 
@@ -65,60 +61,6 @@ class Opened:
     result: Result
 
 
-@dataclass
-class _Epoch:
-    """What the hub knows of one epoch of one board; ``last`` is the highest count it may still open."""
-
-    number: int
-    serial: int
-    key: ContentKey
-    signs: bool
-    last: int = MAX_COUNT
-    boxes: dict[str, Box] = field(default_factory=dict)
-    seen: bytearray = field(default_factory=bytearray)
-
-    def new_count(self, iv: bytes) -> int:
-        """Return the count of a message, which was not accepted before."""
-        count = int.from_bytes(iv[:8], "big")
-        if not 0 < count <= MAX_COUNT:
-            raise FormatError(f"count {count} of a message is out of range")
-        byte, bit = divmod(count, 8)
-        if byte < len(self.seen) and self.seen[byte] >> bit & 1:
-            raise ReplayError(f"count {count} of epoch {self.number} was accepted before")
-        return count
-
-    def mark(self, count: int) -> None:
-        byte, bit = divmod(count, 8)
-        if byte >= len(self.seen):
-            self.seen.extend(bytes(byte + 1 - len(self.seen)))
-        self.seen[byte] |= 1 << bit
-
-
-@dataclass
-class _Device:
-    record: Record
-    current: _Epoch | None = None
-    epochs: dict[bytes, _Epoch] = field(default_factory=dict)
-    answered: OrderedDict[tuple[str, Input], bytes] = field(default_factory=OrderedDict)
-    signs: bool = False
-    lapses: float = -math.inf
-    nonce: bytes = b""
-    asked: float = -math.inf
-
-    def note_answered(self, channel: str, result: Result, kid: bytes) -> None:
-        """Note what a result answers.
-
-        :raises ReplayError: it is late, and a result under another key answered the same.
-        """
-        what = (channel, result.input)
-        before = self.answered.pop(what, kid)
-        self.answered[what] = kid
-        if len(self.answered) > _ANSWERED:
-            self.answered.popitem(last=False)
-        if result.late and before != kid:
-            raise ReplayError(f"the readings of a late result of {self.record.id} were answered before")
-
-
 class Receiver:
     """Opens the results of enrolled boards with one hub's key.
 
@@ -127,7 +69,7 @@ class Receiver:
 
     def __init__(self, hub: Agreement, records: Iterable[Record]) -> None:
         self._hub = hub
-        self._devices: dict[str, _Device] = {}
+        self._devices: dict[str, KnownDevice] = {}
         for record in records:
             self.enrol(record)
 
@@ -148,7 +90,7 @@ class Receiver:
         """
         known = self._devices.get(record.id)
         if known is None:
-            self._devices[record.id] = _Device(record)
+            self._devices[record.id] = KnownDevice(record)
             return
         record.check_replaces(known.record)
         known.record = record
@@ -187,7 +129,7 @@ class Receiver:
         known.signs = newest.sign_results
         known.lapses = lapses
 
-    def _check_fresh(self, known: _Device, newest: Announcement, now: float) -> float:
+    def _check_fresh(self, known: KnownDevice, newest: Announcement, now: float) -> float:
         """Return until when an announcement holds: by its dates, or because it echoes what this hub asked lately."""
         echoes = newest.echo.get(self._hub.public.thumbprint) == known.nonce
         if newest.issued > now + _CLOCK_SKEW and not echoes:
@@ -208,8 +150,8 @@ class Receiver:
         granted_now = {recipient.kid for recipient in newest.key.recipients}
         return self._hub.public.thumbprint in granted_then and (one.sign_results or granted_then <= granted_now)
 
-    def _epoch(self, one: Announcement) -> _Epoch:
-        return _Epoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
+    def _epoch(self, one: Announcement) -> KnownEpoch:
+        return KnownEpoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
 
     def open(self, topic: str, payload: bytes, now: float) -> Opened:
         """Open and accept the result that arrived on ``topic``.
@@ -259,7 +201,7 @@ class Receiver:
         return report
 
     @staticmethod
-    def _find(known: _Device, payload: bytes, now: float) -> tuple[bytes, _Epoch]:
+    def _find(known: KnownDevice, payload: bytes, now: float) -> tuple[bytes, KnownEpoch]:
         """Return the key id of a message, and its epoch."""
         kid = peek_kid(payload, _MESSAGE_LIMIT)
         epoch = known.epochs.get(kid)
@@ -268,14 +210,14 @@ class Receiver:
         _check_not_lapsed(known, known.lapses, now)
         return kid, epoch
 
-    def _device(self, name: str) -> _Device:
+    def _device(self, name: str) -> KnownDevice:
         known = self._devices.get(name)
         if known is None:
             raise UnknownSignerError(f"no enrolment record of {name!r} is known here", hint="give it with --board")
         return known
 
 
-def _check_not_lapsed(known: _Device, lapses: float, now: float) -> None:
+def _check_not_lapsed(known: KnownDevice, lapses: float, now: float) -> None:
     """Refuse what an announcement vouched for until ``lapses``; then there is a nonce to ask the board with."""
     if now <= lapses:
         return
@@ -287,7 +229,7 @@ def _check_not_lapsed(known: _Device, lapses: float, now: float) -> None:
     )
 
 
-def _check_newer(known: _Device, newest: Announcement) -> None:
+def _check_newer(known: KnownDevice, newest: Announcement) -> None:
     current = known.current
     if known.signs and not newest.sign_results:
         raise NotAllowedError(f"{newest.device} announced signed results before, and now announces unsigned ones")

@@ -12,28 +12,18 @@ from types import FrameType
 from edged import __version__, notify
 from edged.board import Board, accept
 from edged.broker import Delivery
-from edged.channel.announcer import Announcer
 from edged.config.load import load_board
-from edged.config.units import parse_duration, parse_size
-from edged.cose.algorithms import Aead
-from edged.daemon.answers import Answers
-from edged.daemon.beat import HEALTH, STATUS, Heartbeat
-from edged.daemon.durable import Durable
-from edged.daemon.health import Health
-from edged.daemon.journal import Journal
-from edged.daemon.links import Links
+from edged.config.units import parse_duration
+from edged.daemon.beat import STATUS
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
-from edged.daemon.marks import Marks
-from edged.daemon.outgoing import ANNOUNCE, NONCE, Outgoing
-from edged.daemon.poison import Poison
-from edged.daemon.rows import RowJournal
+from edged.daemon.outgoing import ANNOUNCE, NONCE
+from edged.daemon.parts import Parts
 from edged.daemon.timer import Timer
-from edged.daemon.traffic import Traffic
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
 from edged.pipeline import Decoders, Lane
-from edged.state import Lock, OutboxStore, RowStore, State, SuspectStore
+from edged.state import RowStore, State
 
 _LOG = logging.getLogger(__name__)
 _TICK = 1.0
@@ -60,92 +50,32 @@ class Daemon:
         _LOG.info("edged %s starts: %s", __version__, path)
         for line in harden().describe():
             _LOG.info("%s", line)
-        self._lock = Lock(board.directory)
-        self._health = Health()
-        self._durable = Durable(board.directory, self._health)
-        self._state = self._durable.state
-        self._durable.on_anew = self._write_down
-        self._keystore = board.keystore()
-        self._engine = board.engine()
-        _LOG.info("runtime %s %s: %s", self._engine.name, self._engine.version, self._engine.reason)
-        self._marks = Marks(self._state)
+        parts = Parts(board)
+        self._lock = parts.lock
+        self._health = parts.health
+        self._durable = parts.durable
+        self._state = parts.durable.state
+        self._keystore = parts.keystore
+        self._engine = parts.engine
+        self._marks = parts.marks
+        self._journal = parts.journal
+        self._links = parts.links
+        self._announcer = parts.announcer
+        self._outgoing = parts.outgoing
+        self._rows = parts.rows
+        self._poison = parts.poison
+        self._answers = parts.answers
+        self._traffic = parts.traffic
+        self._heart = parts.heart
+        self._topic = parts.topic
         self._decoders = Decoders()
-        self._journal = Journal(board.audit(self._state, self._keystore), self._state, self._health)
-        self._journal.started(f"{self._engine.name} {self._engine.version}", self._durable.crashes)
-        self._base = f"{board.config.results.prefix}/{board.config.device.name}"
-        self._links = Links(board, self._topic(STATUS))
-        self._announcer = self._make_announcer()
-        self._outgoing = self._make_outgoing()
-        self._rows = RowJournal(RowStore(self._state))
-        self._poison = Poison(SuspectStore(self._state), board.hubs(), self._durable.crashes)
-        self._answers = self._make_answers()
-        self._traffic = self._make_traffic()
-        self._heart = Heartbeat(self._links.uplink, self._announcer, self._outgoing, self._health, self._topic(HEALTH))
+        self._durable.on_anew = self._write_down
+        self._links.uplink.on_up = self._on_up
         self._load: BackgroundLoad | None = None
         self._stamp = 0
         self._stopping = False
         self._reload_asked = False
         self._ready = False
-
-    def _topic(self, level: str) -> str:
-        """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""
-        return f"{self._base}/{level}"
-
-    def _make_announcer(self) -> Announcer:
-        config = self._board.config
-        return Announcer(
-            config.device.name,
-            self._keystore.signer,
-            aead=self._board.record().aead or Aead.A256GCM,
-            hubs=self._board.hubs(),
-            sign_results=config.results.sign,
-            max_age=parse_duration(config.results.rotate),
-            begin_epoch=self._begin_epoch,
-        )
-
-    def _make_outgoing(self) -> Outgoing:
-        outbox = self._board.config.results.outbox
-        outgoing = Outgoing(
-            self._links.uplink,
-            self._announcer,
-            self._health,
-            OutboxStore(self._state),
-            base=self._base,
-            most_waiting=parse_size(outbox.size),
-            longest_waiting=parse_duration(outbox.age),
-            read_clock=lambda: self._board.clock(self._state),
-        )
-        self._links.uplink.on_up = self._on_up
-        self._links.uplink.on_delivered = outgoing.on_delivered
-        self._links.on_error(self._on_broker_error)
-        return outgoing
-
-    def _make_answers(self) -> Answers:
-        slow = parse_duration(self._board.config.runtime.slow)
-        answers = Answers(self._outgoing, self._health, slow=slow, wake=self._links.wake)
-        answers.on_trial = self._journal.trial_ended
-        return answers
-
-    def _make_traffic(self) -> Traffic:
-        limits = self._board.config.limits
-        traffic = Traffic(
-            self._answers, self._outgoing, self._marks.guard, self._health, self._poison, self._rows, limits
-        )
-        self._links.uplink.on_message = self._links.sensors.on_message = traffic.on_message
-        return traffic
-
-    def _begin_epoch(self, kid: bytes, at_least: int) -> int:
-        clock = self._board.clock(self._state)
-        least = max(at_least, int(clock.now) if clock.synchronised else 0)
-        try:
-            number = self._state.begin_epoch(kid, least)
-        except StateError as error:
-            if not clock.synchronised:
-                raise  # nothing says that this number was never used
-            self._health.trouble(error.message, "StateError")
-            number = least
-        self._journal.epoch(number, kid)
-        return number
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -242,10 +172,6 @@ class Daemon:
         else:
             self._stopping = True
         self._links.wake()
-
-    def _on_broker_error(self, error: Exception) -> None:
-        hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
-        self._health.trouble(f"{error}{hint}", type(error).__name__)
 
     def _on_up(self) -> None:
         self._outgoing.on_up()

@@ -53,28 +53,29 @@ def test_lost_and_late_packets_and_a_partition_cost_no_result(
         pytest.skip("needs root, ip and nft, to make network namespaces")
     middle, around = "edged-hub", ["edged-b1", "edged-b2"]
     (tmp_path / "broker").mkdir()
-    with network(middle, around) as net, entered(middle):
-        with PlainBroker(tmp_path / "broker", options=DURABLE) as broker:
-            sites = [_site(tmp_path, models, broker, number) for number in (1, 2)]
-            sensors = [
-                Sensor(site, windows + number, rows=True, sealed=True, rate=RATE, name=f"sensor-{number}")
-                for number, site in enumerate(sites)
-            ]
-            boards = [
-                Board(site.path, prefix=inside(name)) for site, name in zip(sites, around, strict=True)
-            ]
-            hub = Hub(*sites, client_id="hub", session_expiry=3600)
-            with net.proxies(tmp_path, broker.port, DELAY), boards[0].running(), boards[1].running():
-                with TwoBoards(hub, sites, sensors) as world:
-                    net.lose(LOSS)
-                    time.sleep(SECONDS)
-                    net.lose(100)
-                    time.sleep(PARTITION)
-                    net.lose(LOSS)
-                    time.sleep(SECONDS)
-                    for sensor in sensors:
-                        sensor.paused = True
-                    world.finish(240, expected=lambda: [name for sensor in sensors for name in sensor.expected()])
+    with network(middle, around) as net, entered(middle), PlainBroker(tmp_path / "broker", options=DURABLE) as broker:
+        sites = [_site(tmp_path, models, broker, number) for number in (1, 2)]
+        sensors = [
+            Sensor(site, windows + number, rows=True, sealed=True, rate=RATE, name=f"sensor-{number}")
+            for number, site in enumerate(sites)
+        ]
+        boards = [Board(site.path, prefix=inside(name)) for site, name in zip(sites, around, strict=True)]
+        hub = Hub(*sites, client_id="hub", session_expiry=3600)
+        with (
+            net.proxies(tmp_path, broker.port, DELAY),
+            boards[0].running(),
+            boards[1].running(),
+            TwoBoards(hub, sites, sensors) as world,
+        ):
+            net.lose(LOSS)
+            time.sleep(SECONDS)
+            net.lose(100)
+            time.sleep(PARTITION)
+            net.lose(LOSS)
+            time.sleep(SECONDS)
+            for sensor in sensors:
+                sensor.paused = True
+            world.finish(240, expected=lambda: [name for sensor in sensors for name in sensor.expected()])
     sent = sum(len(sensor.sent) for sensor in sensors)
     print(
         f"\n{LOSS} % loss, {DELAY} s delay, {PARTITION} s partition: {sent} readings of two boards,"

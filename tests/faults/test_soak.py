@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -79,7 +78,7 @@ def _figures(pid: int) -> tuple[float, int, int]:
         for line in Path(f"/proc/{pid}/io").read_text().splitlines()
         if line.startswith("write_bytes")
     )
-    return resident / 1024, len(os.listdir(f"/proc/{pid}/fd")), written
+    return resident / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir())), written
 
 
 def test_hours_of_readings_swaps_and_reconnects_leave_memory_and_files_as_they_were(
@@ -125,6 +124,7 @@ def test_hours_of_readings_swaps_and_reconnects_leave_memory_and_files_as_they_w
         f" 0 lost, 0 twice; resident {resident[0]:.1f} to {resident[-1]:.1f} MB, {slope:+.2f} MB an hour;"
         f" files {files.min()} to {files.max()}; {(written[-1] - written[0]) / hours / 1e6:.2f} MB written an hour"
     )
-    assert files.max() - files.min() <= 4, "a connection, and what a load opens for a moment"
+    half = len(files) // 2
+    assert np.median(files[half:]) <= np.median(files[:half]) + 1, "what a load opens it opens for a moment"
     if LONG:  # a slope over seconds says nothing
         assert slope < _SLOPE

@@ -155,10 +155,8 @@ class World(threading.Thread):
         lost = [number for number, one in enumerate(wanted) if one not in answered]
         twice = [number for number, one in enumerate(wanted) if answered[one] > 1]
         strange = len(answered) - len(wanted) + len(lost)
-        refused = [error.message for error in self.hub.refused]
-        assert not (lost or twice or strange), (
-            f"of {len(wanted)} lost: {lost}, twice: {twice}, unasked: {strange}; {refused}"
-        )
+        told = f"of {len(wanted)} lost: {lost}, twice: {twice}, unasked: {strange}"
+        assert lost == twice == [] and strange == 0, f"{told}; {[error.message for error in self.hub.refused]}"  # noqa: PT018
 
 
 class Board:

@@ -133,7 +133,9 @@ table inet faults {{
         script.write_text(_PROXY)
         command = [*inside(self.middle), sys.executable, str(script)]
         running = [
-            subprocess.Popen([*command, f"10.77.{number}.1", str(port), str(port), str(delay)], stdin=subprocess.DEVNULL)
+            subprocess.Popen(
+                [*command, f"10.77.{number}.1", str(port), str(port), str(delay)], stdin=subprocess.DEVNULL
+            )
             for number in range(1, len(self.around) + 1)
         ]
         try:

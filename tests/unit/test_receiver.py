@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
+from edged.channel.report import Report
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box
 from edged.cose.keys import PrivateKey
@@ -445,3 +446,64 @@ def test_results_are_refused_once_the_announcement_has_lapsed() -> None:
     announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
     receiver.announce("press-07", announcer.announcement(NOW), NOW + LIFETIME + 2)
     assert receiver.open(TOPIC, message, NOW + LIFETIME + 3).count == 1
+
+
+# --- boards that died, and what they say of themselves ---------------------------------------
+
+
+def test_readings_that_a_board_answers_again_after_it_died_are_accepted_once() -> None:
+    """It had published, and died before it acknowledged its reading."""
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    before = board.announcer(hub, first=7)
+    hear(receiver, before)
+    assert open_all(receiver, [seal(before)])
+    after = board.announcer(hub, first=8)
+    hear(receiver, after)
+    with pytest.raises(ReplayError, match="answered before"):
+        open_all(receiver, [seal(after, late=True)])
+
+
+def test_the_same_readings_measured_again_are_answered_again() -> None:
+    """A sensor that stands still sends the same bytes: only a late result under another key is a repetition."""
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    before = board.announcer(hub, first=7)
+    hear(receiver, before)
+    assert len(open_all(receiver, [seal(before), seal(before, late=True), seal(before)])) == 3
+    after = board.announcer(hub, first=8)
+    hear(receiver, after)
+    assert len(open_all(receiver, [seal(after)])) == 1
+
+
+def test_a_report_opens_once_on_its_boards_topic_and_under_its_epoch_alone() -> None:
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    announcer = board.announcer(hub)
+    hear(receiver, announcer)
+    report = Report(
+        time=NOW, uptime=1.0, messages=3, results=2, rate=1.5, refused=1, repeated=0, dropped=0, lost=0, waiting=0,
+        stored=0, set_aside=0, error="", models={"c1": ["gearbox", 1]},
+    )  # fmt: skip
+    message = announcer.seal_health(report.encode())
+    found = receiver.open_report("edged/press-07/health", message, NOW)
+    assert (found.messages, found.models) == (3, {"c1": ["gearbox", 1]})
+    with pytest.raises(ReplayError):
+        receiver.open_report("edged/press-07/health", message, NOW)
+    with pytest.raises(DecryptionError):
+        receiver.open("edged/press-07/c1", announcer.seal_health(report.encode()), NOW)
+    with pytest.raises(DecryptionError):
+        receiver.open_report("edged/press-07/health", seal(announcer), NOW)
+
+
+def test_a_reports_size_says_little() -> None:
+    def size(error: str) -> int:
+        return len(
+            Report(
+                time=NOW, uptime=1.0, messages=3, results=2, rate=1.5, refused=1, repeated=0, dropped=0, lost=0,
+                waiting=0, stored=0, set_aside=0, error=error, models={"c1": ["gearbox", 1]},
+            ).encode()
+        )  # fmt: skip
+
+    assert {size("x" * length) % 256 for length in range(300)} == {0}
+    assert len({size("x" * length) for length in range(300)}) <= 2
