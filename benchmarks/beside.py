@@ -147,13 +147,14 @@ class Feeder:
             seconds += self.take()
         return seconds
 
-    def pace(self, count: int, beside: Feeder | None = None) -> list[float]:
+    def pace(self, count: int, beside: Feeder | None = None, *, every: float = EVERY) -> list[float]:
         """Send ``count`` readings, one after the other whatever becomes of them; return the seconds that each took.
 
         :param beside: is kept busy meanwhile.
+        :param every: seconds from one to the next, on average.
         :raises LoadError: results do not come.
         """
-        gaps = np.random.default_rng(3).uniform(0.5, 1.5, count) * EVERY  # not in step with the other model
+        gaps = np.random.default_rng(3).uniform(0.5, 1.5, count) * every  # not in step with the other model
         links = [self.link] if beside is None else [self.link, beside.link]
         seconds: list[float] = []
         due = time.perf_counter()

@@ -45,6 +45,9 @@ hubs = ["home.pub"]
 [runtime]
 slow = "{slow}"
 
+[limits]
+rate = 1000000
+
 [log]
 level = "{log}"
 """

@@ -34,7 +34,7 @@ def mosquitto(directory: Path) -> Iterator[int]:
     program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise ProcessError("mosquitto is not installed")
-    port = _free_port()
+    port = free_port()
     config = directory / "mosquitto.conf"
     config.write_text(_CONFIG.format(port=port))
     with (directory / "mosquitto.log").open("w") as log:
@@ -59,7 +59,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nobody has."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -12,18 +12,21 @@ import numpy.typing as npt
 from process import ProcessError
 
 from edged.board import Board
-from edged.broker import Broker, Delivery
+from edged.broker import Broker, Delivery, Outcome
 from edged.channel.announcer import Announcer
 from edged.channel.reading import ReplayGuard
 from edged.config.load import load_board
 from edged.cose.algorithms import Aead
+from edged.daemon.answers import Answers
 from edged.daemon.health import Health
 from edged.daemon.loader import load_models, next_lanes
 from edged.daemon.outgoing import Outgoing
+from edged.daemon.poison import Poison
+from edged.daemon.rows import RowJournal
 from edged.daemon.traffic import Traffic
 from edged.pipeline import Decoders
 from edged.runtime import Interpreter
-from edged.state import State
+from edged.state import OutboxStore, RowStore, State, SuspectStore
 
 Tensors = Sequence[npt.NDArray[Any]]
 _UNLIMITED = 10**9
@@ -65,7 +68,7 @@ class Inside:
         board = Board(load_board(directory / "edged.toml"))
         self._state, keystore, guard = State(board.directory), board.keystore(), ReplayGuard({})
         self.engine = board.engine()
-        loaded = load_models(board, keystore, self.engine, {})
+        loaded = load_models(board, keystore, self.engine, self._state, {})
         for error in loaded.errors.values():
             raise error
         name = board.config.device.name
@@ -83,15 +86,17 @@ class Inside:
             cast("Broker", self._hand),
             announcer,
             self._health,
+            OutboxStore(self._state),
             base=name,
             most_waiting=_UNLIMITED,
             longest_waiting=_UNLIMITED,
             read_clock=lambda: board.clock(self._state),
         )
-        self._traffic = Traffic(
-            self._outgoing, announcer, guard, self._health, base=name, slow=_UNLIMITED, wake=lambda: None
-        )
-        self._traffic.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
+        self._answers = Answers(self._outgoing, self._health, slow=_UNLIMITED, wake=lambda: None)
+        poison, rows = Poison(SuspectStore(self._state), board.hubs(), 0), RowJournal(RowStore(self._state))
+        limits = board.config.limits
+        self._traffic = Traffic(self._answers, self._outgoing, guard, self._health, poison, rows, limits)
+        self._answers.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
 
     def serve(self, topic: str, readings: Sequence[bytes]) -> float:
         """Answer readings, each of which has a result that the broker takes at once; return the CPU seconds it took.
@@ -107,7 +112,7 @@ class Inside:
         started = time.process_time()
         for reading in readings:
             serve(Delivery(topic, reading, 1, retain=False, dup=False, ack=acknowledge))
-            delivered(hand.token, taken=True)
+            delivered(hand.token, Outcome.TAKEN)
         seconds = time.process_time() - started
         if not self._health.results - before == acknowledged[0] == len(readings):
             raise ProcessError(f"{topic}: readings without a result: {self._health.line()}")
@@ -115,7 +120,7 @@ class Inside:
 
     def tensors(self, channel: str, topic: str, readings: Sequence[bytes]) -> list[Tensors]:
         """Answer readings and return what the interpreter was given for each."""
-        model = self._traffic.lanes[channel].model
+        model = self._answers.lanes[channel].model
         interpreter, tap = model.interpreter, _Tap(model.interpreter)
         model.interpreter = cast("Interpreter", tap)
         self.serve(topic, readings)
@@ -124,7 +129,7 @@ class Inside:
 
     def invoke(self, channel: str, tensors: Sequence[Tensors]) -> float:
         """Run a lane's interpreter on tensors; return the CPU seconds it took."""
-        run = self._traffic.lanes[channel].model.interpreter.run
+        run = self._answers.lanes[channel].model.interpreter.run
         started = time.process_time()
         for given in tensors:
             run(*given)
@@ -132,6 +137,6 @@ class Inside:
 
     def close(self) -> None:
         """Wipe the models."""
-        for lane in self._traffic.lanes.values():
+        for lane in self._answers.lanes.values():
             lane.close()
         self._state.close()

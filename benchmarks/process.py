@@ -81,15 +81,17 @@ def running(
 
 
 @contextmanager
-def daemon(directory: Path) -> Iterator[tuple[int, float]]:
+def daemon(directory: Path, program: Sequence[object] = ("-m", "edged")) -> Iterator[tuple[int, float]]:
     """Run the daemon of a board as systemd does; the block gets its pid and the seconds from exec to READY=1."""
-    command, log = ("-m", "edged", "run", "-c", "edged.toml"), directory / "daemon.log"
+    command, log = (*program, "run", "-c", "edged.toml"), directory / "daemon.log"
     with tempfile.TemporaryDirectory() as private, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         path = f"{private}/notify"
         notify.bind(path)
         notify.settimeout(0.1)
         started = time.perf_counter()
-        with running(command, cwd=directory, log=log, environment={"NOTIFY_SOCKET": path}) as process:
+        with running(
+            command, cwd=directory, log=log, environment={"NOTIFY_SOCKET": path, "RUNTIME_DIRECTORY": private}
+        ) as process:
             _wait_ready(notify, process, log)
             seconds = time.perf_counter() - started
             with _draining(notify):

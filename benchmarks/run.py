@@ -16,7 +16,17 @@ from pathlib import Path
 from report import Row, machine, print_table, write_json
 
 _RESULTS = Path(__file__).with_name("results.json")
-_MEASUREMENTS = ("throughput", "own", "beside", "envelope", "load_time", "swap_gap", "load_peak", "footprint")
+_MEASUREMENTS = (
+    "throughput",
+    "durability",
+    "own",
+    "beside",
+    "envelope",
+    "load_time",
+    "swap_gap",
+    "load_peak",
+    "footprint",
+)
 
 
 def measure(name: str, directory: Path, *, quick: bool) -> list[Row]:

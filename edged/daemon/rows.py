@@ -17,6 +17,8 @@ from edged.state import RowStore, StoredReading
 GROUP = 64
 GROUP_SECONDS = 0.05
 """Readings that are written at once, or so long after the first of them."""
+KEPT = 1000
+"""Readings that stay when no window needs them any more: as many as a broker hands out again after a crash."""
 _TIDY_SECONDS = 1.0
 _GIVE_UP = 5.0
 """Seconds of failed writes after which readings are acknowledged all the same: inference goes on."""
@@ -80,7 +82,7 @@ class RowJournal:
         self._tracks: dict[StreamKey, _Track] = {}
         self._pending: list[tuple[StoredReading, Debt]] = []
         self._changed: set[StreamKey] = set()
-        self._gone: list[int] = []
+        self._gone: deque[int] = deque()
         self._write_at = float("inf")
         self._failing_since = float("inf")
 
@@ -112,8 +114,8 @@ class RowJournal:
         """Know a reading that is written already."""
         self._track(key).numbers.append(number)
 
-    def forget(self, number: int) -> None:
-        """Have a reading removed that was written by an earlier run and is not needed."""
+    def retire(self, number: int) -> None:
+        """Know a reading that is written already and is not needed."""
         self._gone.append(number)
 
     def window_begins(self, key: StreamKey, begins: Start | None, now: float) -> None:
@@ -139,23 +141,23 @@ class RowJournal:
         windows: list[tuple[str, str, int, int]] = []
         for key in self._changed:
             track = self._tracks[key]
-            needed = track.needed_from()
-            while track.numbers and (needed is None or track.numbers[0] < needed[0]):
+            needed = track.needed_from() or (self._last + 1, 0)
+            while track.numbers and track.numbers[0] < needed[0]:
                 self._gone.append(track.numbers.popleft())
-            if needed is not None:
-                windows.append((*key, *needed))
-        unneeded = set(self._gone)
-        readings = [reading for reading, _ in self._pending if reading.number not in unneeded]
+            windows.append((*key, *needed))
+        readings = [reading for reading, _ in self._pending]
+        old = [number for number in self._gone if number <= self._last - KEPT]
         try:
-            if readings or self._gone:
-                self._store.write(readings, windows, self._gone)
+            if readings or old:
+                self._store.write(readings, windows, old)
         except StateError as error:
             self._failed(error, now)
             return
         self.error = ""
         self._failing_since = float("inf")
         self._changed.clear()
-        self._gone.clear()
+        while self._gone and self._gone[0] <= self._last - KEPT:
+            self._gone.popleft()
         self._release()
         self._write_at = float("inf")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from edged.broker import Delivery
 from edged.channel.reading import ReplayGuard
@@ -164,9 +165,12 @@ class Traffic:
             message = Message(one.topic, one.payload, again=True)
             key = (one.channel, one.topic)
             first, skip = windows.get(key, (0, 0))
-            unwanted = lane is None or not lane.config.journal or one.number < first
-            if lane is None or unwanted or not self._poison.admits(message, replayed=True):
-                self._rows.forget(one.number)
+            if lane is None or not lane.config.journal or not self._poison.admits(message, replayed=True):
+                self._rows.retire(one.number)
+                continue
+            if one.number < first:
+                self._rows.retire(one.number)
+                self._note_replayed(lane, message)
                 continue
             count += 1
             self._rows.keep(key, one.number)
@@ -188,6 +192,11 @@ class Traffic:
             self._rows.window_begins(key, lane.open_from(one.topic), time.monotonic())
         return count
 
+    def _note_replayed(self, lane: Lane, message: Message) -> None:
+        """Know a reading of the journal that its windows are done with: its acknowledgement may not have gone out."""
+        with suppress(*REFUSALS):
+            self._note_answered((lane.config.channel, message.topic, lane.open(message).name))
+
     def _run_journalled(self, lane: Lane, jobs: Iterable[Job]) -> None:
         for job in jobs:
             hold = RowHold(self._rows, (lane.config.channel, job.stream.key), job.start)
@@ -202,9 +211,10 @@ class Traffic:
             self._waiting[topic] -= 1
             if not self._waiting[topic]:
                 del self._waiting[topic]
-        self._note_answered(owed.name)
         sealed = owed.reading.sealed
-        if sealed is not None and owed.reading.accepted:
+        if sealed is None:
+            self._note_answered(owed.name)
+        elif owed.reading.accepted:
             self._guard.settle(sealed.key, sealed.count)
 
     def _note_answered(self, name: WindowKey) -> None:

@@ -186,7 +186,9 @@ class Lane:
                 raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
             return Reading(message, message.payload, message.digest, None)
         limit = self._limit + _ENVELOPE
-        opener = openers.get(peek_kid(message.payload, limit)) or next(iter(openers.values()))
+        opener = next(iter(openers.values()))
+        if len(openers) > 1:
+            opener = openers.get(peek_kid(message.payload, limit), opener)
         opened = message.open(opener, limit)
         # counts of several topics do not compare
         name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)

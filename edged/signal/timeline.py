@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.config.units import parse_duration
-from edged.errors import ReadingOrderError
+from edged.errors import ReadingGapError, ReadingOrderError
 from edged.signal.spec import Chain
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
+_MOST_ROWS_BETWEEN = 100_000
+"""Rows that one reading may have put in front of it; a sensor that paused for so long begins anew."""
 _ROUNDING = 1e-6
 """Share of a period by which a row may be late and still count as on the grid."""
 
@@ -60,6 +62,7 @@ class Timeline:
     def push(self, rows: Floats, times: Doubles) -> Iterator[Piece]:
         """Take rows with their times and yield them in pieces.
 
+        :raises ReadingGapError: more rows than a window should need are missing before one.
         :raises ReadingOrderError: one is older than the row before it, and the manifest wants that refused.
         """
         if len(rows) == 1 and self._last is not None and not self._resamples:  # what most messages are
@@ -113,6 +116,9 @@ class Timeline:
             return rows, times
         last, row = self._last
         missing = max(0, round((times[0] - last) / self._period) - 1)
+        if missing > _MOST_ROWS_BETWEEN:
+            self.reset()
+            raise ReadingGapError(f"{missing:,} rows are missing before a reading; its window begins anew")
         filling = last + self._period * np.arange(1, missing + 1)
         return np.concatenate((np.tile(row, (missing, 1)), rows)), np.concatenate((filling, times))
 
@@ -126,6 +132,9 @@ class Timeline:
             last, row = self._last
             rows, times = np.concatenate((row[np.newaxis], rows)), np.concatenate(([last], times))
         count = max(0, math.floor((times[-1] - self._next) / self._period + _ROUNDING) + 1)
+        if count > _MOST_ROWS_BETWEEN + len(rows):
+            self.reset()
+            raise ReadingGapError(f"a reading lies {count:,} rows behind the one before it; its window begins anew")
         grid = self._next + self._period * np.arange(count)
         self._next += self._period * count
         if self._linear:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ReadingOrderError
+from edged.errors import ConfigError, ReadingGapError, ReadingOrderError
 from edged.signal.spec import Chain, Gap, Input, Output, Window
 from edged.signal.timeline import Piece, Timeline
 
@@ -152,3 +152,18 @@ def test_after_a_reset_nothing_is_interpolated_across_the_hole() -> None:
     (piece,) = push(line, [0.55, 0.65], [100, 200])
 
     assert piece.rows.ravel().tolist() == [100, 200]
+
+
+@pytest.mark.parametrize("gap", [{"resample": "hold"}, {"resample": "linear"}])
+def test_one_reading_far_ahead_is_not_made_into_millions_of_rows(gap: dict[str, Any]) -> None:
+    """Anybody who may write to the topic could have sent it."""
+    line = timeline(rate="100 Hz", gap=Gap(over="1000 d", then="restart"), **gap)
+    push(line, [1.0])
+    with pytest.raises(ReadingGapError, match="rows behind the one before it"):
+        push(line, [1e6])
+    assert shown(push(line, [1e6 + 1])) == [([1e6 + 1], False)]
+
+
+def test_a_hop_that_no_clock_can_tell_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"window\.hop: at least 1 ms"):
+        Window(size="1 s", hop="1 us")

@@ -17,6 +17,7 @@ from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.keys import ContentKey
 from edged.daemon import poison
+from edged.daemon.rows import KEPT
 from edged.signal.spec import Window
 from edged.state import RowStore, State, SuspectStore
 from support.lanes import TOPIC, FakeModel, lane
@@ -275,14 +276,34 @@ def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
         assert seen == whole.model.windows
 
 
-def test_rows_that_no_window_needs_leave_the_journal() -> None:
+def test_rows_that_no_window_needs_leave_the_journal_but_for_those_that_may_be_handed_out_again() -> None:
     running = Running(journal=True)
-    for number in range(10):
+    for number in range(KEPT + 50):
         running.deliver(row(number))
-    for token, _ in running.results:
-        running.taken(token)
+        for token, _ in running.results[-1:]:
+            running.taken(token)
     running.rows.turn(1e12)
-    assert [one.payload for one in RowStore(running.state).readings()] == [row(8), row(9)]
+    assert len(RowStore(running.state).readings()) <= KEPT + 64
+
+
+def test_a_row_whose_window_is_done_enters_no_other_after_a_crash() -> None:
+    """It was durable, its result was out, and its acknowledgement was not."""
+    state = State(Path("/nonexistent"), in_memory=True)
+    before = Running(journal=True, state=state)
+    for number in range(4):
+        before.deliver(row(number))
+    for token, _ in before.results:
+        before.taken(token)
+    before.rows.turn(1e12)
+    after = Running(journal=True, state=state)
+    store = RowStore(state)
+    assert after.traffic.replay(store.readings(), store.windows()) == 0
+    for number in (2, 3):
+        after.deliver(row(number), dup=True)
+    assert after.health.repeated == 2
+    for number in range(4, 8):
+        after.deliver(row(number))
+    assert after.model.windows == [[4.0, 5.0, 6.0, 7.0]]
 
 
 def test_a_row_of_the_journal_that_is_handed_out_again_enters_no_window_twice() -> None:

@@ -7,6 +7,7 @@ from edged.errors import ConfigError
 from edged.signal.spec.table import Table
 
 MOST_ROWS = 1_000_000
+_SHORTEST = 0.001
 
 
 class Window(Table, frozen=True):
@@ -30,6 +31,8 @@ class Window(Table, frozen=True):
             raise ConfigError("window.hop: in rows or in time as window.size is")
         if isinstance(self.hop, str):
             check_quantity("window.hop", parse_duration, self.hop)
+            if _number(self.hop) < _SHORTEST:
+                raise ConfigError("window.hop: at least 1 ms: a sensor's clock tells no finer")
         if not 0 < _number(self.hop) <= _number(self.size):
             raise ConfigError(f"window.hop: above 0 and at most window.size, {self.size}")
 

@@ -1,0 +1,43 @@
+"""The daemon without its promises: acknowledged at once, nothing remembered, no session. For comparison alone.
+
+Example: careless.py run -c edged.toml
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edged.channel.reading import ReplayGuard
+from edged.cli import main
+from edged.daemon import traffic
+from edged.daemon.marks import Marks
+
+
+class _Paid:
+    """A debt that is paid as soon as it is made."""
+
+    def __init__(self, acknowledge: Callable[[], None]) -> None:
+        acknowledge()
+
+    def hold(self) -> None:
+        """Nothing is left to hold back."""
+
+    def release(self) -> None:
+        """Nothing is left to release."""
+
+
+def _forget(*_: object) -> None:
+    """Remember nothing."""
+
+
+def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
+    guard._marks[key] = count  # type: ignore[index]  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    traffic.Debt = _Paid  # type: ignore[assignment,misc]
+    traffic.Traffic._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
+    ReplayGuard.accept = _no_mark  # type: ignore[method-assign,assignment]
+    ReplayGuard.settle = _forget  # type: ignore[method-assign]
+    Marks.save = Marks.save_in_ram = _forget  # type: ignore[method-assign]
+    main()
