@@ -15,8 +15,8 @@ from edged.state import OutboxStore, Stored, StoredEpoch
 
 GROUP = 64
 """Results that are written at once ..."""
-GROUP_SECONDS = 0.05
-"""... or so long after the first of them."""
+PATIENT, HASTY = 0.5, 0.05
+"""... or so many seconds after the first of them: their readings wait, and some brokers hand out few meanwhile."""
 RETRY_SECONDS = 1.0
 """From a write that failed to the next try."""
 IN_FLIGHT = 100
@@ -54,6 +54,7 @@ class Outbox:
         on_gone: Callable[[bytes, str], None],
     ) -> None:
         self.error = ""
+        self.group_seconds = PATIENT
         self._store = store
         self._most = most
         self._longest = longest
@@ -105,7 +106,7 @@ class Outbox:
         if len(self._fresh) >= GROUP and not self.error:
             self._write(now)
         elif self._write_at == float("inf"):
-            self._write_at = now + GROUP_SECONDS
+            self._write_at = now + self.group_seconds
         self._shrink(result.stored)
 
     def due_in(self, now: float) -> float:

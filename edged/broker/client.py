@@ -42,7 +42,7 @@ class Broker:
     :ivar on_message: takes each message.
     :ivar on_up: called when a connection stands, after its subscriptions were asked for.
     :ivar on_down: called when a connection that stood is lost.
-    :ivar on_delivered: takes a token of :meth:`publish`, once, and what became of the message.
+    :ivar on_delivered: takes a token of :meth:`publish`, once, and what became of it.
     :ivar on_error: takes all that goes wrong: :class:`BrokerError`, and what other callbacks raise. Must not raise.
     :ivar last_error: the last reason for being without a connection.
     :raises ConfigError: the URL cannot be used.
@@ -87,6 +87,11 @@ class Broker:
     def pending(self) -> int:
         """Messages that were published, and that the broker has not acknowledged yet."""
         return len(self._waiting) + len(self._sent)
+
+    @property
+    def hands_out_few(self) -> bool:
+        """Whether it may hand out few messages ahead of their acknowledgement: none but MQTT 5 can ask for more."""
+        return self._connection is not None and self._connection.protocol != MQTT5
 
     def describe(self) -> str:
         """Say in a few words how things stand."""

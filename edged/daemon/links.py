@@ -30,6 +30,16 @@ class Links:
         for broker in self._all:
             broker.on_error = callback
 
+    def on_sensors_up(self, callback: Callable[[], None]) -> None:
+        """Have it told when the connection that readings come over stands, beside what else is told then."""
+        before = self.sensors.on_up
+
+        def both() -> None:
+            callback()
+            before()
+
+        self.sensors.on_up = both
+
     def connect(self) -> None:
         """Connect, and again whenever a connection is lost."""
         for broker in self._all:

@@ -9,11 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
-from edged import __version__, notify
+from edged import __version__, notify, outbox
 from edged.board import Board, accept
 from edged.broker import Delivery
 from edged.config.load import load_board
 from edged.config.units import parse_duration
+from edged.daemon import rows
 from edged.daemon.beat import STATUS
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
 from edged.daemon.outgoing import ANNOUNCE, NONCE
@@ -71,6 +72,7 @@ class Daemon:
         self._decoders = Decoders()
         self._durable.on_anew = self._write_down
         self._links.uplink.on_up = self._on_up
+        self._links.on_sensors_up(self._set_pace)
         self._load: BackgroundLoad | None = None
         self._stamp = 0
         self._stopping = False
@@ -172,6 +174,12 @@ class Daemon:
         else:
             self._stopping = True
         self._links.wake()
+
+    def _set_pace(self) -> None:
+        """Write in groups as large as the broker allows: it hands out no more than so much ahead."""
+        hasty = self._links.sensors.hands_out_few
+        self._rows.group_seconds = rows.HASTY if hasty else rows.PATIENT
+        self._outgoing.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
 
     def _on_up(self) -> None:
         self._outgoing.on_up()

@@ -14,9 +14,10 @@ from edged.errors import StateError
 from edged.pipeline import Message, Start
 from edged.state import RowStore, StoredReading
 
-GROUP = 64
-GROUP_SECONDS = 0.05
-"""Readings that are written at once, or so long after the first of them."""
+GROUP = 256
+"""Readings that are written at once ..."""
+PATIENT, HASTY = 1.0, 0.05
+"""... or so many seconds after the first of them: each write wears a card, but a broker that hands out few waits."""
 KEPT = 1000
 """Readings that stay when no window needs them any more: as many as a broker hands out again after a crash."""
 _TIDY_SECONDS = 1.0
@@ -77,6 +78,7 @@ class RowJournal:
 
     def __init__(self, store: RowStore) -> None:
         self.error = ""
+        self.group_seconds = PATIENT
         self._store = store
         self._last = store.last()
         self._tracks: dict[StreamKey, _Track] = {}
@@ -106,7 +108,7 @@ class RowJournal:
         debt.hold()
         self._track(key).numbers.append(number)
         self._pending.append((StoredReading(number, key[0], message.topic, message.payload), debt))
-        self._write_at = min(self._write_at, now + GROUP_SECONDS)
+        self._write_at = min(self._write_at, now + self.group_seconds)
         if len(self._pending) >= GROUP and not self.error:
             self._write(now)
 

@@ -45,6 +45,7 @@ def world(request: pytest.FixtureRequest, site: Site, windows: np.ndarray) -> Wo
 def _report(what: str, world: World, board: Board) -> None:
     print(
         f"\n{what}: {len(world.sensor.sent)} readings, {len(world.hub.results)} results at the hub, 0 lost, 0 twice;"
+        f" {world.lost_by_broker} lost by the broker, which had acknowledged and not stored them;"
         f" {len(world.hub.refused)} refused there as answered before; slowest start {board.slowest_start:.1f} s"
     )
 
@@ -55,6 +56,7 @@ def test_a_broker_that_is_killed_costs_no_reading(world: World, broker: PlainBro
     with board.running(), world:
         for _ in range(KILLS):
             time.sleep(random.uniform(0.5, 2.0))
+            world.kills.append(time.monotonic())
             broker.kill()
             broker.start()
         world.finish(120)
@@ -84,6 +86,7 @@ def test_broker_and_daemon_killed_at_random_cost_no_reading(world: World, broker
             time.sleep(random.uniform(0.1, 3.0))
             if random.random() < 0.5:
                 kills[0] += 1
+                world.kills.append(time.monotonic())
                 broker.kill()
                 broker.start()
             else:

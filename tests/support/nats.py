@@ -24,9 +24,10 @@ class Nats:
     """NATS that keeps what it acknowledged under ``directory``.
 
     :param mqtt: further lines of its ``mqtt`` block.
+    :param more: further lines of its configuration.
     """
 
-    def __init__(self, directory: Path, mqtt: str = "") -> None:
+    def __init__(self, directory: Path, mqtt: str = "", more: str = "") -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.port = two_free_ports()
         self.url = f"mqtt://127.0.0.1:{self.port}"
@@ -40,12 +41,13 @@ mqtt {{
   {mqtt}
 }}
 log_file: "{directory}/nats.log"
+{more}
 """)
         self._server = Server((str(_PROGRAM), "-c", config), {})
 
     def start(self) -> None:
-        """Start, and wait until it listens."""
-        self._server.start(lambda: listens(self.port))
+        """Start, and wait until it serves."""
+        self._server.start(lambda: answers(self.port))
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -62,10 +64,12 @@ log_file: "{directory}/nats.log"
         self._server.stop()
 
 
-def listens(port: int) -> bool:
-    """Tell whether somebody listens on a loopback port."""
+def answers(port: int) -> bool:
+    """Tell whether a broker answers a CONNECT (MQTT 3.1.1), be it with a refusal."""
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        with socket.create_connection(("127.0.0.1", port), 1) as sock:
+            sock.settimeout(1)
+            sock.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x1e\x00\x03try")
+            return sock.recv(4).startswith(b"\x20\x02")
     except OSError:
         return False
-    return True

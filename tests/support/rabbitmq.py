@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.nats import listens
+from support.nats import answers
 from support.server import Server, two_free_ports
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Below the one in /usr/sbin, which runs everything as Debian's user and in Debian's directories."""
+
+_PATIENCE = 90.0
 
 
 def cannot() -> str:
@@ -49,28 +53,45 @@ class RabbitMq:
             "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
             "RABBITMQ_NODENAME": f"edged-{self.port}@localhost",
             "RABBITMQ_PID_FILE": str(directory / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         }
+        self._directory = directory
         self._epmd_port = epmd
         self._epmd = Server((str(shutil.which("epmd")), "-port", epmd, "-address", "127.0.0.1"), environment)
         self._server = Server((_PROGRAM,), environment)
 
     def start(self) -> None:
-        """Start, and wait until it listens: it takes some seconds."""
-        self._server.start(lambda: listens(self.port))
+        """Start, and wait until it serves: it listens before it can, and takes some ten seconds for both."""
+        self._server.start(lambda: True)
+        until = time.monotonic() + _PATIENCE
+        while not answers(self.port):
+            if time.monotonic() > until:
+                raise OSError(f"RabbitMQ did not start: see {self._directory / 'log'}")
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """End it as a power cut would."""
         os.kill(self._server.pid, signal.SIGKILL)
         self._server.stop()
 
+    def _epmd_listens(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self._epmd_port)) == 0
+
+    def _stop(self) -> None:
+        self._server.stop()
+        self._epmd.stop()
+
     def __enter__(self) -> Self:
-        self._epmd.start(lambda: listens(self._epmd_port))
-        self.start()
+        self._epmd.start(self._epmd_listens)
+        try:
+            self.start()
+        except OSError:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.stop()
-        self._epmd.stop()
+        self._stop()

@@ -23,6 +23,16 @@ from support.parties import NOW, Board, Hub
 BASE = "edged/press-07"
 
 
+class RamState(State):
+    """A state in RAM, closed with its last user."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"), in_memory=True)
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class FakeBroker:
     """Takes what is published, and acknowledges nothing by itself."""
 
@@ -55,7 +65,7 @@ class Serving:
         limits: Limits | None = None,
         crashes: int = 0,
     ) -> None:
-        self.state = state or State(Path("/nonexistent"), in_memory=True)
+        self.state = state or RamState()
         self.guard = guard or ReplayGuard({})
         self.broker = FakeBroker()
         self.health = Health()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from edged.errors import StateError
 from edged.outbox import GROUP, IN_FLIGHT, Outbox
 from edged.state import OutboxStore, State, Stored, StoredEpoch
+from support.serving import RamState
 
 KID = b"8 bytes!"
 
@@ -19,7 +18,7 @@ class Box:
     """An outbox over a state in RAM, and what left it."""
 
     def __init__(self, *, most: int = 10**6, longest: float = 1e9, state: State | None = None) -> None:
-        self.state = state or State(Path("/nonexistent"), in_memory=True)
+        self.state = state or RamState()
         self.gone: list[str] = []
         self.done: list[int] = []
         self.box = Outbox(

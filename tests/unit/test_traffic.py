@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from edged.signal.spec import Window
 from edged.state import RowStore, State, SuspectStore
 from support.lanes import TOPIC, FakeModel, lane
 from support.parties import NOW
-from support.serving import Serving
+from support.serving import RamState, Serving
 
 OTHER = np.ones((4, 2), "<f4").tobytes()
 WINDOW = np.zeros((4, 2), "<f4").tobytes()
@@ -219,7 +218,7 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
 
 
 def test_a_message_that_killed_the_process_twice_is_touched_once_more_and_then_set_aside() -> None:
-    state = State(Path("/nonexistent"), in_memory=True)
+    state = RamState()
     for crashes in (1, 2):
         running = Running(each="window", state=state, crashes=crashes)
         running.deliver(WINDOW, dup=True)
@@ -257,7 +256,7 @@ def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
     whole = Running(journal=True, **model)
     for number in range(13):
         whole.deliver(row(number))
-    state = State(Path("/nonexistent"), in_memory=True)
+    state = RamState()
     before = Running(journal=True, state=state, model=FakeModel(window=Window(size=4, hop=hop)))
     for number in range(crash_after):
         before.deliver(row(number))
@@ -288,7 +287,7 @@ def test_rows_that_no_window_needs_leave_the_journal_but_for_those_that_may_be_h
 
 def test_a_row_whose_window_is_done_enters_no_other_after_a_crash() -> None:
     """It was durable, its result was out, and its acknowledgement was not."""
-    state = State(Path("/nonexistent"), in_memory=True)
+    state = RamState()
     before = Running(journal=True, state=state)
     for number in range(4):
         before.deliver(row(number))
@@ -308,7 +307,7 @@ def test_a_row_whose_window_is_done_enters_no_other_after_a_crash() -> None:
 
 def test_a_row_of_the_journal_that_is_handed_out_again_enters_no_window_twice() -> None:
     """The process died after it was durable and before its acknowledgement was out."""
-    state = State(Path("/nonexistent"), in_memory=True)
+    state = RamState()
     before = Running(journal=True, state=state)
     before.deliver(row(0))
     before.rows.turn(1e12)
