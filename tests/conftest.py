@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import edged
 from support.broker import PrivateBroker
 from support.site import Site
+
+settings.register_profile("edged", deadline=None)  # how long an example takes is the machine's business
+settings.load_profile("edged")
 
 
 def pytest_configure() -> None:
