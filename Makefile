@@ -21,7 +21,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	.venv/demo/bin/edged demo
 
 test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
-	@.ci/apt mosquitto gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \

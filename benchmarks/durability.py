@@ -1,4 +1,4 @@
-"""What the promises about loss cost: the daemon with them and without, over TLS, in turns; and how long results take."""
+"""What the promises about loss cost: the daemon with them and without, over TLS, in turns; how long results take."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edged.board import Board
-from edged.broker import Address, probe
+from edged.broker import Address, probe, remarks
+from edged.config.board import BrokerTable
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
 from edged.config.units import parse_duration
@@ -58,8 +59,6 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
         ("runtime", lambda: _runtime(board)),
         *((f"model {table.name}", partial(_model, board, table, above)) for table in board.config.model),
     ]
-    if not offline:
-        looks.append(("broker", lambda: _broker(board)))
     for what, look in looks:
         try:
             with board.as_owner():
@@ -68,6 +67,8 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
             yield Finding(what, error.message, error)
         else:
             yield Finding(what, detail)
+    if not offline:
+        yield from _brokers(board)
 
 
 def _keys(board: Board) -> str:
@@ -110,5 +111,27 @@ def _model(board: Board, table: ModelConfig, above: dict[str, Manifest]) -> str:
         model.close()
 
 
-def _broker(board: Board) -> str:
-    return str(probe(board.broker_options(), timeout=10.0))
+def _brokers(board: Board) -> Iterator[Finding]:
+    config = board.config
+    filters: dict[str, int] = {}
+    for table in config.model:
+        for topic in table.filters:
+            filters[topic] = max(table.qos, filters.get(topic, 0))
+    yield from _broker(board, "broker", config.broker, filters, answers=config.uplink is None)
+    if config.uplink is not None:
+        yield from _broker(board, "uplink", config.uplink, {}, answers=True)
+
+
+def _broker(
+    board: Board, name: str, table: BrokerTable, filters: dict[str, int], *, answers: bool
+) -> Iterator[Finding]:
+    try:
+        with board.as_owner():
+            base = f"{board.config.results.prefix}/{board.config.device.name}"
+            result = probe(board.broker_options(table), base, filters, timeout=10.0)
+    except EdgedError as error:
+        yield Finding(name, error.message, error)
+        return
+    yield Finding(name, str(result))
+    for remark in remarks(result, filters, answers=answers):
+        yield Finding(f"{name} {remark.what}", remark.detail, remark.error)

@@ -90,6 +90,11 @@ class Outbox:
         return len(self._fresh)
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits, nothing is to be removed, and nothing is wrong."""
+        return not (self._stored or self._fresh or self._remove or self.error)
+
+    @property
     def unsent(self) -> bool:
         """Whether stored results wait that are not on their way yet."""
         return self._stored > len(self._in_flight)

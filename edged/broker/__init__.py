@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edged.broker.client import Broker, run_once
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, topic_matches
-from edged.broker.probe import ProbeResult, probe
+from edged.broker.probe import ProbeResult, probe, remarks
 
 __all__ = [
     "Address",
@@ -21,6 +21,7 @@ __all__ = [
     "ProbeResult",
     "Stats",
     "probe",
+    "remarks",
     "run_once",
     "topic_matches",
 ]

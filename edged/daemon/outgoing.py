@@ -175,9 +175,10 @@ class Outgoing:
         """Go on: the broker is there again."""
         self._unheard = False
 
-    def turn(self) -> None:
+    def turn(self, now: float) -> None:
         """Write what is due, and send what waited."""
-        now = time.monotonic()
+        if self.outbox.idle:
+            return
         self.outbox.turn(self._wall(), now)
         self._health.note_state("outbox", self.outbox.error)
         if not self._broker.is_up or (self._unheard and (now < self._probe_at or self._resent)):
@@ -187,10 +188,12 @@ class Outgoing:
             token = self._broker.publish(result.topic, result.message, qos=1)
             self._resent[token] = result.number
 
-    def due_in(self) -> float:
+    def due_in(self, now: float) -> float:
         """Return the seconds until :meth:`turn` has something to do."""
+        if self.outbox.idle:
+            return float("inf")
         soon = _SOON if self._broker.is_up and not self._unheard and self.outbox.unsent else float("inf")
-        return min(soon, self.outbox.due_in(time.monotonic()))
+        return min(soon, self.outbox.due_in(now))
 
     def seal_again(self) -> None:
         """Seal what the broker has not acknowledged under the epoch that has just begun: hubs refuse it otherwise."""

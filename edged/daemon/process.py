@@ -19,7 +19,7 @@ from edged.daemon.beat import STATUS
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
 from edged.daemon.outgoing import ANNOUNCE, NONCE
 from edged.daemon.parts import Parts
-from edged.daemon.timer import Timer
+from edged.daemon.timer import Timer, Timers
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
@@ -98,18 +98,19 @@ class Daemon:
                 timers.append(Timer(_MARKS_EVERY, self._marks.save_in_ram))
             if interval := notify.watchdog_interval():
                 timers.append(Timer(interval / 3, self._show_progress))
+            due = Timers(timers)
             self._links.connect()
+            now = time.monotonic()
             while not self._stopping:
+                self._links.run_once(max(0.0, min(self._due_in(now), due.at - now)))
                 now = time.monotonic()
-                self._links.run_once(max(0.0, min(self._due_in(now), *[timer.at - now for timer in timers])))
-                for timer in timers:
-                    timer.run_if_due()
-                self._after_turn()
+                due.run_due(now)
+                self._after_turn(now)
         finally:
             self._leave()
 
     def _due_in(self, now: float) -> float:
-        return min(self._outgoing.due_in(), self._rows.due_in(now), self._poison.due_in(now))
+        return min(self._outgoing.due_in(now), self._rows.due_in(now), self._poison.due_in(now))
 
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
@@ -188,12 +189,12 @@ class Daemon:
         self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
         self._beat()
 
-    def _after_turn(self) -> None:
+    def _after_turn(self, now: float) -> None:
         """Do what may follow from any turn of the loop: go on with what waited, be ready, begin a reload, end one."""
         self._answers.conclude_slow()
-        self._traffic.turn()
-        self._rows.turn(time.monotonic())
-        self._outgoing.turn()
+        self._traffic.turn(now)
+        self._rows.turn(now)
+        self._outgoing.turn(now)
         if not self._ready and self._links.tried:
             self._ready = True
             release_code()
@@ -288,7 +289,7 @@ class Daemon:
         self._answers.rest()
         while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
             self._links.run_once(until - time.monotonic())
-            self._outgoing.turn()
+            self._outgoing.turn(time.monotonic())
         self._outgoing.stash()
         self._rows.turn(float("inf"))
         if uplink.is_up:

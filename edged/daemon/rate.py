@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 
 _MOST_TOPICS = 4096
+
+
+class _Bucket:
+    """What one topic may still bring now, and when that was."""
+
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, tokens: float, at: float) -> None:
+        self.tokens = tokens
+        self.at = at
 
 
 class RateLimit:
@@ -13,15 +22,18 @@ class RateLimit:
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._topics: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._topics: dict[str, _Bucket] = {}
 
     def admits(self, topic: str) -> bool:
         """Tell whether one more message of a topic is let through."""
         now = time.monotonic()
-        tokens, before = self._topics.get(topic, (self._rate, now))
-        tokens = min(self._rate, tokens + (now - before) * self._rate)
-        if topic not in self._topics and len(self._topics) >= _MOST_TOPICS:
-            self._topics.popitem(last=False)
+        bucket = self._topics.get(topic)
+        if bucket is None:
+            if len(self._topics) >= _MOST_TOPICS:
+                del self._topics[next(iter(self._topics))]
+            bucket = self._topics[topic] = _Bucket(self._rate, now)
+        tokens = min(self._rate, bucket.tokens + (now - bucket.at) * self._rate)
+        bucket.at = now
         admits = tokens >= 1
-        self._topics[topic] = (tokens - 1 if admits else tokens, now)
+        bucket.tokens = tokens - 1 if admits else tokens
         return admits

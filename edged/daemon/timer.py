@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Timer:
@@ -14,9 +14,26 @@ class Timer:
         self._interval = interval
         self._action = action
 
-    def run_if_due(self) -> None:
+    def run_if_due(self, now: float) -> None:
         """Do it, if it is time."""
-        now = time.monotonic()
         if now >= self.at:
             self.at = now + self._interval
             self._action()
+
+
+class Timers:
+    """Several of them.
+
+    :ivar at: when the next one is due, monotonic seconds.
+    """
+
+    def __init__(self, timers: Sequence[Timer]) -> None:
+        self._timers = timers
+        self.at = min(timer.at for timer in timers)
+
+    def run_due(self, now: float) -> None:
+        """Do what it is time for."""
+        if now >= self.at:
+            for timer in self._timers:
+                timer.run_if_due(now)
+            self.at = min(timer.at for timer in self._timers)

@@ -95,9 +95,9 @@ class Traffic:
             self._health.last_error = f"{message.topic}: {type(error).__name__}"
             self._poison.failed(lane, message, error, debt.release, attempt)
 
-    def turn(self) -> None:
+    def turn(self, now: float) -> None:
         """Go on with what is to be tried again, and with what waits until results leave."""
-        for one in self._poison.due(time.monotonic()):
+        for one in self._poison.due(now):
             debt = Debt(one.done)
             if self._answers.lanes.get(one.lane.config.channel) is one.lane:
                 self._attempt(one.lane, one.message, debt, one.attempt)

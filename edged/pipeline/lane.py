@@ -179,12 +179,13 @@ class Lane:
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
-        openers = self._streams.inlet(message.topic).openers
+        inlet = self._streams.inlet(message.topic)
+        openers = inlet.openers
         if not openers:
             size = len(message.payload)
             if size > self._limit:
                 raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
-            return Reading(message, message.payload, message.digest, None)
+            return Reading(message, inlet, message.payload, message.digest, None)
         limit = self._limit + _ENVELOPE
         opener = next(iter(openers.values()))
         if len(openers) > 1:
@@ -192,7 +193,7 @@ class Lane:
         opened = message.open(opener, limit)
         # counts of several topics do not compare
         name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
-        return Reading(message, opened.payload, name, opened)
+        return Reading(message, inlet, opened.payload, name, opened)
 
     def take(
         self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
@@ -205,7 +206,7 @@ class Lane:
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
         """
-        stream, place, _, decode = self._streams.inlet(reading.message.topic)
+        stream, place, _, decode = reading.inlet
         if reading.sealed is not None:
             if not known:
                 self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)

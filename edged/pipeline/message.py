@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 from edged.channel.reading import OpenedReading, ReadingOpener
 from edged.channel.result import Sealed
+from edged.pipeline.stream import Inlet
 from edged.signal.decode import Decoded, Decoder, Layout
 
 
@@ -78,14 +79,18 @@ class Message:
 class Reading:
     """A message that one model has opened and not yet decoded.
 
+    :ivar inlet: its topic's way into its stream.
     :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
     :ivar accepted: whether its count is new and was taken.
     """
 
-    __slots__ = ("accepted", "message", "name", "payload", "sealed")
+    __slots__ = ("accepted", "inlet", "message", "name", "payload", "sealed")
 
-    def __init__(self, message: Message, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None) -> None:
+    def __init__(
+        self, message: Message, inlet: Inlet, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None
+    ) -> None:
         self.message = message
+        self.inlet = inlet
         self.payload = payload
         self.name = name
         self.sealed = sealed

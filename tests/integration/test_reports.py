@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_a_board_says_how_it_is_to_its_hubs_and_the_broker_cannot_read_it(site: 
     eavesdropper.close()
 
 
-def test_status_says_on_the_board_whether_the_daemon_runs_and_what_waits(site: Site, tmp_path: Path) -> None:
+def test_status_says_on_the_board_whether_the_daemon_runs_and_what_waits(site: Site) -> None:
     _site(site)
     with site.daemon():
         running = site.edged("status", "-c", "edged.toml").stdout

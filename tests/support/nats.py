@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.server import Server, two_free_ports
+from support.server import Server
 
 _PROGRAM = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -29,12 +31,12 @@ class Nats:
 
     def __init__(self, directory: Path, mqtt: str = "", more: str = "") -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.port = two_free_ports()
+        self.port, other = quiet_ports(2)
         self.url = f"mqtt://127.0.0.1:{self.port}"
         config = directory / "nats.conf"
         config.write_text(f"""
 server_name: edged-test
-listen: 127.0.0.1:{self.port + 1}
+listen: 127.0.0.1:{other}
 jetstream {{ store_dir: "{directory}/jetstream" }}
 mqtt {{
   listen: 127.0.0.1:{self.port}
@@ -62,6 +64,21 @@ log_file: "{directory}/nats.log"
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.stop()
+
+
+def quiet_ports(count: int) -> list[int]:
+    """Return free loopback ports below those that the kernel gives to clients (Linux: from 32768).
+
+    One of those could become a client's while a broker that was killed starts again.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def answers(port: int) -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.nats import answers
-from support.server import Server, two_free_ports
+from support.nats import answers, quiet_ports
+from support.server import Server
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Below the one in /usr/sbin, which runs everything as Debian's user and in Debian's directories."""
@@ -33,9 +33,8 @@ class RabbitMq:
 
     def __init__(self, directory: Path, config: str = "") -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.port = two_free_ports()
+        self.port, epmd, distribution = quiet_ports(3)
         self.url = f"mqtt://127.0.0.1:{self.port}"
-        epmd = two_free_ports()
         (directory / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
         (directory / "rabbitmq.conf").write_text(
             f"listeners.tcp = none\nmqtt.listeners.tcp.1 = 127.0.0.1:{self.port}\n{config}\n"
@@ -47,7 +46,7 @@ class RabbitMq:
             "RABBITMQ_ALLOW_INPUT": "1",  # or a shell stands between this process and the one that serves
             "RABBITMQ_CONF_ENV_FILE": str(directory / "none"),
             "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
-            "RABBITMQ_DIST_PORT": str(epmd + 1),
+            "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
@@ -55,10 +54,10 @@ class RabbitMq:
             "RABBITMQ_PID_FILE": str(directory / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         }
-        self._directory = directory
         self._epmd_port = epmd
         self._epmd = Server((str(shutil.which("epmd")), "-port", epmd, "-address", "127.0.0.1"), environment)
-        self._server = Server((_PROGRAM,), environment)
+        self._said = directory / "said"
+        self._server = Server(("sh", "-c", f"exec {_PROGRAM} >{self._said} 2>&1"), environment)
 
     def start(self) -> None:
         """Start, and wait until it serves: it listens before it can, and takes some ten seconds for both."""
@@ -66,7 +65,7 @@ class RabbitMq:
         until = time.monotonic() + _PATIENCE
         while not answers(self.port):
             if time.monotonic() > until:
-                raise OSError(f"RabbitMQ did not start: see {self._directory / 'log'}")
+                raise OSError(f"RabbitMQ did not start: {self._said.read_text()[-1000:]}")
             time.sleep(0.1)
 
     def kill(self) -> None:

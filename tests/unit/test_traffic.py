@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_without_a_broker_a_result_is_stored_late_and_its_window_acknowledged_on
     running.outgoing.outbox.flush(0.0)
     assert running.acknowledged == [number]
     running.broker.is_up = True
-    running.outgoing.turn()
+    running.outgoing.turn(time.monotonic())
     announced = next(payload for topic, payload in running.broker.published if topic.endswith("/announce"))
     receiver.announce("press-07", announced, NOW)
     ((token, payload),) = running.results
@@ -141,12 +142,12 @@ def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_t
     ((token, _),) = running.results
     running.taken(token, Outcome.UNHEARD)
     running.deliver(OTHER)
-    running.outgoing.turn()
+    running.outgoing.turn(time.monotonic())
     assert len(running.results) == 1
     assert running.outgoing.outbox.waiting == 2
     running.outgoing.on_up()  # what would also happen: five seconds pass
     running.outgoing.outbox.flush(0.0)
-    running.outgoing.turn()
+    running.outgoing.turn(time.monotonic())
     assert len(running.results) == 3
 
 
@@ -205,9 +206,9 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     running.deliver(OTHER)
     assert len(running.results) == 1
     running.model.raises = RuntimeError("nobody foresaw this")
-    running.traffic.turn()
+    running.traffic.turn(time.monotonic())
     assert number not in running.acknowledged
-    running.traffic.turn()
+    running.traffic.turn(time.monotonic())
     assert number in running.acknowledged
     (aside,) = SuspectStore(running.state).all()
     assert (aside.topic, aside.size) == (TOPIC, len(WINDOW))
