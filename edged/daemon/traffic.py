@@ -7,7 +7,7 @@ once its result is safe: if the board dies before, the broker hands the window o
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
@@ -51,7 +51,7 @@ class Traffic:
         self._rate = RateLimit(limits.rate)
         self._most_windows = limits.windows
         self._windows: dict[WindowKey, Owed] = {}
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, int] = {}
         self._answered: OrderedDict[WindowKey, None] = OrderedDict()
         self._unacknowledged: deque[Debt] = deque()
         self._lanes: dict[str, Lane] = {}
@@ -123,18 +123,19 @@ class Traffic:
         if message.again and name in self._answered:
             self._health.repeated += 1
             return
-        key = name if lane.holds_whole_windows else None
+        key, waiting = name if lane.holds_whole_windows else None, 0
         if key is not None:
             if (before := self._windows.get(key)) is not None:
                 debt.hold()  # handed out again while its result is on its way: that result settles this copy too
                 before.debts.append(debt)
                 return
-            if self._waiting[message.topic] >= self._most_windows:
+            waiting = self._waiting.get(message.topic, 0)
+            if waiting >= self._most_windows:
                 raise OverloadError(f"{self._most_windows} windows of it wait for their results (limits.windows)")
         owed = Owed(key, name, reading, debt, self._settle)
         if key is not None:
             self._windows[key] = owed
-            self._waiting[message.topic] += 1
+            self._waiting[message.topic] = waiting + 1
         try:
             if lane.config.journal:
                 self._take_row(lane, reading, debt, known=known)
@@ -208,9 +209,9 @@ class Traffic:
         if owed.key is not None:
             del self._windows[owed.key]
             topic = owed.reading.message.topic
-            self._waiting[topic] -= 1
-            if not self._waiting[topic]:
-                del self._waiting[topic]
+            waiting = self._waiting.pop(topic) - 1
+            if waiting:
+                self._waiting[topic] = waiting
         sealed = owed.reading.sealed
         if sealed is None:
             self._note_answered(owed.name)
