@@ -63,9 +63,8 @@ class Owed:
         debt.hold()
 
     def hold(self) -> None:
-        """Let a whole window wait for one more step: its place in a queue, or its result's way to the broker."""
-        if self.key is not None:
-            self._holders += 1
+        """Let it wait for one more step: a place in a queue, its result's way to the broker, or the journal."""
+        self._holders += 1
 
     def release(self) -> None:
         """End a step; the last one ends it all. Each call follows :meth:`hold`, or ends what was begun with it."""
@@ -76,6 +75,5 @@ class Owed:
                 debt.release()
 
     def step_done(self) -> None:
-        """End a step that :meth:`hold` began; nothing for rows, which hold nothing."""
-        if self.key is not None:
-            self.release()
+        """End a step that :meth:`hold` began."""
+        self.release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from edged.daemon.debts import Debt
+from edged.daemon.debts import Waiter
 from edged.errors import StateError
 from edged.pipeline import Message, Start
 from edged.state import RowStore, StoredReading
@@ -82,7 +82,7 @@ class RowJournal:
         self._store = store
         self._last = store.last()
         self._tracks: dict[StreamKey, _Track] = {}
-        self._pending: list[tuple[StoredReading, Debt]] = []
+        self._pending: list[tuple[StoredReading, Waiter]] = []
         self._changed: set[StreamKey] = set()
         self._gone: deque[int] = deque()
         self._write_at = float("inf")
@@ -103,11 +103,11 @@ class RowJournal:
             track = self._tracks[key] = _Track()
         return track
 
-    def add(self, key: StreamKey, number: int, message: Message, debt: Debt, now: float) -> None:
-        """Have a reading written; its debt waits for that."""
-        debt.hold()
+    def add(self, key: StreamKey, number: int, message: Message, waiter: Waiter, now: float) -> None:
+        """Have a reading written; what it is owed, and its replay mark, wait for that."""
+        waiter.hold()
         self._track(key).numbers.append(number)
-        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), debt))
+        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), waiter))
         self._write_at = min(self._write_at, now + self.group_seconds)
         if len(self._pending) >= GROUP and not self.error:
             self._write(now)
@@ -173,5 +173,5 @@ class RowJournal:
 
     def _release(self) -> None:
         pending, self._pending = self._pending, []
-        for _, debt in pending:
-            debt.release()
+        for _, waiter in pending:
+            waiter.step_done()

@@ -138,21 +138,21 @@ class Traffic:
             self._waiting[message.topic] = waiting + 1
         try:
             if lane.config.journal:
-                self._take_row(lane, reading, debt, known=known)
+                self._take_row(lane, reading, owed, known=known)
             else:
                 jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known)
                 self._answers.run(lane, jobs, owed if key is not None else None)
         finally:
             owed.release()
 
-    def _take_row(self, lane: Lane, reading: Reading, debt: Debt, *, known: bool) -> None:
+    def _take_row(self, lane: Lane, reading: Reading, owed: Owed, *, known: bool) -> None:
         """Take rows that are journalled: the journal acknowledges them."""
         number = self._rows.next_number()
         jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known, number=number)
         self._run_journalled(lane, jobs)
         key = (lane.config.channel, reading.message.topic)
         now = time.monotonic()
-        self._rows.add(key, number, reading.message, debt, now)
+        self._rows.add(key, number, reading.message, owed, now)
         self._rows.window_begins(key, lane.open_from(reading.message.topic), now)
 
     def replay(self, stored: Iterable[StoredReading], windows: Mapping[tuple[str, str], Start]) -> int:

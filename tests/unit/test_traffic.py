@@ -276,6 +276,16 @@ def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
         assert seen == whole.model.windows
 
 
+def test_a_journalled_rows_count_is_settled_only_when_it_is_durable() -> None:
+    """A board that dies in between must take the row when it is handed out again."""
+    key = ContentKey.generate(Aead.A256GCM)
+    running = Running(journal=True, sensor=key)
+    running.deliver(ReadingSealer(key, TOPIC).seal(row(0)))
+    assert running.guard.take_settled() == {}
+    running.rows.turn(1e12)
+    assert len(running.guard.take_settled()) == 1
+
+
 def test_rows_that_no_window_needs_leave_the_journal_but_for_those_that_may_be_handed_out_again() -> None:
     running = Running(journal=True)
     for number in range(KEPT + 50):
