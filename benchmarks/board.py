@@ -45,9 +45,6 @@ hubs = ["home.pub"]
 [runtime]
 slow = "{slow}"
 
-[limits]
-rate = 1000000
-
 [log]
 level = "{log}"
 """

@@ -48,7 +48,7 @@ class Traffic:
         self._health = health
         self._poison = poison
         self._rows = rows
-        self._rate = RateLimit(limits.rate)
+        self._rate = None if limits.rate is None else RateLimit(limits.rate)
         self._most_windows = limits.windows
         self._windows: dict[WindowKey, Owed] = {}
         self._waiting: dict[str, int] = {}
@@ -69,7 +69,7 @@ class Traffic:
         debt = Debt(delivery.ack)
         message = Message(delivery.topic, delivery.payload, again=delivery.dup)
         self._health.messages += 1
-        if not self._rate.admits(message.topic):
+        if self._rate is not None and not self._rate.admits(message.topic):
             self._health.refuse(RateError("more messages a second than limits.rate"), message.topic)
         elif self._poison.admits(message):
             for lane in self._lanes_of(delivery.topic):
