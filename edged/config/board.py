@@ -130,7 +130,7 @@ class Limits(SiteTable, frozen=True):
     """``[limits]``: what is taken of one topic.
 
     :ivar message: the longest message.
-    :ivar rate: messages a second; a second's worth may come at once. What comes beyond is lost: by default, all is taken.
+    :ivar rate: messages a second; a second's worth may come at once. What comes beyond is lost; default: all is taken.
     :ivar windows: whole windows that wait for their results.
     """
 
