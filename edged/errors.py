@@ -128,6 +128,10 @@ class ReplayError(TrustError):
     """A message that was accepted before, or that is older than one that was."""
 
 
+class RepeatedError(ReplayError):
+    """A late result whose readings were answered before: no attack, but a board that was not told of its success."""
+
+
 class UnknownKeyError(TrustError):
     """Sealed under a key id that is not known here (yet)."""
 

@@ -10,7 +10,7 @@ from edged.channel.epoch import MAX_COUNT
 from edged.channel.result import Input, Result
 from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey
-from edged.errors import FormatError, ReplayError
+from edged.errors import FormatError, RepeatedError, ReplayError
 from edged.identity import Record
 
 _ANSWERED = 4096
@@ -69,7 +69,7 @@ class KnownDevice:
     def note_answered(self, channel: str, result: Result, kid: bytes) -> None:
         """Note what a result answers.
 
-        :raises ReplayError: it is late, and a result under another key answered the same.
+        :raises RepeatedError: it is late, and a result under another key answered the same.
         """
         what = (channel, result.input)
         before = self.answered.pop(what, kid)
@@ -77,4 +77,4 @@ class KnownDevice:
         if len(self.answered) > _ANSWERED:
             self.answered.popitem(last=False)
         if result.late and before != kid:
-            raise ReplayError(f"the readings of a late result of {self.record.id} were answered before")
+            raise RepeatedError(f"the readings of a late result of {self.record.id} were answered before")

@@ -160,6 +160,7 @@ class Receiver:
         :raises ExpiredError: the board's announcement has lapsed: ask it for a new one.
         :raises UnknownSignerError: the topic is not that of an enrolled board.
         :raises UnknownKeyError: its epoch was not announced (yet): hold it and try again after the next announcement.
+        :raises RepeatedError: it is late, and its readings were answered before.
         :raises ReplayError: it was accepted before, or its epoch is closed to it.
         :raises DecryptionError: it was altered, or moved from another topic.
         :raises SignatureError: the board's signature inside does not hold.

@@ -167,6 +167,11 @@ class Answers:
             if task.waiter is not None:
                 task.waiter.step_done()
 
+    @property
+    def busy(self) -> bool:
+        """Whether windows wait for a model's thread, or are in it."""
+        return bool(self._resting) or any(worker.busy for worker in self._workers.values())
+
     def progress(self) -> float:
         """Return for how many seconds the slowest of the models' threads has been at its window."""
         return max((worker.busy_for() for worker in self._workers.values()), default=0.0)

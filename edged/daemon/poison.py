@@ -22,7 +22,11 @@ ATTEMPTS = 3
 _AGAIN_AFTER = 0.1
 _WARY_MESSAGES, _MOST_WARY = 100, 1000
 _WARY_SECONDS = 30.0
-"""After a crash, so many messages that were handed out before, or so long, are noted before they are touched."""
+"""After a crash, so many messages that were handed out before, or so long, are noted before they are touched.
+
+Only what is in hand when the process dies is suspected: a board that loses its power three times while messages wait
+for their acknowledgement is to lose none of them.
+"""
 _MOST_RETRIES = 100
 _LARGEST = 256 * 1024
 """Bytes of a message that are kept when it is set aside."""
@@ -57,6 +61,8 @@ class Poison:
         self._wary = crashes > 0
         self._until = time.monotonic() + _WARY_SECONDS
         self._retries: deque[_Retry] = deque()
+        self._in_hand: list[bytes] = []
+        self._served: list[bytes] = []
 
     # --- what kills
 
@@ -69,13 +75,35 @@ class Poison:
             return True
         self._left -= 1
         try:
-            before = self._store.begin(message.digest)
+            before = self._store.begin(message.digest, self._served)
         except StateError:
             return True  # the disk's trouble is told elsewhere
+        self._served.clear()
+        self._in_hand.append(message.digest)
         if before + 1 < ATTEMPTS:
             return True
         self._put_aside(message, f"the process died {before + 1} times over it")
         return False
+
+    @property
+    def watching(self) -> bool:
+        """Whether messages are in hand that would be suspected if the process died now."""
+        return bool(self._in_hand)
+
+    def all_served(self) -> None:
+        """Suspect none of the messages that were taken: all has been done with them that could kill."""
+        self._served += self._in_hand
+        self._in_hand.clear()
+
+    def turn(self) -> None:
+        """Write down what was served: it is not to be blamed for a death that comes later."""
+        if not self._served:
+            return
+        try:
+            self._store.end(self._served)
+        except StateError as error:
+            _LOG.warning("%s", error.message)
+        self._served.clear()
 
     def is_calm(self, now: float) -> bool:
         """Suspect nothing more once what was handed out again did no harm; tell whether that has just come true."""

@@ -74,6 +74,7 @@ class Traffic:
         elif self._poison.admits(message):
             for lane in self._lanes_of(delivery.topic):
                 self._attempt(lane, message, debt)
+            self._note_served()
         if self._outgoing.congested:
             self._unacknowledged.append(debt)
         else:
@@ -102,8 +103,15 @@ class Traffic:
             if self._answers.lanes.get(one.lane.config.channel) is one.lane:
                 self._attempt(one.lane, one.message, debt, one.attempt)
             debt.release()
+        self._note_served()
+        self._poison.turn()
         while self._unacknowledged and not self._outgoing.congested:
             self._unacknowledged.popleft().release()
+
+    def _note_served(self) -> None:
+        """Suspect none of the messages that were taken, once no model's thread is at any of them."""
+        if self._poison.watching and not self._answers.busy:
+            self._poison.all_served()
 
     def _lanes_of(self, topic: str) -> list[Lane]:
         if self._lanes is not self._answers.lanes:
@@ -191,6 +199,8 @@ class Traffic:
             except REFUSALS as error:
                 self._health.refuse(error, one.topic)
             self._rows.window_begins(key, lane.open_from(one.topic), time.monotonic())
+            self._note_served()
+        self._poison.turn()
         return count
 
     def _note_replayed(self, lane: Lane, message: Message) -> None:

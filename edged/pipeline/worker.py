@@ -55,6 +55,11 @@ class Worker(Generic[_Task, _Answer]):
             done.append(self._done.popleft())
         return done
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task waits, or is being done."""
+        return bool(self._waiting) or self._busy_since is not None
+
     def busy_for(self) -> float:
         """Return for how many seconds the thread has been at its task."""
         since = self._busy_since
@@ -80,7 +85,7 @@ class Worker(Generic[_Task, _Answer]):
                 if self._closing:
                     return
                 task = self._waiting.popleft()
-            self._busy_since = time.monotonic()
+                self._busy_since = time.monotonic()
             try:
                 answer: _Answer | EdgedError = self._ask(task)
             except EdgedError as error:

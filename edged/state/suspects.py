@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from edged.state.database import Database
@@ -33,14 +34,26 @@ class SuspectStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, digest: bytes) -> int:
-        """Note that a message is about to be served; return how often that was begun before and not ended."""
+    def begin(self, digest: bytes, ended: Collection[bytes]) -> int:
+        """Note that a message is about to be served; return how often that was begun before and not ended.
+
+        :param ended: what was served since: it is innocent.
+        """
         with self._database.transaction():
             db = self._database.db
+            self._remove(ended)
             row = db.execute("SELECT attempts FROM suspect WHERE digest = ?", (digest,)).fetchone()
             before = int(row[0]) if row else 0
             db.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?)", (digest, before + 1))
         return before
+
+    def end(self, ended: Collection[bytes]) -> None:
+        """Note what was served."""
+        with self._database.transaction():
+            self._remove(ended)
+
+    def _remove(self, digests: Collection[bytes]) -> None:
+        self._database.db.executemany("DELETE FROM suspect WHERE digest = ?", [(digest,) for digest in digests])
 
     def clear(self) -> None:
         """Suspect nothing more: everything that was begun has ended well."""

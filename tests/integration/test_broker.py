@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, probe
+from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, ProbeResult, probe
 from edged.demo.certificates import Authority
 from edged.errors import BrokerError
 from support.broker import DURABLE, Client, PlainBroker, PrivateBroker, old_broker, password_file, spin, talking_server
@@ -52,6 +52,10 @@ def _options(url: str, name: str, **more: object) -> BrokerOptions:
     return dataclasses.replace(BrokerOptions(url=url, client_id=name), **more)  # type: ignore[arg-type]
 
 
+def _probe(options: BrokerOptions) -> ProbeResult:
+    return probe(options, f"edged/{options.client_id}", {}, timeout=30)
+
+
 def _tls_options(broker: PrivateBroker, name: str) -> BrokerOptions:
     tls = broker.client(name)
     return BrokerOptions(url=broker.url, client_id=name, ca=tls.ca, cert=tls.cert, key=tls.key)
@@ -85,14 +89,14 @@ def test_client_certificate_is_taken_over_tls(private: PrivateBroker, client: Ma
 def test_certificate_for_another_name_is_refused(private: PrivateBroker) -> None:
     options = dataclasses.replace(_tls_options(private, "board"), url=f"mqtts://127.1:{private.port}")
     with pytest.raises(BrokerError, match=r"certificate is not for '127\.1'") as caught:
-        probe(options, 10)
+        _probe(options)
     assert "broker.url" in (caught.value.hint or "")
 
 
 def test_certificate_from_an_unknown_ca_is_refused(private: PrivateBroker, tmp_path: Path) -> None:
     options = dataclasses.replace(_tls_options(private, "board"), ca=Authority(tmp_path).certificate)
     with pytest.raises(BrokerError, match="from an unknown CA") as caught:
-        probe(options, 10)
+        _probe(options)
     assert "broker.ca" in (caught.value.hint or "")
 
 
@@ -105,25 +109,25 @@ def test_broker_that_refuses_the_client_certificate_is_understood(
         foreign = Authority(tmp_path).issue_client("board")
         options = dataclasses.replace(options, cert=foreign.cert, key=foreign.key)
     with pytest.raises(BrokerError, match="refuses this client's certificate") as caught:
-        probe(options, 10)
+        _probe(options)
     assert "broker.cert" in (caught.value.hint or "")
 
 
 def test_key_of_another_certificate_is_named(private: PrivateBroker) -> None:
     options = dataclasses.replace(_tls_options(private, "board"), key=private.client("other").key)
     with pytest.raises(BrokerError, match=r"broker\.cert .*board\.crt and broker\.key .*other\.key"):
-        probe(options, 10)
+        _probe(options)
 
 
 def test_tls_on_a_plain_port_is_understood(plain: PlainBroker) -> None:
     with pytest.raises(BrokerError) as caught:
-        probe(_options(f"mqtts://127.0.0.1:{plain.port}", "board"), 10)
+        _probe(_options(f"mqtts://127.0.0.1:{plain.port}", "board"))
     assert "mqtt://" in (caught.value.hint or "")
 
 
 def test_plain_on_a_tls_port_is_understood(private: PrivateBroker) -> None:
     with pytest.raises(BrokerError, match="without an answer") as caught:
-        probe(_options(f"mqtt://127.0.0.1:{private.port}", "board"), 10)
+        _probe(_options(f"mqtt://127.0.0.1:{private.port}", "board"))
     assert "mqtts://" in (caught.value.hint or "")
 
 
@@ -132,10 +136,10 @@ def test_wrong_password_is_named_and_the_right_one_taken(tmp_path: Path) -> None
     with PlainBroker(tmp_path, [f"password_file {users}", "allow_anonymous false"]) as broker:
         options = _options(broker.url, "board", username="board", password=b"wrong")
         with pytest.raises(BrokerError, match=r"not authorised|user name or password") as caught:
-            probe(options, 10)
+            _probe(options)
         assert "broker.password" in (caught.value.hint or "")
         assert "wrong" not in repr(options)
-        assert "MQTT 5" in str(probe(dataclasses.replace(options, password=b"right"), 10))
+        assert "MQTT 5" in str(_probe(dataclasses.replace(options, password=b"right")))
 
 
 def test_subscription_and_message_beyond_the_acl_are_reported(tmp_path: Path, client: MakeClient) -> None:
@@ -157,23 +161,23 @@ def test_subscription_and_message_beyond_the_acl_are_reported(tmp_path: Path, cl
 def test_absent_broker_is_named(plain: PlainBroker) -> None:
     plain.stop()
     with pytest.raises(BrokerError, match=f"broker 127.0.0.1:{plain.port}: nothing listens there"):
-        probe(_options(plain.url, "board"), 10)
+        _probe(_options(plain.url, "board"))
 
 
 def test_unknown_host_is_named() -> None:
     with pytest.raises(BrokerError, match=r"broker broker\.invalid:1883: unknown host"):
-        probe(_options("mqtt://broker.invalid", "board"), 30)
+        _probe(_options("mqtt://broker.invalid", "board"))
 
 
 def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edged.broker.connection.TIMEOUT", 0.5)
     with talking_server(b"") as url, pytest.raises(BrokerError, match="does not answer"):
-        probe(_options(url, "board"), 10)
+        _probe(_options(url, "board"))
 
 
 def test_server_that_speaks_something_else_is_refused() -> None:
     with talking_server(b"HTTP/1.1 400 Bad Request\r\n" * 20) as url, pytest.raises(BrokerError, match="broker 127"):
-        probe(_options(url, "board"), 10)
+        _probe(_options(url, "board"))
 
 
 def test_killed_broker_comes_back_with_subscriptions_and_sessions(plain: PlainBroker, pair: Pair) -> None:
@@ -457,7 +461,7 @@ def test_close_returns_at_once_while_dialling_and_twice() -> None:
 def test_probe_leaves_a_running_client_alone(plain: PlainBroker, client: MakeClient) -> None:
     board = client(_options(plain.url, "board"))
     spin(board, until=lambda: board.is_up)
-    result = probe(board._options, 10)
+    result = _probe(board._options)
     assert str(plain.port) in str(result)
     board.publish("t", b"", qos=1)
     spin(board, until=lambda: board.delivered)

@@ -19,6 +19,7 @@ from edged.broker import Broker, run_once
 from edged.channel.reading import ReadingSealer, read_key
 from edged.channel.result import Sealed
 from edged.cose.encrypt0 import parse
+from edged.errors import ReplayError
 from support.hub import Hub
 from support.site import DaemonProcess, Site
 
@@ -200,6 +201,8 @@ class World(threading.Thread):
         if self.sensor.sends_rows and self.kills:
             self.lost_by_broker = _check_rows(self.sensor.counts(), answered, may_be_lost)
             return
+        # answers come twice where an acknowledgement was lost; each of them opens, and one of two is refused
+        assert all(isinstance(error, ReplayError) for error in self.hub.refused), self.hub.refused
         missing = [number for number, one in enumerate(wanted) if one not in answered]
         lost = [number for number in missing if number not in may_be_lost]
         self.lost_by_broker = len(missing) - len(lost)

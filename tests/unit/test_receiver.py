@@ -20,6 +20,7 @@ from edged.errors import (
     NotAllowedError,
     NotARecipientError,
     NotYetValidError,
+    RepeatedError,
     ReplayError,
     SignatureError,
     UnknownKeyError,
@@ -460,7 +461,7 @@ def test_readings_that_a_board_answers_again_after_it_died_are_accepted_once() -
     assert open_all(receiver, [seal(before)])
     after = board.announcer(hub, first=8)
     hear(receiver, after)
-    with pytest.raises(ReplayError, match="answered before"):
+    with pytest.raises(RepeatedError, match="answered before"):
         open_all(receiver, [seal(after, late=True)])
 
 

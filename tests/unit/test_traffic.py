@@ -218,16 +218,35 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     assert opened.open(key, poison.set_aside_aad(aside.digest)) == WINDOW
 
 
+class Death(BaseException):
+    """The end of the process, at just this place."""
+
+
 def test_a_message_that_killed_the_process_twice_is_touched_once_more_and_then_set_aside() -> None:
     state = RamState()
     for crashes in (1, 2):
         running = Running(each="window", state=state, crashes=crashes)
-        running.deliver(WINDOW, dup=True)
-        assert len(running.results) == 1  # and here the process dies
+        running.deliver(OTHER, dup=True)
+        running.model.raises = Death()
+        with pytest.raises(Death):
+            running.deliver(WINDOW, dup=True)
     running = Running(each="window", state=state, crashes=3)
     assert running.deliver(WINDOW, dup=True) in running.acknowledged
     assert running.results == []
-    assert len(SuspectStore(state).all()) == 1
+    running.deliver(OTHER, dup=True)
+    assert len(running.results) == 1
+    (aside,) = SuspectStore(state).all()
+    assert aside.size == len(WINDOW)
+
+
+def test_a_message_that_waits_while_the_process_is_killed_again_and_again_is_not_blamed() -> None:
+    state = RamState()
+    for crashes in range(1, 6):
+        running = Running(each="window", state=state, crashes=crashes)
+        assert running.deliver(WINDOW, dup=True) not in running.acknowledged
+        running.traffic.turn(time.monotonic())
+        assert len(running.results) == 1  # on its way; here the power goes
+    assert SuspectStore(state).all() == []
 
 
 # --- the journal of rows ---------------------------------------------------------------------
