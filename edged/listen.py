@@ -23,7 +23,7 @@ _HELD = 1000
 
 _ASK_EVERY = 10.0
 
-_RESERVED = frozenset({"announce", "nonce", "status"})
+_RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 
 
 def _pass_over(_device: str, _report: Report) -> None:

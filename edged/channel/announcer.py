@@ -157,6 +157,12 @@ class Announcer:
             self.rotate()
         return self._current.epoch.seal_health(report)
 
+    def seal_inventory(self, inventory: bytes) -> bytes:
+        """Seal what the board serves; it takes a count as a result does."""
+        if self._current.epoch.spent:
+            self.rotate()
+        return self._current.epoch.seal_inventory(inventory)
+
     def delivered(self, kid: bytes) -> None:
         """Note that a broker has a result; a closed epoch that waits for nothing more is forgotten."""
         running = self._current

@@ -34,6 +34,16 @@ def health_aad(device: str) -> bytes:
     return cbor.encode(["edged.health.1", device])
 
 
+def inventory_aad(device: str) -> bytes:
+    """Return the external_aad of a board's inventory."""
+    return cbor.encode(["edged.inventory.1", device])
+
+
+def signed_inventory_aad(device: str, kid: bytes, iv: bytes) -> bytes:
+    """Return the external_aad of the device's signature over its inventory."""
+    return cbor.encode(["edged.signed-inventory.1", device, kid, iv])
+
+
 class Epoch:
     """The sealing side of one epoch.
 
@@ -84,6 +94,16 @@ class Epoch:
         :raises StateError: the epoch is spent; begin a new one.
         """
         return self._health.seal(self._next_iv(), report)
+
+    def seal_inventory(self, inventory: bytes) -> bytes:
+        """Seal what the board serves under the next count.
+
+        :raises StateError: the epoch is spent; begin a new one.
+        """
+        iv = self._next_iv()
+        if self._signer is not None:
+            inventory = sign(inventory, signed_inventory_aad(self.device, self.key.kid, iv), self._signer)
+        return Box(self.key, inventory_aad(self.device)).seal(iv, inventory)
 
     def _next_iv(self) -> bytes:
         if self.spent:

@@ -6,7 +6,7 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 * an announcement older than one already seen is a replay; the same epoch under another key is a second board;
 * the newest announcement alone says how far earlier epochs may still be used (``closed``), and only for late results;
 * a board that ever announced signed results is not believed without them again;
-* each (device, key id, count) is accepted once;
+* each (device, key id, count) is accepted once, for as long as the ledger remembers;
 * where a board died between publishing and acknowledging, it answers the same readings again, late and under another
   key: such a result is accepted once, too.
 """
@@ -19,8 +19,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
-from edged.channel.epoch import MAX_COUNT, health_aad, result_aad, signed_result_aad
-from edged.channel.known import KnownDevice, KnownEpoch
+from edged.channel.epoch import (
+    MAX_COUNT,
+    health_aad,
+    inventory_aad,
+    result_aad,
+    signed_inventory_aad,
+    signed_result_aad,
+)
+from edged.channel.inventory import LIMITS as INVENTORY_LIMITS
+from edged.channel.inventory import Inventory
+from edged.channel.known import KnownDevice, KnownEpoch, count_of
+from edged.channel.ledger import Ledger, RamLedger
 from edged.channel.reading import names_of
 from edged.channel.report import Report
 from edged.channel.result import LIMITS as RESULT_LIMITS
@@ -36,11 +46,13 @@ from edged.errors import (
     MismatchError,
     NotAllowedError,
     NotYetValidError,
+    RepeatedError,
     ReplayError,
     UnknownKeyError,
     UnknownSignerError,
 )
 from edged.identity import Record
+from edged.state import Believed
 
 _CLOCK_SKEW = 24 * 3600
 """Seconds by which a board's clock may run ahead of the hub's."""
@@ -65,10 +77,12 @@ class Receiver:
     """Opens the results of enrolled boards with one hub's key.
 
     :param records: enrolment records of the boards to believe.
+    :param ledger: what outlives this object; default: nothing does.
     """
 
-    def __init__(self, hub: Agreement, records: Iterable[Record]) -> None:
+    def __init__(self, hub: Agreement, records: Iterable[Record], ledger: Ledger | None = None) -> None:
         self._hub = hub
+        self._ledger: Ledger = RamLedger() if ledger is None else ledger
         self._devices: dict[str, KnownDevice] = {}
         for record in records:
             self.enrol(record)
@@ -95,6 +109,10 @@ class Receiver:
         record.check_replaces(known.record)
         known.record = record
 
+    def forget(self, device: str) -> None:
+        """Believe a board no more; what the ledger knows of it stays, should it come back."""
+        self._devices.pop(device, None)
+
     def nonce(self, device: str) -> bytes:
         """Return what to ask ``device`` to echo, where its announcement lapsed by the hub's clock (16 bytes)."""
         return self._device(device).nonce
@@ -107,6 +125,8 @@ class Receiver:
         :raises FormatError: it is not a sequence of announcements.
         """
         known = self._device(device)
+        if payload == known.payload and now <= known.lapses:
+            return  # the same retained message, through another subscription or after a reconnect
         items = cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)
         if not items:
             raise FormatError(f"the announcement of {device} is empty")
@@ -117,7 +137,7 @@ class Receiver:
             raise FormatError(f"two epochs that {device} announces have one key")
         newest = announced[0]
         lapses = self._check_fresh(known, newest, now)
-        _check_newer(known, newest)
+        signed = self._check_newer(newest)
         usable = [one for one in announced if self._is_usable(one, newest)]
         epochs = {one.kid: known.epochs.get(one.kid) or self._epoch(one) for one in usable}
         for one in usable:
@@ -126,8 +146,27 @@ class Receiver:
             epoch.last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
         known.epochs = epochs
         known.current = epochs[newest.kid]
-        known.signs = newest.sign_results
         known.lapses = lapses
+        known.payload = payload
+        self._ledger.believe(device, Believed(newest.epoch, newest.serial, newest.kid, signed or newest.sign_results))
+
+    def _check_newer(self, newest: Announcement) -> bool:
+        """Refuse an announcement that takes something back; return whether one promised signed results before."""
+        device, before = newest.device, self._ledger.believed(newest.device)
+        if before is None:
+            return False
+        if before.signs and not newest.sign_results:
+            raise NotAllowedError(f"{device} announced signed results before, and now announces unsigned ones")
+        if newest.epoch < before.epoch:
+            raise ReplayError(f"{device} announced epoch {before.epoch} before, and now epoch {newest.epoch}")
+        if newest.epoch == before.epoch and newest.kid != before.kid:
+            raise DuplicateDeviceError(
+                f"two boards announce epoch {newest.epoch} of {device} under different keys",
+                hint="was an SD card or a key store copied? give one of the two boards new keys",
+            )
+        if newest.epoch == before.epoch and newest.serial < before.serial:
+            raise ReplayError(f"an older announcement of epoch {newest.epoch} of {device} came again")
+        return before.signs
 
     def _check_fresh(self, known: KnownDevice, newest: Announcement, now: float) -> float:
         """Return until when an announcement holds: by its dates, or because it echoes what this hub asked lately."""
@@ -172,7 +211,7 @@ class Receiver:
         box = epoch.boxes.get(channel) or Box(epoch.key, result_aad(device, channel))
         iv, plaintext = box.open(payload, _MESSAGE_LIMIT)
         epoch.boxes[channel] = box  # only now: anybody can make up channels
-        count = epoch.new_count(iv)
+        count = self._new_count(device, epoch, iv)
         if epoch.signs:
             signed = Sign1.parse(plaintext, RESULT_LIMITS)
             plaintext = signed.verify(known.record.sign, signed_result_aad(device, channel, kid, iv))
@@ -181,8 +220,11 @@ class Receiver:
             raise MismatchError(f"a result of {device} says count {result.count} and was sealed as {count}")
         if epoch is not known.current and not (result.late and count <= epoch.last):
             raise ReplayError(f"a result of {device} came under epoch {epoch.number}, which is closed to it")
-        epoch.mark(count)
-        known.note_answered(channel, result, kid)
+        self._ledger.mark(device, kid, count)
+        what = cbor.encode([channel, *result.input])
+        before = self._ledger.answer(device, what, kid)
+        if result.late and before not in {None, kid}:
+            raise RepeatedError(f"the readings of a late result of {device} were answered before")
         return Opened(device, channel, kid, count, epoch.signs, result)
 
     def open_report(self, topic: str, payload: bytes, now: float) -> Report:
@@ -192,14 +234,40 @@ class Receiver:
         """
         device, _ = names_of(topic)
         known = self._device(device)
-        _, epoch = self._find(known, payload, now)
+        kid, epoch = self._find(known, payload, now)
         iv, plaintext = Box(epoch.key, health_aad(device)).open(payload, _MESSAGE_LIMIT)
-        count = epoch.new_count(iv)
+        count = self._new_count(device, epoch, iv)
         if epoch is not known.current:
             raise ReplayError(f"a report of {device} came under epoch {epoch.number}, which is closed")
         report = Report.parse(plaintext)
-        epoch.mark(count)
+        self._ledger.mark(device, kid, count)
         return report
+
+    def open_inventory(self, topic: str, payload: bytes, now: float) -> Inventory:
+        """Open what a board serves, which stands retained: the newest of its current epoch, as often as it comes.
+
+        :raises EdgedError: as :meth:`open`.
+        """
+        device, _ = names_of(topic)
+        known = self._device(device)
+        kid, epoch = self._find(known, payload, now)
+        iv, plaintext = Box(epoch.key, inventory_aad(device)).open(payload, INVENTORY_LIMITS.size + _ENVELOPE)
+        count = count_of(iv)
+        if epoch is not known.current or count < epoch.inventory:
+            raise ReplayError(f"an older inventory of {device} came again")
+        if epoch.signs:
+            signed = Sign1.parse(plaintext, INVENTORY_LIMITS)
+            plaintext = signed.verify(known.record.sign, signed_inventory_aad(device, kid, iv))
+        inventory = Inventory.parse(plaintext)
+        epoch.inventory = count
+        return inventory
+
+    def _new_count(self, device: str, epoch: KnownEpoch, iv: bytes) -> int:
+        """Return the count of a message, which was not accepted before."""
+        count = count_of(iv)
+        if self._ledger.is_marked(device, epoch.key.kid, count):
+            raise ReplayError(f"count {count} of epoch {epoch.number} was accepted before")
+        return count
 
     @staticmethod
     def _find(known: KnownDevice, payload: bytes, now: float) -> tuple[bytes, KnownEpoch]:
@@ -228,20 +296,3 @@ def _check_not_lapsed(known: KnownDevice, lapses: float, now: float) -> None:
         f"the announcement of {known.record.id} lapsed {now - lapses:.0f} s ago",
         hint="is the board running, and is its clock right?",
     )
-
-
-def _check_newer(known: KnownDevice, newest: Announcement) -> None:
-    current = known.current
-    if known.signs and not newest.sign_results:
-        raise NotAllowedError(f"{newest.device} announced signed results before, and now announces unsigned ones")
-    if current is None or newest.epoch > current.number:
-        return
-    if newest.epoch < current.number:
-        raise ReplayError(f"{newest.device} announced epoch {current.number} before, and now epoch {newest.epoch}")
-    if newest.kid != current.key.kid:
-        raise DuplicateDeviceError(
-            f"two boards announce epoch {newest.epoch} of {newest.device} under different keys",
-            hint="was an SD card or a key store copied? give one of the two boards new keys",
-        )
-    if newest.serial < current.serial:
-        raise ReplayError(f"an older announcement of epoch {newest.epoch} of {newest.device} came again")

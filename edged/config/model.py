@@ -13,7 +13,7 @@ from edged.config.names import check_name
 from edged.config.units import check_quantity, parse_duration
 from edged.errors import ConfigError
 
-RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health"})
+RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
 MOST_TOPICS = 64
 _MOST_TRIAL = 1_000_000
 

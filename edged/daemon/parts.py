@@ -12,6 +12,7 @@ from edged.daemon.answers import Answers
 from edged.daemon.beat import HEALTH, STATUS, Heartbeat
 from edged.daemon.durable import Durable
 from edged.daemon.health import Health
+from edged.daemon.inventory import INVENTORY, Shelf
 from edged.daemon.journal import Journal
 from edged.daemon.links import Links
 from edged.daemon.marks import Marks
@@ -58,7 +59,18 @@ class Parts:
             self.answers, self.outgoing, self.marks.guard, self.health, self.poison, self.rows, config.limits
         )
         self.links.uplink.on_message = self.links.sensors.on_message = self.traffic.on_message
+        self.shelf = Shelf(
+            self.links.uplink,
+            self.announcer,
+            self.topic(INVENTORY),
+            parse_duration(config.results.heartbeat),
+            self._newest,
+        )
         self.heart = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+
+    def _newest(self, name: str) -> int | None:
+        installed = self._board.packages.newest(name)
+        return None if installed is None else installed.version
 
     def topic(self, level: str) -> str:
         """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""

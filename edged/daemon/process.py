@@ -68,6 +68,7 @@ class Daemon:
         self._answers = parts.answers
         self._traffic = parts.traffic
         self._heart = parts.heart
+        self._shelf = parts.shelf
         self._topic = parts.topic
         self._decoders = Decoders()
         self._durable.on_anew = self._write_down
@@ -187,6 +188,7 @@ class Daemon:
         self._announcer.renew()
         self._outgoing.announce_if_due()
         self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
+        self._shelf.tell(self._answers.lanes, again=True)
         self._beat()
 
     def _after_turn(self, now: float) -> None:
@@ -215,6 +217,8 @@ class Daemon:
             self._reload_asked = True
         if self._links.uplink.is_up:
             self._outgoing.announce_if_due()
+        if self._shelf.tell(self._answers.lanes):
+            self._beat()
         self._health.set_aside = self._poison.set_aside
         self._health.note_state("journal", self._rows.error)
         self._durable.mend_if_due()

@@ -5,6 +5,7 @@ commands that only accept a package share the database with it.
 """
 
 from edged.state.board import Floor, MarkKey, State
+from edged.state.hub import ANSWERED, Believed, HubState, Queued
 from edged.state.lock import Lock
 from edged.state.outbox import OutboxStore, Stored, StoredEpoch
 from edged.state.repair import open_state
@@ -12,10 +13,14 @@ from edged.state.rows import RowStore, StoredReading
 from edged.state.suspects import SetAside, SuspectStore
 
 __all__ = [
+    "ANSWERED",
+    "Believed",
     "Floor",
+    "HubState",
     "Lock",
     "MarkKey",
     "OutboxStore",
+    "Queued",
     "RowStore",
     "SetAside",
     "State",

@@ -7,12 +7,29 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 from edged.errors import StateDamagedError, StateError, StateLayoutError
 from edged.files import make_private_directory
 
+
+class Layout(NamedTuple):
+    """What a database holds.
+
+    :ivar name: of its file.
+    :ivar version: grows with each change of ``schema``, which only ever adds tables.
+    """
+
+    name: str
+    version: int
+    schema: str
+
+
 NAME = "state.db"
-_SCHEMA = """
+BOARD = Layout(
+    NAME,
+    3,
+    """
 CREATE TABLE IF NOT EXISTS floor (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
 ) STRICT;
@@ -60,9 +77,8 @@ CREATE TABLE IF NOT EXISTS set_aside (
 CREATE TABLE IF NOT EXISTS fact (
     name TEXT PRIMARY KEY, value INTEGER NOT NULL
 ) STRICT;
-PRAGMA user_version = 3;
-"""
-_VERSION = 3
+""",
+)
 _BUSY_SECONDS = 5.0
 _MOST_LOG_PAGES = 256
 """Pages (4 kB) of the write-ahead log before it is written into the database."""
@@ -75,7 +91,7 @@ _DAMAGED_HINT = (
 
 
 class Database:
-    """An open ``state.db``.
+    """An open ``state.db``, or the file of another :attr:`layout`.
 
     :param in_memory: work on a copy in RAM: nothing is durable then.
     :ivar damaged: whether its content was found damaged: :meth:`begin_anew`.
@@ -84,11 +100,13 @@ class Database:
     :raises StateError: it cannot be opened or written.
     """
 
+    layout: ClassVar[Layout] = BOARD
+
     def __init__(self, directory: Path, *, in_memory: bool = False) -> None:
         self.directory = directory
         self.in_memory = in_memory
         self.damaged = False
-        self._path = directory / NAME
+        self._path = directory / self.layout.name
         with self.wrapped():
             if in_memory:
                 self.db = sqlite3.connect(":memory:", isolation_level=None)
@@ -108,11 +126,12 @@ class Database:
         self.db.execute("PRAGMA synchronous = FULL")
         self.db.execute(f"PRAGMA wal_autocheckpoint = {_MOST_LOG_PAGES}")
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
-        if version < _VERSION:
-            self.db.executescript(_SCHEMA)  # tables are only added
-        elif version > _VERSION:
+        known = self.layout.version
+        if version < known:
+            self.db.executescript(f"{self.layout.schema} PRAGMA user_version = {known};")
+        elif version > known:
             raise StateLayoutError(
-                f"{self._path} has layout {version}; this release knows {_VERSION}", hint="upgrade edged"
+                f"{self._path} has layout {version}; this release knows {known}", hint="upgrade edged"
             )
 
     def _make_file(self) -> None:
@@ -160,7 +179,7 @@ class Database:
         :raises StateError: it cannot be made.
         """
         self.db.close()
-        put_aside(self.directory)
+        put_aside(self.directory, self.layout.name)
         with self.wrapped():
             self._make_file()
             self.db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -208,13 +227,13 @@ class Database:
             self.db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
 
-def put_aside(directory: Path) -> None:
-    """Rename a damaged ``state.db``; one that was put aside before is replaced."""
+def put_aside(directory: Path, name: str = NAME) -> None:
+    """Rename a damaged database; one that was put aside before is replaced."""
     with suppress(OSError):  # on a disk that cannot be written, a copy in RAM is next
-        (directory / NAME).replace(directory / f"{NAME}.damaged")
+        (directory / name).replace(directory / f"{name}.damaged")
     for suffix in ("-wal", "-shm"):
         with suppress(OSError):
-            (directory / f"{NAME}{suffix}").unlink()
+            (directory / f"{name}{suffix}").unlink()
 
 
 def _copy_from(path: Path, memory: sqlite3.Connection) -> None:

@@ -19,7 +19,7 @@ from edged.keystore.people import PersonalKeys
 from support.broker import Client, spin
 from support.site import Site
 
-_RESERVED = frozenset({"announce", "nonce", "status"})
+_RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 
 
 class Hub:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,11 +24,17 @@ class HomeAssistant(Table, frozen=True):
     """``[home_assistant]``: how a hub shows the model.
 
     :ivar name: what people call it.
-    :ivar device_class: as Home Assistant names it.
+    :ivar device_class: as Home Assistant names it: of a regressor's value; of a classifier or anomaly detector, what it
+        means that the watched label holds (default: ``problem``).
+    :ivar state_class: of a regressor's value, as Home Assistant names it.
+    :ivar binary: of a classifier: further labels that are shown by themselves, each with its device class, such as
+        ``occupancy`` or ``motion``.
     """
 
     name: str
     device_class: str | None = None
+    state_class: Literal["measurement", "total", "total_increasing"] = "measurement"
+    binary: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Chain(Table, frozen=True):
@@ -102,6 +108,20 @@ class Chain(Table, frozen=True):
             )
 
     @property
+    def all_labels(self) -> tuple[str, ...]:
+        """What a label may be: the output's, and ``decide.otherwise``."""
+        otherwise = None if self.decide is None else self.decide.otherwise
+        labels = self.output.labels
+        return labels if otherwise is None or otherwise in labels else (*labels, otherwise)
+
+    @property
+    def watched(self) -> str | None:
+        """The label that is watched; None where there is none."""
+        if self.output.kind == "anomaly":
+            return self.output.labels[1]
+        return None if self.decide is None else self.decide.watch
+
+    @property
     def parts(self) -> Mapping[str, Tensor]:
         """What each input is given, by name; of a model with one input by the empty name."""
         return self.tensors or {"": Tensor(features=self.features, normalise=self.normalise)}
@@ -145,6 +165,9 @@ class Chain(Table, frozen=True):
                 raise ConfigError(f"decide: an anomaly detector watches {output.labels[1]!r}, by decide.enter")
         elif output.kind == "classifier" and decide is not None:
             _check_classifier(decide, output.labels)
+        shown = {} if self.home_assistant is None else self.home_assistant.binary
+        if unknown := set(shown) - set(self.all_labels):
+            raise ConfigError(f"home_assistant.binary: {min(unknown)!r} is none of output.labels")
 
     def _check_tunable(self) -> None:
         if len(self.tunable) > _MOST_TUNABLE:
