@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,13 @@ def world(request: pytest.FixtureRequest, site: Site, windows: np.ndarray) -> Wo
     return World(site, Sensor(site, windows, rows=rows, sealed=sealed))
 
 
+def _watched(world: World) -> Board:
+    """Return a board whose results are written down as the broker acknowledges them."""
+    world.witness = world.site.path / "results.log"
+    program = Path(__file__).parents[1] / "support" / "witness.py"
+    return Board(world.site.path, program=[str(program), str(world.witness)])
+
+
 def _report(what: str, world: World, board: Board) -> None:
     print(
         f"\n{what}: {len(world.sensor.sent)} readings, {len(world.hub.results)} results at the hub, 0 lost, 0 twice;"
@@ -52,7 +60,7 @@ def _report(what: str, world: World, board: Board) -> None:
 
 @pytest.mark.parametrize("world", _BROKER, indirect=True)
 def test_a_broker_that_is_killed_costs_no_reading(world: World, broker: PlainBroker) -> None:
-    board = Board(world.site.path)
+    board = _watched(world)
     with board.running(), world:
         for _ in range(KILLS):
             time.sleep(random.uniform(0.5, 2.0))
@@ -78,7 +86,7 @@ def test_a_daemon_that_is_killed_costs_no_reading(world: World) -> None:
 
 @pytest.mark.parametrize("world", _BROKER, indirect=True)
 def test_broker_and_daemon_killed_at_random_cost_no_reading(world: World, broker: PlainBroker) -> None:
-    board = Board(world.site.path)
+    board = _watched(world)
     kills = [0, 0]
     with board.running(), world:
         until = time.monotonic() + CHAOS

@@ -26,7 +26,7 @@ from support.site import DaemonProcess, Site
 LONG = "EDGED_FAULTS" in os.environ
 """Set by `make faults`: as long and as often as it is claimed; `make test` runs a short form of each."""
 UNSTORED = 0.06
-"""Seconds before a broker is killed within which it may have acknowledged what it had not stored yet.
+"""Seconds before a broker is killed within which it may have acknowledged what it had not stored yet, also a result.
 
 Mosquitto acknowledges first and stores after (once a turn of its loop): killed 100 times at 10 messages a second, without any edged,
 it lost 2 or 3 messages that it had acknowledged. Nothing that was acknowledged earlier may be lost.
@@ -135,7 +135,8 @@ class World(threading.Thread):
 
     :ivar hub: keeps its session at the broker, as a hub does.
     :ivar kills: when the broker was killed, monotonic seconds.
-    :ivar lost_by_broker: readings that it lost: acknowledged, and not stored yet when it died.
+    :ivar lost_by_broker: readings that it lost, or their results: acknowledged, and not stored yet when it died.
+    :ivar witness: what ``support/witness.py`` wrote: which results the broker has acknowledged.
     """
 
     def __init__(self, site: Site, sensor: Sensor, hub: Hub | None = None) -> None:
@@ -143,6 +144,7 @@ class World(threading.Thread):
         self.kills: list[float] = []
         self.lost_by_broker = 0
         self.site = site
+        self.witness: Path | None = None
         self.sensor = sensor
         self.hub = hub or Hub(site, client_id="hub", session_expiry=3600)
         self.error: BaseException | None = None
@@ -175,6 +177,21 @@ class World(threading.Thread):
         names = [one.result.input for one in list(self.hub.results)]
         return Counter((one.first, one.last) if isinstance(one, Sealed) else one.digest for one in names)
 
+    def _unstored_results(self) -> set[object]:
+        """Return what was answered by results that the broker acknowledged so shortly before it died."""
+        if self.witness is None:
+            return set()
+        sealed: dict[tuple[str, str], list[str]] = {}
+        found: set[object] = set()
+        for line in self.witness.read_text().splitlines():
+            what, *parts = line.split()
+            if what == "sealed":
+                sealed[parts[0], parts[1]] = parts[2:]
+            elif any(kill - UNSTORED <= float(parts[0]) <= kill + UNSTORED for kill in self.kills):
+                name = parts[1:] if what == "taken" else sealed[parts[1], parts[2]]
+                found.add(bytes.fromhex(name[0]) if len(name) == 1 else (int(name[1]), int(name[2])))
+        return found
+
     def waits(self) -> list[float]:
         """Return for how many seconds each whole window waited for its first result, of those that have one."""
         sent = dict(zip(self.sensor.expected(), self.sensor.times, strict=True))
@@ -198,13 +215,16 @@ class World(threading.Thread):
         assert self.error is None
         answered = self.answered()
         may_be_lost = self.sensor.may_be_lost(self.kills)
+        unstored = self._unstored_results() - set(answered)
         if self.sensor.sends_rows and self.kills:
-            self.lost_by_broker = _check_rows(self.sensor.counts(), answered, may_be_lost)
+            self.lost_by_broker = len(unstored) + _check_rows(
+                self.sensor.counts(), answered + Counter(unstored), may_be_lost
+            )
             return
         # answers come twice where an acknowledgement was lost; each of them opens, and one of two is refused
         assert all(isinstance(error, ReplayError) for error in self.hub.refused), self.hub.refused
         missing = [number for number, one in enumerate(wanted) if one not in answered]
-        lost = [number for number in missing if number not in may_be_lost]
+        lost = [number for number in missing if number not in may_be_lost and wanted[number] not in unstored]
         self.lost_by_broker = len(missing) - len(lost)
         may = self.sensor.may_be_twice()
         twice = [number for number, one in enumerate(wanted) if answered[one] > 1 and one not in may]

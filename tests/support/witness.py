@@ -1,0 +1,44 @@
+"""Runs edged, and writes down which results the broker has acknowledged, and when: what a broker may have lost is known.
+
+Its first argument is the file to write to, a line for each: monotonic seconds, key id, count, and what was answered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from edged.broker import Outcome
+from edged.channel.announcer import Announcer
+from edged.channel.result import Answer, Input, ResultEncoder
+from edged.cli import main
+from edged.daemon.outgoing import Outgoing
+
+_FILE = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+seal, on_delivered = Announcer.seal, Outgoing.on_delivered
+
+
+def _sealed(
+    self: Announcer, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, *, late: bool = False
+) -> tuple[bytes, int, bytes]:
+    kid, count, message = seal(self, channel, encoder, answer, of, late=late)
+    name = " ".join(part.hex() if isinstance(part, bytes) else str(part) for part in of)
+    os.write(_FILE, f"sealed {kid.hex()} {count} {name}\n".encode())
+    return kid, count, message
+
+
+def _delivered(self: Outgoing, token: int, outcome: Outcome) -> None:
+    sent, stored = self._sent.get(token), self.outbox._in_flight.get(self._resent.get(token, 0))
+    if outcome is Outcome.TAKEN and sent is not None:
+        name = " ".join(part.hex() if isinstance(part, bytes) else str(part) for part in sent.of)
+        os.write(_FILE, f"taken {time.monotonic()} {name}\n".encode())
+    elif outcome is Outcome.TAKEN and stored is not None:
+        os.write(_FILE, f"taken-late {time.monotonic()} {stored.kid.hex()} {stored.counter}\n".encode())
+    on_delivered(self, token, outcome)
+
+
+Announcer.seal = _sealed  # type: ignore[method-assign]
+Outgoing.on_delivered = _delivered  # type: ignore[method-assign]
+main()
