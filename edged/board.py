@@ -11,12 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 from edged.audit import AuditLog
-from edged.broker import BrokerOptions, Message
+from edged.broker import BrokerOptions, Message, configured
 from edged.channel.reading import read_key
 from edged.clock import Clock
 from edged.config.board import BoardConfig, BrokerTable
-from edged.config.secret import read_secret, secret_path
-from edged.config.units import parse_duration
 from edged.cose.keys import ContentKey, PublicKey
 from edged.errors import MismatchError, MissingFileError, TrialError, naming
 from edged.identity import Record, Role
@@ -124,18 +122,7 @@ class Board:
 
     def broker_options(self, broker: BrokerTable | None = None, will: Message | None = None) -> BrokerOptions:
         """Return how to reach a configured broker; default: the one that readings come from."""
-        broker = broker or self.config.broker
-        return BrokerOptions(
-            url=broker.url,
-            session_expiry=round(parse_duration(broker.session)),
-            client_id=f"edged-{self.config.device.name}",
-            ca=None if broker.ca is None else Path(broker.ca),
-            cert=None if broker.cert is None else Path(broker.cert),
-            key=None if broker.key is None else secret_path(broker.key),
-            username=broker.username,
-            password=None if broker.password is None else read_secret(broker.password),
-            will=will,
-        )
+        return configured(broker or self.config.broker, f"edged-{self.config.device.name}", will)
 
     def engine(self) -> Engine:
         """Return the runtime that is configured."""

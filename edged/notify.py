@@ -1,4 +1,4 @@
-"""What the daemon tells systemd, by sd_notify(3). Without ``$NOTIFY_SOCKET`` nothing happens."""
+"""What a process tells systemd, by sd_notify(3), and what it is given. Without ``$NOTIFY_SOCKET`` nothing is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from pathlib import Path
 
 
 def ready() -> None:
@@ -40,6 +41,12 @@ def watchdog_interval() -> float | None:
     if meant_for not in ("", str(os.getpid())) or not interval.isdecimal() or not int(interval):
         return None
     return int(interval) / 1e6
+
+
+def runtime_directory() -> Path | None:
+    """Return the directory that systemd made for this service on a file system in RAM (systemd.exec(5))."""
+    directories = os.environ.get("RUNTIME_DIRECTORY", "")
+    return Path(directories.split(":")[0]) if directories else None
 
 
 def _send(state: str) -> None:

@@ -8,6 +8,7 @@ the broker has not acknowledged (``client``).
 from __future__ import annotations
 
 from edged.broker.client import Broker, run_once
+from edged.broker.configured import configured
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, topic_matches
 from edged.broker.probe import ProbeResult, probe, remarks
 
@@ -20,6 +21,7 @@ __all__ = [
     "Outcome",
     "ProbeResult",
     "Stats",
+    "configured",
     "probe",
     "remarks",
     "run_once",

@@ -63,14 +63,23 @@ _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
 
 @dataclass(frozen=True)
 class Opened:
-    """A result that was opened and accepted."""
+    """A result that was opened and accepted.
+
+    :ivar epoch: number of the epoch that it came under.
+    """
 
     device: str
     channel: str
     kid: bytes
     count: int
+    epoch: int
     signed: bool
     result: Result
+
+    def to_json(self) -> dict[str, object]:
+        """Return what people and scripts read."""
+        names = {"device": self.device, "channel": self.channel}
+        return {**names, **self.result.to_json(), "kid": self.kid.hex(), "signed": self.signed}
 
 
 class Receiver:
@@ -96,6 +105,10 @@ class Receiver:
         """Return the epoch that ``device`` has announced; None before its first announcement that was believed."""
         current = self._device(device).current
         return None if current is None else current.number
+
+    def kids(self, device: str) -> list[bytes]:
+        """Return the ids of the keys under which results of ``device`` may still open."""
+        return list(self._device(device).epochs)
 
     def enrol(self, record: Record) -> None:
         """Believe a board. Where one of its name is known, the new record must continue it.
@@ -225,7 +238,7 @@ class Receiver:
         before = self._ledger.answer(device, what, kid)
         if result.late and before not in {None, kid}:
             raise RepeatedError(f"the readings of a late result of {device} were answered before")
-        return Opened(device, channel, kid, count, epoch.signs, result)
+        return Opened(device, channel, kid, count, epoch.number, epoch.signs, result)
 
     def open_report(self, topic: str, payload: bytes, now: float) -> Report:
         """Open and accept what a board says of itself, under its current epoch.

@@ -32,7 +32,8 @@ _COMMANDS = {
     "status": "status",
     "audit": "audit",
     "keystore": "keystore",
-    "listen": "hub",
+    "hub": "hub",
+    "listen": "listen",
     "send": "sensor",
     "demo": "demo",
 }
@@ -61,7 +62,7 @@ def cli() -> None:
     publisher   keygen publisher, manifest, pack, grant, inspect, try
     board       init, install, models, check, run, status, audit, keystore
     sensor      keygen sensor, send
-    hub         keygen hub, listen
+    hub         hub, keygen hub, listen
     everything  demo
     """
 

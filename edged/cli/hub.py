@@ -1,105 +1,168 @@
-"""``edged listen``: open sealed results with the hub's key."""
+"""``edged hub``: open what boards seal, and republish it at home; and its commands init, status and devices."""
 
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from edged.channel.receiver import Opened, Receiver
-from edged.channel.report import Report
-from edged.cli.common import path_type
-from edged.cli.mqtt import broker_options, connect, connection_options
-from edged.cli.passphrase import open_personal_keys, passphrase_option
-from edged.errors import UsageError
-from edged.identity import Record, Role
-from edged.listen import Listener
-from edged.log import set_up_logging
+from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
+from edged.config.load import load_hub
+from edged.errors import MissingFileError, StateLockedError
+from edged.hub.keys import HubKeys
+from edged.hub.process import HubProcess
+from edged.hub.snapshot import status_path
+from edged.state import Lock
 
-_TIMED_OUT = 27  # as mosquitto_sub -W
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_DEFAULT_CONFIG = Path("/etc/edged/hub.toml")
+_RUNTIME = Path("/run/edged-hub/status.json")
 
 
-@click.command("listen", short_help="Open sealed results and print them.")
-@click.option("--hub-key", type=path_type, required=True, help="The hub's private key.")
-@click.option(
-    "-b",
-    "--board",
-    "boards",
-    type=path_type,
-    multiple=True,
-    required=True,
-    help="Enrolment record of a board to believe, or a directory of them (*.enrol); repeat.",
-)
-@click.option("--prefix", default="edged", show_default=True, help="The boards' results.prefix.")
-@click.option("-C", "--count", type=int, help="Leave after so many results.")
-@click.option("-W", "--timeout", type=float, help="Leave after so many seconds, with exit code 27.")
-@click.option("--health", is_flag=True, help="Also print what boards say of themselves.")
-@click.option("-d", "--debug", is_flag=True, help="Also say who announces what.")
-@connection_options
-@passphrase_option
-def listen_command(
-    hub_key: Path,
-    boards: tuple[Path, ...],
-    prefix: str,
-    count: int | None,
-    timeout: float | None,
-    *,
-    health: bool,
-    debug: bool,
-    passphrase_file: str | None,
-    **connection: Any,
-) -> int:
-    """Open sealed results and print them, one JSON object a line.
+def _config_option(function: _Function) -> _Function:
+    return click.option(
+        "-c",
+        "--config",
+        type=path_type,
+        default=_DEFAULT_CONFIG,
+        show_default=True,
+        envvar="EDGED_HUB_CONFIG",
+        help="The hub's configuration.",
+    )(function)
+
+
+@click.group("hub", invoke_without_command=True, short_help="Open boards' results and republish them at home.")
+@_config_option
+@click.option("--page", is_flag=True, help="Also serve a page for people (default address: 127.0.0.1:8099).")
+@click.option("--instance", default="", metavar="NAME", help="A further process that shares the results (hub.share).")
+@click.pass_context
+def hub_command(context: click.Context, config: Path, instance: str, *, page: bool) -> None:
+    """Open what boards seal, and republish it as plain JSON on a local broker, for Home Assistant and others.
 
     \b
-    Example: edged listen -h broker.local --cafile ca.crt --hub-key home.key --board press-07.enrol
+    Example: edged hub --page
     """
-    set_up_logging("info" if debug else "warning")
-    agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
-    receiver = Receiver(agreement, [Record.read(path, Role.DEVICE) for path in _records(boards)])
-    broker = connect(broker_options(**connection))
-    printed = 0
+    context.obj = config
+    if context.invoked_subcommand is None:
+        process = HubProcess(load_hub(config), instance, page=page)
+        process.run()
 
-    def show(opened: Opened) -> None:
-        nonlocal printed
-        if count is None or printed < count:
-            printed += 1
-            click.echo(json.dumps(_shown(opened), ensure_ascii=False))
 
-    def show_report(device: str, report: Report) -> None:
-        if health:
-            click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
+@hub_command.command("init", short_help="Make this hub's keys and its record.")
+@json_option
+@click.pass_obj
+def init_command(config: Path, *, as_json: bool) -> None:
+    """Make this hub's two keys, and print its record, which boards name in `results.hubs`.
 
-    listener = Listener(broker, receiver, agreement.public, prefix, show, show_report)
-    listener.subscribe()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    \b
+    Example: edged hub init
+    """
+    hub = load_hub(config)
+    keys = HubKeys(hub.keystore, Path(hub.hub.state))
+    record = keys.make(hub.hub.name)
+    facts = {"id": record.id, "fingerprint": record.fingerprint, "record": str(keys.record_path)}
+    if as_json:
+        print_json(facts)
+        return
+    print_facts(facts)
+    click.echo("\nTake the record to the boards (results.hubs), and compare the fingerprint there.")
+
+
+@hub_command.command("status", short_help="Show how the hub is, and what it refused.")
+@json_option
+@click.pass_obj
+def status_command(config: Path, *, as_json: bool) -> None:
+    """Show connections, counts, and what was refused lately and why.
+
+    \b
+    Example: edged hub status
+    """
+    running, status = _status(config)
+    if as_json:
+        print_json({"running": running, **status})
+        return
+    counts = status["counts"]
+    print_facts(
+        {
+            "hub": f"{status['hub']}, edged {status['version']}",
+            "process": "runs" if running else "does not run",
+            **{f"upstream {one['name']}": one["state"] for one in status["upstreams"]},
+            "local": f"{status['local']['state']}; {status['local']['queued']} messages wait",
+            "boards": ", ".join(f"{one['device']} ({one['state']})" for one in status["boards"]) or "none",
+            "results": f"{counts['opened']} opened, {counts['repeated']} repeated, {counts['held']} held,"
+            f" {counts['dropped']} dropped",
+            "refused": ", ".join(f"{kind} {count}" for kind, count in counts["refused"].items()) or "nothing",
+            "not enrolled": ", ".join(status["strangers"]) or "none heard",
+            "problems": "; ".join(f"{what}: {why}" for what, why in status["problems"].items()) or "none",
+        }
+    )
+    if status["refused_lately"]:
+        click.echo("\nrefused lately:")
+        rows = [(_time(one["time"]), one["kind"], one["topic"], one["message"]) for one in status["refused_lately"]]
+        print_table(rows[-10:], ("at", "why", "topic", "message"))
+
+
+@hub_command.command("devices", short_help="List boards: versions, health, last seen, what was refused.")
+@json_option
+@click.pass_obj
+def devices_command(config: Path, *, as_json: bool) -> None:
+    """List the boards that are believed.
+
+    \b
+    Example: edged hub devices --json
+    """
+    _, status = _status(config)
+    if as_json:
+        print_json(status["boards"])
+        return
+    rows = [
+        (
+            one["device"],
+            one["state"],
+            _time(one["last_seen"]),
+            ", ".join(f"{model['name']} {_version(model)}" for model in one["models"]) or "-",
+            _health(one["report"]),
+            one["opened"],
+            ", ".join(f"{kind} {count}" for kind, count in one["refused"].items()) or "-",
+            one["fingerprint"],
+        )
+        for one in status["boards"]
+    ]
+    print_table(rows, ("board", "state", "last seen", "models", "health", "results", "refused", "fingerprint"))
+
+
+def _status(config: Path) -> tuple[bool, dict[str, Any]]:
+    """Return whether the hub runs, and what it last said of itself."""
+    state = Path(load_hub(config).hub.state)
+    running = False
     try:
-        while count is None or printed < count:
-            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-            if left <= 0:
-                return _TIMED_OUT
-            broker.run_once(left)
-    finally:
-        broker.close()
-    return 0
+        Lock(state).close()
+    except StateLockedError:
+        running = True
+    for path in (_RUNTIME, status_path(state)):
+        with suppress(OSError, ValueError):
+            status: dict[str, Any] = json.loads(path.read_text())
+            return running, status
+    raise MissingFileError(f"{state} holds no status", hint="`edged hub` writes it while it runs")
 
 
-def _records(boards: tuple[Path, ...]) -> list[Path]:
-    paths = [path for board in boards for path in (sorted(board.glob("*.enrol")) if board.is_dir() else [board])]
-    if not paths:
-        raise UsageError("the directory given with --board holds no *.enrol file")
-    return paths
+def _version(model: dict[str, Any]) -> str:
+    trial = " (on trial)" if model["trial"] else ""
+    waits = f" ({model['installed']} waits)" if model["installed"] > model["version"] else ""
+    return f"{model['version']}{trial}{waits}"
 
 
-def _shown(opened: Opened) -> dict[str, object]:
-    return {
-        "device": opened.device,
-        "channel": opened.channel,
-        **opened.result.to_json(),
-        "kid": opened.kid.hex(),
-        "signed": opened.signed,
-    }
+def _health(report: dict[str, Any] | None) -> str:
+    if report is None:
+        return "-"
+    degraded = "; ".join(report["degraded"])
+    return degraded or f"{report['rate']:.1f}/s" + (f", {report['waiting']} wait" if report["waiting"] else "")
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -14,8 +14,18 @@ from edged.config.units import check_quantity, parse_duration, parse_size
 from edged.errors import ConfigError
 
 
-def _host_name() -> str:
+def host_name() -> str:
+    """Return this machine's name, without its domain."""
     return socket.gethostname().split(".")[0].lower()
+
+
+def absolute(base: Path, table: SiteTable, *names: str) -> dict[str, str | None]:
+    """Return the paths that a table holds under some of its keys, made absolute from ``base``."""
+    found = {name: getattr(table, name) for name in names}
+    return {
+        name: path if path is None or path.startswith("credential:") else str(base / path)
+        for name, path in found.items()
+    }
 
 
 class Device(SiteTable, frozen=True):
@@ -24,7 +34,7 @@ class Device(SiteTable, frozen=True):
     :ivar clock: ``trusted`` where somebody vouches for the clock and the kernel cannot know (a container, an RTC).
     """
 
-    name: str = msgspec.field(default_factory=_host_name)
+    name: str = msgspec.field(default_factory=host_name)
     state: str = "/var/lib/edged"
     clock: Literal["auto", "trusted"] = "auto"
 
@@ -52,6 +62,10 @@ class BrokerTable(SiteTable, frozen=True):
         check_quantity("broker.session", parse_duration, self.session)
         if (self.cert is None) != (self.key is None):
             raise ConfigError("broker, uplink: cert and key go together")
+
+    def resolved(self, base: Path) -> Self:
+        """Return this table with every relative path made absolute, from ``base``."""
+        return msgspec.structs.replace(self, **absolute(base, self, "ca", "cert", "key", "password"))
 
 
 class KeystoreTable(SiteTable, frozen=True):
@@ -222,19 +236,14 @@ class BoardConfig(SiteTable, frozen=True):
         """Return this configuration with every relative path made absolute, from ``base``."""
         replace = msgspec.structs.replace
 
-        def absolute(path: str | None) -> str | None:
-            return path if path is None or path.startswith("credential:") else str(base / path)
-
         def all_absolute(table: SiteTable, *names: str) -> dict[str, str | None]:
-            return {name: absolute(getattr(table, name)) for name in names}
+            return absolute(base, table, *names)
 
         return replace(
             self,
             device=replace(self.device, **all_absolute(self.device, "state")),
-            broker=replace(self.broker, **all_absolute(self.broker, "ca", "cert", "key", "password")),
-            uplink=None
-            if self.uplink is None
-            else replace(self.uplink, **all_absolute(self.uplink, "ca", "cert", "key", "password")),
+            broker=self.broker.resolved(base),
+            uplink=None if self.uplink is None else self.uplink.resolved(base),
             keystore=replace(self.keystore, **all_absolute(self.keystore, "wrap", "pin")),
             publishers={name: replace(one, **all_absolute(one, "key")) for name, one in self.publishers.items()},
             results=replace(self.results, hubs=tuple(str(base / hub) for hub in self.results.hubs)),

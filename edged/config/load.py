@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from edged.config.board import BoardConfig
+from edged.config.hub import HubConfig
 from edged.errors import ConfigError, MissingFileError
 from edged.files import read_bounded
 
@@ -34,7 +35,17 @@ _ANY_KEY = "[...]"  # what msgspec calls every key of a dictionary
 
 
 def load_board(path: Path) -> BoardConfig:
-    """Read a board's configuration, with every ``<path>.d/*.toml`` merged over it in the order of their names.
+    """Read a board's configuration: see :func:`_load`."""
+    return _load(path, BoardConfig).resolved(path.parent.absolute())
+
+
+def load_hub(path: Path) -> HubConfig:
+    """Read a hub's configuration: see :func:`_load`."""
+    return _load(path, HubConfig).resolved(path.parent.absolute())
+
+
+def _load(path: Path, wanted: type[_Type]) -> _Type:
+    """Read a configuration, with every ``<path>.d/*.toml`` merged over it in the order of their names.
 
     Tables merge. A ``[[model]]`` of a channel that is there already takes its place, another is added. Paths are
     relative to the main file's directory.
@@ -43,7 +54,7 @@ def load_board(path: Path) -> BoardConfig:
     :raises ConfigError: a key is unknown, absent, or does not fit.
     """
     if not path.exists():
-        raise MissingFileError(f"{path} does not exist", hint="name this board's configuration with --config FILE")
+        raise MissingFileError(f"{path} does not exist", hint="name the configuration with --config FILE")
     extras = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
     files = {file: read_toml(file) for file in (path, *extras)}
     merged: dict[str, Any] = {}
@@ -55,7 +66,7 @@ def load_board(path: Path) -> BoardConfig:
         holding = [file for file, content in files.items() if _holds(content, merged, steps)]
         return str(holding[-1]) if holding and steps else " + ".join(map(str, files))
 
-    return _convert(merged, BoardConfig, source).resolved(path.parent.absolute())
+    return _convert(merged, wanted, source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from edged.broker import Broker
 from edged.channel.announcer import Announcer
 from edged.channel.report import Report
 from edged.daemon.health import Health
-from edged.daemon.marks import runtime_directory
 from edged.daemon.outgoing import Outgoing
+from edged.notify import runtime_directory
 from edged.pipeline import Lane
 
 HEALTH, STATUS = "health", "status"

@@ -5,24 +5,17 @@ A crash of the daemon reopens nothing then, and a power cut the last seconds, wi
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
-from pathlib import Path
 
 from edged.channel.reading import ReplayGuard
 from edged.cose import cbor
 from edged.errors import EdgedError
+from edged.notify import runtime_directory
 from edged.state import MarkKey, State
 
 _NAME = "marks"
 _LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=4, items=400_000)
 _FIELDS = 5
-
-
-def runtime_directory() -> Path | None:
-    """Return the directory that systemd made for this service on a file system in RAM (systemd.exec(5))."""
-    directories = os.environ.get("RUNTIME_DIRECTORY", "")
-    return Path(directories.split(":")[0]) if directories else None
 
 
 class Marks:

@@ -19,12 +19,12 @@ from edged.daemon.beat import STATUS
 from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
 from edged.daemon.outgoing import ANNOUNCE, NONCE
 from edged.daemon.parts import Parts
-from edged.daemon.timer import Timer, Timers
 from edged.errors import EdgedError, StateError
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
 from edged.pipeline import Decoders, Lane
 from edged.state import RowStore, State
+from edged.timer import Timer, Timers
 
 _LOG = logging.getLogger(__name__)
 _TICK = 1.0

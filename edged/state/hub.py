@@ -49,6 +49,9 @@ CREATE TABLE IF NOT EXISTS inventory (
 CREATE TABLE IF NOT EXISTS published (
     topic TEXT PRIMARY KEY
 ) STRICT;
+CREATE TABLE IF NOT EXISTS farewell (
+    topic TEXT PRIMARY KEY, payload BLOB NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS fact (
     name TEXT PRIMARY KEY, value INTEGER NOT NULL
 ) STRICT;
@@ -242,6 +245,14 @@ class HubState(Database):
         if channel is None:
             self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
         self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
+
+    def part(self, topic: str, payload: bytes) -> None:
+        """Remember a configuration that was taken away, until Home Assistant is known to have heard of it."""
+        self.db.execute("INSERT OR REPLACE INTO farewell VALUES (?, ?)", (topic, payload))
+
+    def partings(self) -> list[tuple[str, bytes]]:
+        """Return those configurations, and forget them."""
+        return self.db.execute("DELETE FROM farewell RETURNING topic, payload").fetchall()
 
     def note_published(self, topic: str) -> None:
         """Note that something stands retained at the local broker."""

@@ -12,15 +12,16 @@ from edged.files import make_private_directory
 
 
 class Lock:
-    """The daemon's exclusive hold on a state directory, until closed or the process ends.
+    """A process's exclusive hold on a state directory, until closed or the process ends.
 
+    :param name: of the file that is locked, where several processes may share the directory.
     :raises StateLockedError: another process holds it.
     :raises StateError: it cannot be taken.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "lock") -> None:
         make_private_directory(directory)
-        path = directory / "lock"
+        path = directory / name
         try:
             self._descriptor = _open(path)
         except OSError as error:

@@ -1,0 +1,95 @@
+"""``edged listen``: open sealed results with the hub's key."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edged.channel.receiver import Opened, Receiver
+from edged.channel.report import Report
+from edged.cli.common import path_type
+from edged.cli.mqtt import broker_options, connect, connection_options
+from edged.cli.passphrase import open_personal_keys, passphrase_option
+from edged.errors import UsageError
+from edged.identity import Record, Role
+from edged.listen import Listener
+from edged.log import set_up_logging
+
+_TIMED_OUT = 27  # as mosquitto_sub -W
+
+
+@click.command("listen", short_help="Open sealed results and print them.")
+@click.option("--hub-key", type=path_type, required=True, help="The hub's private key.")
+@click.option(
+    "-b",
+    "--board",
+    "boards",
+    type=path_type,
+    multiple=True,
+    required=True,
+    help="Enrolment record of a board to believe, or a directory of them (*.enrol); repeat.",
+)
+@click.option("--prefix", default="edged", show_default=True, help="The boards' results.prefix.")
+@click.option("-C", "--count", type=int, help="Leave after so many results.")
+@click.option("-W", "--timeout", type=float, help="Leave after so many seconds, with exit code 27.")
+@click.option("--health", is_flag=True, help="Also print what boards say of themselves.")
+@click.option("-d", "--debug", is_flag=True, help="Also say who announces what.")
+@connection_options
+@passphrase_option
+def listen_command(
+    hub_key: Path,
+    boards: tuple[Path, ...],
+    prefix: str,
+    count: int | None,
+    timeout: float | None,
+    *,
+    health: bool,
+    debug: bool,
+    passphrase_file: str | None,
+    **connection: Any,
+) -> int:
+    """Open sealed results and print them, one JSON object a line.
+
+    \b
+    Example: edged listen -h broker.local --cafile ca.crt --hub-key home.key --board press-07.enrol
+    """
+    set_up_logging("info" if debug else "warning")
+    agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
+    receiver = Receiver(agreement, [Record.read(path, Role.DEVICE) for path in _records(boards)])
+    broker = connect(broker_options(**connection))
+    printed = 0
+
+    def show(opened: Opened) -> None:
+        nonlocal printed
+        if count is None or printed < count:
+            printed += 1
+            click.echo(json.dumps(opened.to_json(), ensure_ascii=False))
+
+    def show_report(device: str, report: Report) -> None:
+        if health:
+            click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
+
+    listener = Listener(broker, receiver, agreement.public, prefix, show, show_report)
+    listener.subscribe()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
+        while count is None or printed < count:
+            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+            if left <= 0:
+                return _TIMED_OUT
+            broker.run_once(left)
+    finally:
+        broker.close()
+    return 0
+
+
+def _records(boards: tuple[Path, ...]) -> list[Path]:
+    paths = [path for board in boards for path in (sorted(board.glob("*.enrol")) if board.is_dir() else [board])]
+    if not paths:
+        raise UsageError("the directory given with --board holds no *.enrol file")
+    return paths

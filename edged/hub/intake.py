@@ -1,0 +1,225 @@
+"""Messages of boards in: opened, accepted once, and queued for the local broker in the same transaction.
+
+Messages are acknowledged once that is durable. What comes under a key that was not announced yet waits,
+unacknowledged and bounded, for the announcement.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cbor2
+import msgspec
+
+from edged.broker import Broker, Delivery
+from edged.channel.receiver import Opened, Receiver
+from edged.cose.keys import PublicKey
+from edged.errors import EdgedError, ExpiredError, FormatError, RepeatedError, ReplayError, StateError, UnknownKeyError
+from edged.hub.tally import Tally
+from edged.hub.view import BoardView
+from edged.state import HubState
+
+_LOG = logging.getLogger(__name__)
+_MOST_HELD = 500
+"""Results of an epoch that was not announced yet: fewer than brokers hand out ahead of their acknowledgement."""
+_HELD_SECONDS = 600.0
+_ASK_EVERY = 10.0
+_RETRY_SECONDS = 1.0
+
+
+class _Arrived(NamedTuple):
+    broker: Broker
+    delivery: Delivery
+    device: str
+    level: str
+    since: float
+
+
+class Intake:
+    """Takes what boards say.
+
+    :param prefix: first levels of the local topics.
+    :param on_change: called with a board's name when what is to be shown of it may have changed.
+    :param on_result: called with each accepted result, and whether it is the newest of its channel.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        hub: PublicKey,
+        state: HubState,
+        views: dict[str, BoardView],
+        tally: Tally,
+        prefix: str,
+        on_change: Callable[[str], None],
+        on_result: Callable[[Opened, bool], None],
+    ) -> None:
+        self._receiver = receiver
+        self._hub = hub
+        self._state = state
+        self._views = views
+        self._tally = tally
+        self._prefix = prefix
+        self._on_change = on_change
+        self._on_result = on_result
+        self._batch: list[_Arrived] = []
+        self._held: deque[_Arrived] = deque()
+        self._asked: dict[str, float] = {}
+        self._retry_at = 0.0
+        self._after: list[Callable[[], None]] = []
+        self._levels: dict[str, Callable[[str, Delivery], None]] = {
+            "announce": self._announce,
+            "inventory": self._inventory,
+            "status": self._status,
+            "health": self._report,
+            "nonce": self._pass_over,
+        }
+        self.error = ""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`turn` has something to do."""
+        return bool(self._batch)
+
+    @property
+    def held(self) -> int:
+        """Results that wait for their epoch's announcement."""
+        return len(self._held)
+
+    def take(self, broker: Broker, delivery: Delivery) -> None:
+        """Take one message; it is dealt with by :meth:`turn`."""
+        _, device, level = f"//{delivery.topic}".rsplit("/", 2)
+        if device not in self._views:
+            if level == "announce":
+                self._tally.stranger(device)
+            delivery.ack()
+            return
+        self._batch.append(_Arrived(broker, delivery, device, level, time.monotonic()))
+
+    def turn(self, now: float) -> None:
+        """Deal with what came since the last call, all of it or nothing."""
+        if not self._batch or now < self._retry_at:
+            return
+        batch = self._batch
+        try:
+            with self._state.batch():
+                settled = [arrived for arrived in batch if self._serve(arrived)]
+        except StateError as error:
+            self._after.clear()
+            self.error = error.message
+            self._retry_at = now + _RETRY_SECONDS
+            _LOG.error("%s: nothing is accepted until it works again", error.message)
+            return
+        self.error = ""
+        self._batch = []
+        after, self._after = self._after, []
+        for act in after:
+            act()
+        for arrived in settled:
+            arrived.delivery.ack()
+
+    def tidy(self, now: float) -> None:
+        """Give up what has waited too long for its epoch's announcement."""
+        while self._held and (now - self._held[0].since > _HELD_SECONDS or len(self._held) > _MOST_HELD):
+            oldest = self._held.popleft()
+            error = UnknownKeyError(f"{oldest.device} has not announced the key of a result")
+            self._tally.refuse(oldest.delivery.topic, oldest.device, error)
+            oldest.delivery.ack()
+
+    def _serve(self, arrived: _Arrived) -> bool:
+        """Deal with one message; tell whether that was all: else it waits for an announcement."""
+        broker, delivery, device, level, _ = arrived
+        try:
+            self._levels.get(level, self._result)(device, delivery)
+        except StateError:
+            raise
+        except UnknownKeyError:
+            if level != "health":  # the next report says more
+                self._after.append(lambda: self._held.append(arrived))
+                return False
+        except EdgedError as error:
+            if isinstance(error, ExpiredError):
+                self._after.append(lambda: self._ask(broker, delivery.topic, device))
+            self._refuse(delivery.topic, device, error, again=delivery.dup)
+        return True
+
+    def _pass_over(self, _device: str, _delivery: Delivery) -> None:
+        """Hubs speak there, not boards."""
+
+    def _refuse(self, topic: str, device: str, error: EdgedError, *, again: bool = False) -> None:
+        if isinstance(error, RepeatedError) or (again and isinstance(error, ReplayError)):
+            self._after.append(lambda: self._tally.repeated(device))
+        else:
+            self._after.append(lambda: self._tally.refuse(topic, device, error))
+
+    def _announce(self, device: str, delivery: Delivery) -> None:
+        before = self._receiver.epoch(device)
+        self._receiver.announce(device, delivery.payload, time.time())
+        epoch = self._receiver.epoch(device)
+        if epoch != before:
+            self._state.forget_epochs(device, self._receiver.kids(device))
+            _LOG.info("%s announces epoch %d", device, epoch)
+        if self._held:
+            self._after.append(lambda: self._try_again(device))
+
+    def _try_again(self, device: str) -> None:
+        ready = [arrived for arrived in self._held if arrived.device == device]
+        if ready:
+            self._held = deque(arrived for arrived in self._held if arrived.device != device)
+            self._batch += ready
+
+    def _inventory(self, device: str, delivery: Delivery) -> None:
+        inventory = self._receiver.open_inventory(delivery.topic, delivery.payload, time.time())
+        self._state.keep_inventory(device, inventory.encode())
+
+        def shown() -> None:
+            self._views[device].inventory = inventory
+            self._on_change(device)
+
+        self._after.append(shown)
+
+    def _status(self, device: str, delivery: Delivery) -> None:
+        def shown() -> None:
+            self._views[device].status = delivery.payload == b"online"
+            self._on_change(device)
+
+        self._after.append(shown)
+
+    def _report(self, device: str, delivery: Delivery) -> None:
+        report = self._receiver.open_report(delivery.topic, delivery.payload, time.time())
+
+        def shown() -> None:
+            self._views[device].note_report(report)
+            self._on_change(device)
+
+        self._after.append(shown)
+
+    def _result(self, _device: str, delivery: Delivery) -> None:
+        if delivery.retain:
+            raise FormatError("a retained message is no result: boards retain none")
+        opened = self._receiver.open(delivery.topic, delivery.payload, time.time())
+        payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
+        topic = f"{self._prefix}/{opened.device}/{opened.channel}"
+        newest = not opened.result.late and self._state.show(
+            opened.device, opened.channel, opened.epoch, opened.count, payload
+        )
+        self._state.queue(topic if newest else f"{topic}/late", payload, retain=newest)
+
+        def shown() -> None:
+            self._tally.opened(opened.device)
+            self._on_result(opened, newest)
+
+        self._after.append(shown)
+
+    def _ask(self, broker: Broker, topic: str, device: str) -> None:
+        """Have a board show that it is alive: its next announcement echoes our nonce."""
+        now = time.monotonic()
+        if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
+            self._asked[device] = now
+            question = cbor2.dumps([self._hub.thumbprint, self._receiver.nonce(device)])
+            broker.publish(f"{topic.rsplit('/', 1)[0]}/nonce", question, qos=1)

@@ -1,0 +1,70 @@
+"""A hub's keys and its public record, in the same key stores as a board's."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from edged.config.board import KeystoreTable
+from edged.config.secret import read_secret
+from edged.cose.keys import Agreement
+from edged.errors import EdgedError, MissingFileError, naming
+from edged.files import make_private_directory, write_atomically
+from edged.identity import Record, Role
+from edged.keystore import create_keystore, open_keystore
+
+_RECORD_MODE = 0o644
+
+
+class HubKeys:
+    """The keys of one hub.
+
+    :param table: how the configuration names them.
+    :param directory: the hub's state.
+    :ivar record_path: its public record, which boards name in ``results.hubs``.
+    """
+
+    def __init__(self, table: KeystoreTable, directory: Path) -> None:
+        self.record_path = directory / "hub.pub"
+        self._table = table
+        self._directory = directory / "keys"
+
+    def _secrets(self) -> tuple[bytes | None, bytes | None]:
+        secrets = []
+        for name, reference in (("keystore.wrap", self._table.wrap), ("keystore.pin", self._table.pin)):
+            with naming(name):
+                secrets.append(None if reference is None else read_secret(reference))
+        return secrets[0], secrets[1]
+
+    def make(self, name: str) -> Record:
+        """Make keys and their record.
+
+        :raises OutputError: there are keys.
+        :raises KeystoreError: the key store refuses.
+        """
+        make_private_directory(self.record_path.parent)
+        made = create_keystore(self._table.uri, self._directory, *self._secrets())
+        try:
+            record = Record(Role.HUB, name, made.signer.public, made.agreement.public, None, int(time.time()))
+            write_atomically(self.record_path, [record.encode(made.signer)], mode=_RECORD_MODE, replace=True)
+        except EdgedError:
+            made.destroy()
+            raise
+        return record
+
+    def open(self) -> Agreement:
+        """Open the key that results are sealed to.
+
+        :raises KeystoreError: it is absent or cannot be opened.
+        """
+        return open_keystore(self._table.uri, self._directory, *self._secrets()).agreement
+
+    def record(self) -> Record:
+        """Return the public record.
+
+        :raises MissingFileError: `edged hub init` has not run.
+        """
+        try:
+            return Record.read(self.record_path, Role.HUB)
+        except MissingFileError as error:
+            raise MissingFileError(error.message, hint="`edged hub init` makes this hub's keys and record") from error

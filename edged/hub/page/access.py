@@ -1,0 +1,133 @@
+"""Who may see the page: callers on this machine, or those who know a token.
+
+* Away from loopback nothing is served without the token.
+* On loopback a request must also be addressed to this machine by a name of its own: a web page elsewhere can have its
+  own name resolve to 127.0.0.1, and would else read along (DNS rebinding). Any port will do, so that a tunnel may
+  begin at another one.
+* The token stands in an address once. What the browser then keeps is derived from it, so that it holds across restarts
+  of the hub, and gives the token itself away to nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import parse_qs
+
+from edged.errors import ConfigError
+from edged.hub.page.transport import Answer, Request
+
+_SHORTEST_TOKEN = 16
+_YEAR = 365 * 24 * 3600
+_MOST_PORT = 65535
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
+_OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_ASK = b"""<!doctype html>
+<html lang="en"><title>edged hub: token wanted</title>
+<p>This page wants the hub's token. Open it once as <code>/?token=TOKEN</code>, with the token that
+<code>[page] token</code> in <code>hub.toml</code> refers to; this browser then remembers it.
+<p><a href="/">Try again</a>, if you have just done so.
+"""
+"""The link helps who came by a link: a browser sends no strict cookie along with what another page began."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served. ``host`` is a numeric address."""
+
+    family: int
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``HOST:PORT``, with brackets around a host that is an IPv6 address.
+
+        :raises ConfigError: it is not one, or its name does not resolve.
+        """
+        host, _, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not bare or (":" in bare and bare == host) or not (port.isdecimal() and int(port) <= _MOST_PORT):
+            raise ConfigError(
+                f"page.address: {text!r} is no address", hint="HOST:PORT, as 127.0.0.1:8099 or [::1]:8099"
+            )
+        try:
+            family, _, _, _, found = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM)[0]
+        except (OSError, UnicodeError) as error:
+            raise ConfigError(f"page.address: {bare!r} does not resolve: {error}") from error
+        return cls(family, str(found[0]), int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def name(self) -> str:
+        """The host as URLs have it."""
+        return f"[{self.host}]" if self.family == socket.AF_INET6 else self.host
+
+
+class Access:
+    """Decides about requests.
+
+    :raises ConfigError: the address is open to others and there is no token, or the token can be guessed.
+    """
+
+    def __init__(self, address: Address, token: str | None) -> None:
+        if token is not None and len(token) < _SHORTEST_TOKEN:
+            raise ConfigError(
+                f"page.token: fewer than {_SHORTEST_TOKEN} characters can be guessed",
+                hint="openssl rand -hex 16 makes one",
+            )
+        if token is None and not address.is_loopback:
+            raise ConfigError(
+                f"page.address: others than this machine reach {address.host}, and page.token is not set",
+                hint="set page.token, or serve on 127.0.0.1 and come through ssh -L",
+            )
+        self._names = _OWN_NAMES | {address.name} if address.is_loopback else None
+        self._token = token
+        self._cookie = f"edged-hub-{address.port}"  # cookies are shared by all ports of a host
+        self._pass = "" if token is None else hmac.new(token.encode(), b"edged.hub.page", hashlib.sha256).hexdigest()
+
+    def refuse(self, request: Request) -> Answer | None:
+        """Return what to answer instead, or None where the request may pass."""
+        hosts = request.headers.get_all("Host", [])
+        if len(hosts) != 1 or not (named := _HOST.fullmatch(hosts[0].lower())):
+            return Answer(HTTPStatus.BAD_REQUEST)
+        if self._names is not None and named[1] not in self._names:
+            return Answer(HTTPStatus.MISDIRECTED_REQUEST, b"This page is served to localhost only.\n")
+        if self._token is None:
+            return None
+        if request.path == "/" and "token=" in request.query:
+            return self._let_in(request.query)
+        if any(_equal(value, self._pass) for value in self._kept(request)):
+            return None
+        return self._ask()
+
+    def _let_in(self, query: str) -> Answer:
+        given = parse_qs(query).get("token", [])
+        if self._token is None or len(given) != 1 or not _equal(given[0], self._token):
+            return self._ask()
+        cookie = f"{self._cookie}={self._pass}; Path=/; Max-Age={_YEAR}; HttpOnly; SameSite=Strict"
+        return Answer(HTTPStatus.SEE_OTHER, headers={"Location": "/", "Set-Cookie": cookie})
+
+    def _kept(self, request: Request) -> list[str]:
+        """Return what the browser has kept."""
+        lines = request.headers.get_all("Cookie", [])
+        pairs = (pair.strip().partition("=") for line in lines for pair in line.split(";"))
+        return [value for name, _, value in pairs if name == self._cookie]
+
+    def _ask(self) -> Answer:
+        return Answer(HTTPStatus.UNAUTHORIZED, _ASK, "text/html", {"WWW-Authenticate": 'Cookie realm="edged hub"'})
+
+
+def _equal(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))

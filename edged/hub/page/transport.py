@@ -1,0 +1,175 @@
+"""HTTP within bounds: few connections, one small request each, deadlines, and headers that let a browser do little."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from socketserver import TCPServer
+from threading import BoundedSemaphore
+from typing import Any
+
+_LOG = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 16
+MOST_LINE, MOST_HEAD = 2048, 16 * 1024
+"""Bytes of a request's first line, and of all that it may consist of."""
+_READ, _WRITE, _LINGER = 5.0, 20.0, 1.0
+"""Seconds for a whole request, for a whole answer, and for a client to hang up."""
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Connection": "close",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked. ``path`` is as it came: nothing is decoded in it."""
+
+    method: str
+    path: str
+    query: str
+    headers: Message
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered; ``body`` None: the status in words."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    body: bytes | None = None
+    type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Server(ThreadingHTTPServer):
+    """Listens at once; ``serve_forever`` then serves, a thread for each connection.
+
+    :param answer: called for each request, in its thread.
+    :raises OSError: the address cannot be had.
+    """
+
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, family: int, address: tuple[str, int], answer: Callable[[Request], Answer]) -> None:
+        self.address_family = family
+        self.answer = answer
+        self._free = BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind, and ask no name server what this machine is called."""
+        TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  as socketserver has them
+        """Serve a connection in a thread of its own, or end it where there are too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread to be had
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  as above
+        """Serve a connection, and make room for the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """Keep what a connection broke on from standard error."""
+        _LOG.debug("page: a connection failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads one request, whole and within bounds, before anything is made of it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, request: socket.socket, client_address: object, server: Server) -> None:
+        self._server = server
+        super().__init__(request, client_address, server)
+
+    def handle(self) -> None:
+        try:
+            refused = self._read()
+            if refused is not None:
+                self.send_error(refused)
+            elif self.parse_request():  # else it has answered
+                path, _, query = self.path.partition("?")
+                self._send(self._server.answer(Request(self.command, path, query, self.headers)))
+            self._linger()
+        except OSError:
+            pass  # the client went away, or was too slow
+
+    def _read(self) -> HTTPStatus | None:
+        """Take a request's head; return why it is refused.
+
+        :raises OSError: the client went away.
+        """
+        self.command = self.path = ""
+        self.requestline, self.request_version = "", self.protocol_version
+        head, until = bytearray(), time.monotonic() + _READ
+        while (end := head.find(b"\r\n\r\n")) < 0 and len(head) <= MOST_HEAD:
+            if (left := until - time.monotonic()) <= 0:
+                return HTTPStatus.REQUEST_TIMEOUT
+            self.connection.settimeout(left)
+            if not (more := self.connection.recv(4096)):
+                raise ConnectionResetError
+            head += more
+        line = head.find(b"\r\n")
+        if not 0 <= line <= MOST_LINE:
+            return HTTPStatus.REQUEST_URI_TOO_LONG
+        if not 0 <= end <= MOST_HEAD:
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self.rfile = BytesIO(head)
+        self.raw_requestline = self.rfile.readline()
+        return None
+
+    def send_error(self, code: int, _message: str | None = None, _explain: str | None = None) -> None:
+        """Answer with a status, and with nothing of what was asked."""
+        self._send(Answer(HTTPStatus(code)))
+
+    def _send(self, answer: Answer) -> None:
+        body = answer.body
+        if body is None:
+            body = f"{answer.status.value} {answer.status.phrase}\n".encode()
+        self.connection.settimeout(_WRITE)
+        self.send_response(answer.status)
+        shown = {"Content-Type": f"{answer.type}; charset=utf-8", "Cache-Control": "no-store"}
+        if answer.status != HTTPStatus.NOT_MODIFIED:
+            shown["Content-Length"] = str(len(body))
+        for name, value in {**shown, **_HEADERS, **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD" and answer.status != HTTPStatus.NOT_MODIFIED:
+            self.wfile.write(body)
+
+    def _linger(self) -> None:
+        """Wait a little for the client to hang up: closing on unread bytes would take the answer back from it."""
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(_LINGER)
+        for _ in range(4):
+            if not self.connection.recv(MOST_HEAD):
+                return
+
+    def version_string(self) -> str:
+        """Name the product, and no version of anything."""
+        return "edged"
+
+    def log_message(self, *_args: object) -> None:
+        """Log no requests."""

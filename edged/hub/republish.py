@@ -1,0 +1,92 @@
+"""The queue's way to the local broker: in order, bounded, each message until that broker has it."""
+
+from __future__ import annotations
+
+import logging
+
+from edged.broker import Broker, Outcome
+from edged.errors import StateError
+from edged.hub.tally import Tally
+from edged.state import HubState
+
+_LOG = logging.getLogger(__name__)
+_IN_FLIGHT = 500
+_REMOVE_SECONDS = 0.5
+_MOST_REMOVED = 500
+_RETRY_SECONDS = 1.0
+
+
+class Republisher:
+    """Sends what is queued.
+
+    :param most: messages that may be queued; the oldest beyond are dropped and counted.
+    :ivar open: whether anything may be published at all.
+    """
+
+    def __init__(self, local: Broker, state: HubState, tally: Tally, most: int) -> None:
+        self.open = False
+        self._local = local
+        self._state = state
+        self._tally = tally
+        self._most = most
+        self._last = 0
+        self._more = True
+        self._sent: dict[int, int] = {}
+        self._done: list[int] = []
+        self._done_at = 0.0
+        self._retry_at = 0.0
+
+    def added(self) -> None:
+        """Note that there is more in the queue."""
+        self._more = True
+
+    def turn(self, now: float) -> None:
+        """Send what is due, and forget what has arrived."""
+        if now < self._retry_at:
+            return
+        try:
+            if self._done and (len(self._done) >= _MOST_REMOVED or now >= self._done_at):
+                with self._state.batch():
+                    self._state.unqueue(self._done)
+                self._done.clear()
+            if self.open and self._more and self._local.is_up and len(self._sent) < _IN_FLIGHT:
+                self._send(_IN_FLIGHT - len(self._sent))
+        except StateError as error:
+            _LOG.error("%s", error.message)
+            self._retry_at = now + _RETRY_SECONDS
+
+    def _send(self, room: int) -> None:
+        queued = self._state.queued(self._last, room)
+        self._more = len(queued) == room
+        for one in queued:
+            self._last = one.number
+            token = self._local.publish(one.topic, one.payload, qos=1, retain=one.retain)
+            self._sent[token] = one.number
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until :meth:`turn` has something to do."""
+        if self.open and self._more and self._local.is_up and len(self._sent) < _IN_FLIGHT:
+            return 0.0
+        return self._done_at - now if self._done else float("inf")
+
+    def on_delivered(self, token: int, outcome: Outcome, now: float) -> None:
+        """Note what became of a message. One that nobody subscribes to is there for who comes: it is retained."""
+        number = self._sent.pop(token, None)
+        if number is None:
+            return
+        if outcome is Outcome.REFUSED:
+            self._tally.dropped += 1
+        else:
+            self._tally.published += 1
+        if not self._done:
+            self._done_at = now + _REMOVE_SECONDS
+        self._done.append(number)
+
+    def tidy(self) -> None:
+        """Drop the oldest of too many."""
+        if self._state.count_queued() - len(self._done) > self._most:
+            with self._state.batch():
+                dropped = self._state.drop_oldest(self._most)
+            self._tally.dropped += dropped
+            if dropped:
+                _LOG.warning("%d messages were dropped: the local broker is away for too long (local.queue)", dropped)

@@ -1,0 +1,203 @@
+"""What stands retained at the local broker: that the hub and boards are there, what they serve, and their last words.
+
+It is published when it changes, and all of it again after each connection and when Home Assistant has started: a
+broker may have lost what it retained, and Home Assistant subscribes to a device's topics only after it has read the
+device's configuration.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+
+import msgspec
+
+from edged import __version__
+from edged.broker import Broker
+from edged.config.hub import HomeAssistantTable
+from edged.discovery import Topics, components_of, config, config_topic, update_state
+from edged.hub.view import BoardView
+from edged.state import HubState
+
+ONLINE, OFFLINE = b"online", b"offline"
+_AGAIN_AFTER = (1.0, 4.0)
+"""Seconds after a new configuration at which states follow once more: Home Assistant may have missed the first."""
+
+
+class Show:
+    """Publishes what boards are.
+
+    :param prefix: first levels of the local topics.
+    :param newest: the newest version of a model that lies ready at the hub; 0 for none.
+    """
+
+    def __init__(
+        self,
+        local: Broker,
+        state: HubState,
+        prefix: str,
+        home: HomeAssistantTable,
+        newest: Callable[[str], int],
+    ) -> None:
+        self.hub_topic = f"{prefix}/status"
+        self.birth_topic = f"{home.prefix}/status"
+        self.open = False
+        self._local = local
+        self._state = state
+        self._prefix = prefix
+        self._home = home
+        self._newest = newest
+        self._told: dict[str, bytes] = {}
+        self._noted = set(state.published())
+        self._components: dict[str, list[str]] = {}
+        self._again: list[tuple[float, str]] = []
+
+    def topics(self, device: str) -> Topics:
+        """Return the local topics of a board."""
+        return Topics(self.hub_topic, f"{self._prefix}/{device}")
+
+    def begin(self, views: Iterable[BoardView]) -> None:
+        """Publish everything: after a connection, and when Home Assistant has started."""
+        if not (self.open and self._local.is_up):
+            return
+        self._told.clear()
+        self._publish(self.hub_topic, ONLINE)
+        for view in views:
+            self.update(view, again=True)
+
+    def end(self) -> None:
+        """Say that the hub leaves."""
+        if self._local.is_up:
+            self._publish(self.hub_topic, OFFLINE)
+
+    def update(self, view: BoardView, *, again: bool = False) -> None:
+        """Publish what has changed of a board, its configuration first.
+
+        :param again: publish its states even if they have not changed.
+        """
+        if not (self.open and self._local.is_up):
+            return
+        device, topics = view.record.id, self.topics(view.record.id)
+        fresh = self._configure(view, topics)
+        again = again or fresh
+        if fresh:  # a changed configuration makes states unavailable until they come again
+            self._forget_told(device)
+        online = view.state(time.monotonic()) == "online"
+        self._tell(topics.availability, ONLINE if online else OFFLINE)
+        if view.report is not None:
+            self._tell(topics.health, _json(asdict(view.report)))
+        for model in view.models:
+            newest = max(model.installed, self._newest(model.model))
+            self._tell(topics.update(model.channel), _json(update_state(model, newest)))
+            if again and (last := view.last.get(model.channel)) is not None:
+                self._publish(topics.result(model.channel), _json(last))
+        if fresh:
+            now = time.monotonic()
+            self._again += [(now + seconds, device) for seconds in _AGAIN_AFTER]
+
+    def turn(self, now: float, views: Mapping[str, BoardView]) -> None:
+        """Publish states once more where a configuration was new."""
+        due = {device for at, device in self._again if at <= now}
+        if not due:
+            return
+        self._again = [one for one in self._again if one[0] > now]
+        for device in due & set(views):
+            self._forget_told(device)
+            self.update(views[device], again=True)
+
+    def _forget_told(self, device: str) -> None:
+        base = f"{self._prefix}/{device}/"
+        for topic in [topic for topic in self._told if topic.startswith(base)]:
+            del self._told[topic]
+
+    def greet(self, views: Iterable[BoardView]) -> None:
+        """Publish everything to a Home Assistant that has just started.
+
+        What was taken away while it was down it would show as unavailable for ever: it is told of that once more, and
+        that it is gone.
+        """
+        if self.open and self._local.is_up:
+            with self._state.batch():
+                partings = self._state.partings()
+            for topic, payload in partings:
+                if topic not in self._noted:
+                    self._local.publish(topic, payload, qos=1, retain=True)
+                    self._local.publish(topic, b"", qos=1, retain=True)
+        self.begin(views)
+
+    def _configure(self, view: BoardView, topics: Topics) -> bool:
+        """Publish a board's configuration for Home Assistant; tell whether it has changed."""
+        if view.inventory is None or not self._home.discovery:
+            return False
+        device, fingerprint = view.record.id, view.record.fingerprint
+        topic = config_topic(self._home.prefix, device)
+        wanted = config(device, fingerprint, view.inventory, topics, __version__)
+        if self._told.get(topic) == _json(wanted):
+            return False
+        components = components_of(wanted)
+        gone = [one for one in self._components.get(device, ()) if one not in components]
+        if gone:  # Home Assistant removes a component that comes without anything but its platform
+            self._publish(topic, _json(config(device, fingerprint, view.inventory, topics, __version__, gone)))
+        self._components[device] = components
+        self._tell(topic, _json(wanted))
+        return True
+
+    def remove(self, device: str) -> None:
+        """Take away all that stands of a board."""
+        self._components.pop(device, None)
+        base, configuration = f"{self._prefix}/{device}/", config_topic(self._home.prefix, device)
+        if configuration in self._noted:  # first of all: an empty state would be an error to whoever still listens
+            if (last := self._told.get(configuration)) is not None:
+                with self._state.batch():
+                    self._state.part(configuration, last)
+            self._clear(configuration)
+        for topic in sorted(self._noted):
+            if topic.startswith(base):
+                self._clear(topic)
+
+    def remove_channel(self, device: str, channel: str) -> None:
+        """Take away what stands of a channel that a board serves no more."""
+        base = f"{self._prefix}/{device}/{channel}"
+        for topic in sorted(self._noted):
+            if topic == base or topic.startswith(f"{base}/"):
+                self._clear(topic)
+
+    def stale(self, devices: Iterable[str]) -> list[str]:
+        """Return the boards of which something stands there, and that are none of these."""
+        known = set(devices)
+        found = {topic[len(self._prefix) + 1 :].split("/")[0] for topic in self._noted if self._is_ours(topic)}
+        return sorted(found - known)
+
+    def _is_ours(self, topic: str) -> bool:
+        return topic.startswith(f"{self._prefix}/") and topic != self.hub_topic
+
+    def note_result(self, topic: str) -> None:
+        """Note that a result stands retained; it goes through the queue."""
+        self._note(topic)
+
+    def _tell(self, topic: str, payload: bytes) -> None:
+        if self._told.get(topic) != payload:
+            self._told[topic] = payload
+            self._publish(topic, payload)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        self._note(topic)
+        self._local.publish(topic, payload, qos=1, retain=True)
+
+    def _note(self, topic: str) -> None:
+        if topic not in self._noted:
+            with self._state.batch():
+                self._state.note_published(topic)
+            self._noted.add(topic)
+
+    def _clear(self, topic: str) -> None:
+        self._local.publish(topic, b"", qos=1, retain=True)
+        self._told.pop(topic, None)
+        self._noted.discard(topic)
+        with self._state.batch():
+            self._state.note_cleared(topic)
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.encode(value)  # what is not a number becomes null

@@ -1,0 +1,114 @@
+"""The hub at this moment, as `edged hub status` and the page show it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edged import __version__
+from edged.notify import runtime_directory
+
+if TYPE_CHECKING:
+    from edged.hub.process import HubProcess
+
+STATUS_FILE = "status.json"
+_LOOKING = 15.0
+"""Seconds after its last request for which a page counts as open."""
+
+
+def status_path(state: Path) -> Path:
+    """Return where a hub's status stands: in the service's directory in RAM where it has one, else in its state."""
+    return (runtime_directory() or state) / STATUS_FILE
+
+
+class Snapshot:
+    """Says how a hub is."""
+
+    def __init__(self, hub: HubProcess) -> None:
+        self._hub = hub
+        self._started = time.time()
+        self._wanted = -_LOOKING
+        self._shown = b"{}"
+        name = f"status-{hub.instance}.json" if hub.instance else STATUS_FILE
+        self._path = status_path(Path(hub.config.hub.state)).with_name(name)
+
+    def line(self) -> str:
+        """Return the status line."""
+        counts = self._hub.tally.all
+        online = sum(view.state(time.monotonic()) == "online" for view in self._hub.views.values())
+        refused = f", {counts.refused.total()} refused" if counts.refused else ""
+        return f"{online} of {len(self._hub.views)} boards online; {counts.opened} results{refused}"
+
+    def take(self) -> dict[str, Any]:
+        """Return all of it."""
+        hub, now = self._hub, time.monotonic()
+        tally = hub.tally
+        return {
+            "version": __version__,
+            "time": time.time(),
+            "started": self._started,
+            "hub": hub.config.hub.name,
+            "upstreams": [
+                {
+                    "name": name,
+                    "url": hub.config.upstream[name].url,
+                    "state": broker.describe(),
+                    "up": broker.is_up,
+                }
+                for name, broker in hub.upstreams.items()
+            ],
+            "local": {
+                "url": hub.config.local.url,
+                "state": hub.local.describe(),
+                "up": hub.local.is_up,
+                "queued": hub.queued(),
+            },
+            "counts": {
+                "opened": tally.all.opened,
+                "published": tally.published,
+                "repeated": tally.all.repeated,
+                "dropped": tally.dropped,
+                "held": hub.held,
+                "refused": dict(tally.all.refused),
+            },
+            "refused_lately": [one._asdict() for one in list(tally.lately)],
+            "strangers": dict(tally.strangers),
+            "problems": hub.problems,
+            "boards": [self._board(device, now) for device in sorted(hub.views)],
+        }
+
+    def _board(self, device: str, now: float) -> dict[str, Any]:
+        hub = self._hub
+        counts = hub.tally.boards.get(device)
+        return {
+            **hub.views[device].to_json(now),
+            "epoch": hub.epoch(device),
+            "opened": counts.opened if counts else 0,
+            "repeated": counts.repeated if counts else 0,
+            "refused": dict(counts.refused) if counts else {},
+        }
+
+    def page(self) -> bytes:
+        """Return it with the last hour, as JSON, for the page; from any thread, up to two seconds old."""
+        self._wanted = time.monotonic()
+        return self._shown
+
+    def refresh(self, history: dict[str, Any]) -> None:
+        """Take it anew for the page, where somebody looks at that."""
+        self._shown = msgspec.json.encode({**self.take(), "history": history})
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether somebody looks at the page."""
+        return time.monotonic() - self._wanted < _LOOKING
+
+    def write(self) -> None:
+        """Write it where commands find it."""
+        new = self._path.with_suffix(".new")
+        with suppress(OSError):
+            new.write_bytes(msgspec.json.encode(self.take()))
+            new.replace(self._path)

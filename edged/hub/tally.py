@@ -1,0 +1,85 @@
+"""What came of messages, counted: in all, by board, and the last refusals by name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edged.errors import EdgedError
+from edged.log import RateLimited
+
+_LOG = logging.getLogger(__name__)
+_LATELY = 50
+_MOST_STRANGERS = 100
+
+
+@dataclass
+class Counts:
+    """Results opened, results that came twice, and what was refused, by the error's name."""
+
+    opened: int = 0
+    repeated: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Refusal(NamedTuple):
+    """One message that was refused. ``time`` is Unix seconds."""
+
+    time: float
+    topic: str
+    kind: str
+    message: str
+
+
+class Tally:
+    """Counts.
+
+    :ivar published: messages that the local broker has taken; ``dropped``: those that it never gets.
+    :ivar boards: counts by board.
+    :ivar strangers: boards that announce and are not enrolled, with the time of their last announcement.
+    """
+
+    def __init__(self) -> None:
+        self.all = Counts()
+        self.published = self.dropped = 0
+        self.boards: dict[str, Counts] = {}
+        self.lately: deque[Refusal] = deque(maxlen=_LATELY)
+        self.strangers: dict[str, float] = {}
+        self._limited = RateLimited(_LOG)
+
+    def _of(self, device: str) -> Counts:
+        return self.boards.setdefault(device, Counts())
+
+    def opened(self, device: str) -> None:
+        """Count a result."""
+        self.all.opened += 1
+        self._of(device).opened += 1
+
+    def repeated(self, device: str) -> None:
+        """Count a result that was there already, by no fault of anybody's."""
+        self.all.repeated += 1
+        self._of(device).repeated += 1
+
+    def refuse(self, topic: str, device: str, error: EdgedError) -> None:
+        """Count a refusal of a message of an enrolled board."""
+        kind = type(error).__name__
+        self.all.refused[kind] += 1
+        self._of(device).refused[kind] += 1
+        self.lately.append(Refusal(time.time(), topic, kind, error.message))
+        self._limited.warning(f"{device} {kind}", f"{topic}: {kind}: {error.message}")
+
+    def stranger(self, device: str) -> None:
+        """Note a board that announces and is not enrolled."""
+        if device not in self.strangers and len(self.strangers) >= _MOST_STRANGERS:
+            self.strangers.pop(next(iter(self.strangers)))
+        if device not in self.strangers:
+            self._limited.warning("stranger", f"{device} announces results, and is not enrolled here")
+        self.strangers[device] = time.time()
+        self.all.refused["UnknownSignerError"] += 1
+
+    def forget(self, device: str) -> None:
+        """Forget a board that is no longer enrolled."""
+        self.boards.pop(device, None)
