@@ -115,8 +115,9 @@ class HubProcess:
 
     def _serve_page(self, table: PageTable) -> None:
         token = None if table.token is None else read_secret(table.token).decode()
-        self._snapshot.refresh(self._history.shown(time.time()))
-        self._page = Page(table.address, token, self._snapshot.page)
+        self._snapshot.refresh()
+        self._page = Page(table.address, token, self._snapshot.page, self._history)
+        _LOG.info("page: %s", self._page.url)
 
     # --- what others ask
 
@@ -340,7 +341,7 @@ class HubProcess:
         for view in self._views.values():
             self._show.update(view)
         if self._page is not None and self._snapshot.looked_at:
-            self._snapshot.refresh(self._history.shown(time.time()))
+            self._snapshot.refresh()
 
     def _sweep(self) -> None:
         """Take away what stands of boards that are gone, and drop what waits too long."""

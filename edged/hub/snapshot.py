@@ -93,13 +93,13 @@ class Snapshot:
         }
 
     def page(self) -> bytes:
-        """Return it with the last hour, as JSON, for the page; from any thread, up to two seconds old."""
+        """Return it as JSON, for the page; from any thread, and as old as a second or two."""
         self._wanted = time.monotonic()
         return self._shown
 
-    def refresh(self, history: dict[str, Any]) -> None:
+    def refresh(self) -> None:
         """Take it anew for the page, where somebody looks at that."""
-        self._shown = msgspec.json.encode({**self.take(), "history": history})
+        self._shown = msgspec.json.encode(self.take())
 
     @property
     def looked_at(self) -> bool:
