@@ -81,9 +81,13 @@ def running(
 
 
 @contextmanager
-def daemon(directory: Path, program: Sequence[object] = ("-m", "edged")) -> Iterator[tuple[int, float]]:
-    """Run the daemon of a board as systemd does; the block gets its pid and the seconds from exec to READY=1."""
-    command, log = (*program, "run", "-c", "edged.toml"), directory / "daemon.log"
+def daemon(
+    directory: Path,
+    program: Sequence[object] = ("-m", "edged"),
+    arguments: Sequence[object] = ("run", "-c", "edged.toml"),
+) -> Iterator[tuple[int, float]]:
+    """Run a board's daemon, or a hub, as systemd does; the block gets its pid and the seconds from exec to READY=1."""
+    command, log = (*program, *arguments), directory / "daemon.log"
     with tempfile.TemporaryDirectory() as private, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         path = f"{private}/notify"
         notify.bind(path)

@@ -19,6 +19,7 @@ _RESULTS = Path(__file__).with_name("results.json")
 _MEASUREMENTS = (
     "throughput",
     "durability",
+    "hub",
     "own",
     "beside",
     "envelope",

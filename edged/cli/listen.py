@@ -15,6 +15,7 @@ from edged.channel.report import Report
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
+from edged.cli.template import Template
 from edged.errors import UsageError
 from edged.identity import Record, Role
 from edged.listen import Listener
@@ -35,6 +36,9 @@ _TIMED_OUT = 27  # as mosquitto_sub -W
     help="Enrolment record of a board to believe, or a directory of them (*.enrol); repeat.",
 )
 @click.option("--prefix", default="edged", show_default=True, help="The boards' results.prefix.")
+@click.option("--device", "devices", multiple=True, help="Only results of this board; repeat.")
+@click.option("--model", "models", multiple=True, help="Only results of this model; repeat.")
+@click.option("-F", "--format", "template", metavar="TEMPLATE", help="A line such as '{device} {label} {score:.1%}'.")
 @click.option("-C", "--count", type=int, help="Leave after so many results.")
 @click.option("-W", "--timeout", type=float, help="Leave after so many seconds, with exit code 27.")
 @click.option("--health", is_flag=True, help="Also print what boards say of themselves.")
@@ -45,6 +49,9 @@ def listen_command(
     hub_key: Path,
     boards: tuple[Path, ...],
     prefix: str,
+    devices: tuple[str, ...],
+    models: tuple[str, ...],
+    template: str | None,
     count: int | None,
     timeout: float | None,
     *,
@@ -53,12 +60,14 @@ def listen_command(
     passphrase_file: str | None,
     **connection: Any,
 ) -> int:
-    """Open sealed results and print them, one JSON object a line.
+    """Open sealed results and print them, one JSON object a line, or as a template says.
 
     \b
     Example: edged listen -h broker.local --cafile ca.crt --hub-key home.key --board press-07.enrol
+             edged listen ... --device press-07 -F '{time:.0f}\\t{label}\\t{score:.1%}'
     """
     set_up_logging("info" if debug else "warning")
+    line = None if template is None else Template(template)
     agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
     receiver = Receiver(agreement, [Record.read(path, Role.DEVICE) for path in _records(boards)])
     broker = connect(broker_options(**connection))
@@ -66,12 +75,15 @@ def listen_command(
 
     def show(opened: Opened) -> None:
         nonlocal printed
+        shown = opened.to_json()
+        if (devices and opened.device not in devices) or (models and opened.result.model not in models):
+            return
         if count is None or printed < count:
             printed += 1
-            click.echo(json.dumps(opened.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(shown, ensure_ascii=False) if line is None else line.fill(shown))
 
     def show_report(device: str, report: Report) -> None:
-        if health:
+        if health and (not devices or device in devices):
             click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
 
     listener = Listener(broker, receiver, agreement.public, prefix, show, show_report)
