@@ -11,7 +11,7 @@ WHEEL := .venv/wheel/.built
 SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README.md LICENSE
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench faults clean always
+.PHONY: help demo test homeassistant check bench faults clean always
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ## run all tests, against the built wheel
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs
+test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/node/.installed homeassistant  ## run all tests, against the built wheel
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
@@ -29,6 +29,8 @@ test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed  ##
 	fi
 	cd tests && ../.venv/interop/bin/pytest interop
 	cd tests && ../.venv/test/bin/pytest --ignore=interop
+
+homeassistant: .venv/homeassistant/.installed  ## a real Home Assistant for the tests, in an environment of its own
 
 check: .venv/test/.installed  ## lint, formatting, types, layers
 	.venv/test/bin/ruff check
@@ -80,8 +82,29 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,fuzz,$(LITERT)"
 	@touch $@
 
+# examples/javascript, and a Node-RED, for tests/hub; without npm those tests skip, saying so.
+.venv/node/.installed: tests/hub/node/package.json tests/hub/node/.npmrc
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@if command -v npm >/dev/null; then \
+	    cp $^ $(@D) && npm install --silent --prefix $(@D); \
+	else \
+	    echo "This machine has no npm: the tests of examples/javascript and examples/node-red are skipped"; \
+	fi
+	@touch $@
+
+.venv/homeassistant/.installed: tests/hub/homeassistant-requirements.txt
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@python=$$(.ci/another-python 3.13) && \
+	if [ -n "$$python" ]; then \
+	    echo "Installing Home Assistant; this takes a minute or two" && "$$python" -m venv $(@D) && \
+	    $(@D)/bin/pip install --quiet --disable-pip-version-check -r $<; \
+	else \
+	    echo "This machine has no Python 3.13: the tests with Home Assistant are skipped"; \
+	fi
+	@touch $@
+
 .venv/second/.installed: $(WHEEL)
-	@second=$$(.ci/second-python) && \
+	@second=$$(.ci/another-python) && \
 	if [ -n "$$second" ]; then .ci/venv $(@D) "$$second" .venv/wheel/*.whl dev; else rm -rf $(@D); mkdir $(@D); fi
 	@touch $@
 

@@ -182,6 +182,18 @@ def test_answer_to_a_hubs_question_is_good_for_as_long_as_an_announcement() -> N
     assert receiver.nonce("press-07") != nonce
 
 
+def test_answer_of_a_board_whose_clock_is_years_ahead_is_good_for_no_longer() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    with pytest.raises(ExpiredError):
+        receiver.announce("press-07", announcer.announcement(1000), NOW)
+    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    receiver.announce("press-07", announcer.announcement(NOW + 3650 * DAY), NOW)
+    assert receiver.open(TOPIC, seal(announcer), NOW + LIFETIME).count == 1
+    with pytest.raises(ExpiredError):
+        receiver.open(TOPIC, seal(announcer), NOW + LIFETIME + 1)
+
+
 def test_answer_to_another_hubs_question_proves_nothing() -> None:
     board, hub, other = Board(), Hub(), Hub()
     receiver, announcer = hub.receiver(board), board.announcer(hub, other)
