@@ -120,6 +120,7 @@ class Results(SiteTable, frozen=True):
 
     :ivar hubs: records of the hubs that can read results.
     :ivar sign: sign each result inside its seal, so that one hub cannot forge for another.
+    :ivar aead: what seals them: every COSE library opens the default; the other is faster where the CPU knows no AES.
     :ivar rotate: age at which the channel key is replaced.
     :ivar heartbeat: how often the board says how it is.
     """
@@ -127,6 +128,7 @@ class Results(SiteTable, frozen=True):
     hubs: tuple[str, ...]
     prefix: str = "edged"
     sign: bool = False
+    aead: Literal["A256GCM", "ChaCha20/Poly1305"] = "A256GCM"
     rotate: str = "24h"
     heartbeat: str = "30 s"
     outbox: Outbox = Outbox()

@@ -82,7 +82,7 @@ class Parts:
         return Announcer(
             board.config.device.name,
             self.keystore.signer,
-            aead=board.record().aead or Aead.A256GCM,
+            aead=Aead.A256GCM if results.aead == "A256GCM" else Aead.CHACHA20_POLY1305,
             hubs=board.hubs(),
             sign_results=results.sign,
             max_age=parse_duration(results.rotate),
