@@ -7,11 +7,13 @@ import json
 import re
 import socket
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edged.broker import Broker
 from support.broker import DURABLE, PlainBroker
 from support.hub_process import HubProcess
 from support.nats import Nats, cannot
@@ -63,24 +65,24 @@ def test_results_stand_in_a_stream_of_nats_and_are_read_again(tmp_path: Path, mo
         made = client.ask("$JS.API.STREAM.CREATE.EDGED", {"name": "EDGED", "subjects": ["edged-hub.>"]})
         assert "error" not in made
         site = Site(tmp_path / "site", models, upstream.url)
-        with HubProcess(tmp_path / "hub", upstream.url, nats.url) as hub:
-            site.configure('format = "f32le"\neach = "window"\n')
-            hub.grant(site)
-            site.init()
-            site.install(site.pack())
-            hub.enrol(site)
-            hub.wait_ready()
-            with site.daemon():
-                sensor = site.client()
-                for number in range(COUNT):
-                    sensor.publish(site.topic, windows[number].tobytes(), qos=1)
-                until = time.monotonic() + 60
-                results: dict[int, dict[str, object]] = {}
-                while len(results) < COUNT and time.monotonic() < until:
-                    sensor.run_once(0.05)
-                    state = client.ask("$JS.API.STREAM.INFO.EDGED", {})["state"]
-                    results = _results(client, state["last_seq"])  # type: ignore[index]
-                sensor.close()
+        hub = HubProcess(tmp_path / "hub", upstream.url, local=nats.url)
+        config = site.configure('format = "f32le"\neach = "window"\n')
+        config.write_text(config.read_text().replace('"home.pub"', f'"{hub.state}/hub.pub"'))
+        site.init()
+        site.install(site.pack())
+        hub.boards.joinpath("press-07.enrol").write_bytes((site.path / "board.enrol").read_bytes())
+        sensor = Broker(site.options())
+        with closing(hub), closing(sensor), site.daemon():
+            hub.start()
+            sensor.connect()
+            for number in range(COUNT):
+                sensor.publish(site.topic, windows[number].tobytes(), qos=1)
+            until = time.monotonic() + 60
+            results: dict[int, dict[str, object]] = {}
+            while len(results) < COUNT and time.monotonic() < until:
+                sensor.run_once(0.05)
+                state = client.ask("$JS.API.STREAM.INFO.EDGED", {})["state"]
+                results = _results(client, state["last_seq"])  # type: ignore[index]
         client.close()
     assert len(results) == COUNT
     assert {one["label"] for one in results.values()} <= {"healthy", "broken"}
