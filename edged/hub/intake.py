@@ -17,7 +17,9 @@ import cbor2
 import msgspec
 
 from edged.broker import Broker, Delivery
+from edged.channel.announce import LIMITS, MOST_EPOCHS, Announcement
 from edged.channel.receiver import Opened, Receiver
+from edged.cose import cbor
 from edged.cose.keys import PublicKey
 from edged.errors import EdgedError, ExpiredError, FormatError, RepeatedError, ReplayError, StateError, UnknownKeyError
 from edged.hub.tally import Tally
@@ -30,6 +32,8 @@ _MOST_HELD = 500
 _HELD_SECONDS = 600.0
 _ASK_EVERY = 10.0
 _RETRY_SECONDS = 1.0
+_ECHO_SECONDS = 1.0
+"""Within which an announcement that comes again came through another subscription: those to it overlap."""
 
 
 class _Arrived(NamedTuple):
@@ -70,6 +74,7 @@ class Intake:
         self._batch: list[_Arrived] = []
         self._held: deque[_Arrived] = deque()
         self._asked: dict[str, float] = {}
+        self._refused: dict[str, tuple[bytes, float]] = {}
         self._retry_at = 0.0
         self._after: list[Callable[[], None]] = []
         self._levels: dict[str, Callable[[str, Delivery], None]] = {
@@ -145,8 +150,16 @@ class Intake:
         except EdgedError as error:
             if isinstance(error, ExpiredError):
                 self._after.append(lambda: self._ask(broker, delivery.topic, device))
-            self._refuse(delivery.topic, device, error, again=delivery.dup)
+            if level != "announce" or not self._is_echo(device, delivery.payload):
+                self._refuse(delivery.topic, device, error, again=delivery.dup)
         return True
+
+    def _is_echo(self, device: str, announcement: bytes) -> bool:
+        """Tell whether an announcement that is refused was refused just now: it is counted once."""
+        now = time.monotonic()
+        before, at = self._refused.get(device, (b"", -math.inf))
+        self._refused[device] = announcement, now
+        return announcement == before and now - at < _ECHO_SECONDS
 
     def _pass_over(self, _device: str, _delivery: Delivery) -> None:
         """Hubs speak there, not boards."""
@@ -162,10 +175,19 @@ class Intake:
         self._receiver.announce(device, delivery.payload, time.time())
         epoch = self._receiver.epoch(device)
         if epoch != before:
-            self._state.forget_epochs(device, self._receiver.kids(device))
+            self._forget_epochs(device, delivery.payload)
             _LOG.info("%s announces epoch %d", device, epoch)
         if self._held:
             self._after.append(lambda: self._try_again(device))
+
+    def _forget_epochs(self, device: str, believed: bytes) -> None:
+        """Forget what was accepted under keys of which the newest announcement, just believed, says nothing more.
+
+        An old epoch that it closes may be missing behind it: whoever carries it can cut that off, and bring it later.
+        """
+        first = cbor.split_sequence(believed, LIMITS, MOST_EPOCHS)[0]
+        newest = Announcement.parse(first, device, self._views[device].record.sign)
+        self._state.forget_epochs(device, [newest.kid, *newest.closed])
 
     def _try_again(self, device: str) -> None:
         ready = [arrived for arrived in self._held if arrived.device == device]

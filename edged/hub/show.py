@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 import msgspec
@@ -17,6 +18,7 @@ from edged import __version__
 from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.discovery import Topics, components_of, config, config_topic, update_state
+from edged.errors import StateError
 from edged.hub.view import BoardView
 from edged.state import HubState
 
@@ -118,7 +120,8 @@ class Show:
         that it is gone.
         """
         if self.open and self._local.is_up:
-            with self._state.batch():
+            partings: list[tuple[str, bytes]] = []
+            with suppress(StateError), self._state.batch():
                 partings = self._state.partings()
             for topic, payload in partings:
                 if topic not in self._noted:
@@ -149,7 +152,7 @@ class Show:
         base, configuration = f"{self._prefix}/{device}/", config_topic(self._home.prefix, device)
         if configuration in self._noted:  # first of all: an empty state would be an error to whoever still listens
             if (last := self._told.get(configuration)) is not None:
-                with self._state.batch():
+                with suppress(StateError), self._state.batch():
                     self._state.part(configuration, last)
             self._clear(configuration)
         for topic in sorted(self._noted):
@@ -187,15 +190,15 @@ class Show:
 
     def _note(self, topic: str) -> None:
         if topic not in self._noted:
-            with self._state.batch():
+            with suppress(StateError), self._state.batch():  # the disk's trouble is told elsewhere; noted the next time
                 self._state.note_published(topic)
-            self._noted.add(topic)
+                self._noted.add(topic)
 
     def _clear(self, topic: str) -> None:
         self._local.publish(topic, b"", qos=1, retain=True)
         self._told.pop(topic, None)
         self._noted.discard(topic)
-        with self._state.batch():
+        with suppress(StateError), self._state.batch():
             self._state.note_cleared(topic)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from edged import __version__
+from edged.hub.hub import Hub
 from edged.notify import runtime_directory
-
-if TYPE_CHECKING:
-    from edged.hub.process import HubProcess
 
 STATUS_FILE = "status.json"
 _LOOKING = 15.0
@@ -28,7 +26,7 @@ def status_path(state: Path) -> Path:
 class Snapshot:
     """Says how a hub is."""
 
-    def __init__(self, hub: HubProcess) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._started = time.time()
         self._wanted = -_LOOKING
@@ -72,7 +70,7 @@ class Snapshot:
                 "published": tally.published,
                 "repeated": tally.all.repeated,
                 "dropped": tally.dropped,
-                "held": hub.held,
+                "held": hub.intake.held,
                 "refused": dict(tally.all.refused),
             },
             "refused_lately": [one._asdict() for one in list(tally.lately)],
