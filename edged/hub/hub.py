@@ -192,6 +192,9 @@ class Hub:
         if self.shows and self.show.open and self.local.is_up:
             for device in self.show.stale(self.views):
                 self.show.remove(device)
+            if self.config.hub.packages is not None:
+                for view in self.views.values():
+                    self.show.update(view)
 
     def _subscribe_channels(self, device: str) -> None:
         channels = [model.channel for model in self.views[device].models]

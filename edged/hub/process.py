@@ -111,7 +111,7 @@ class HubProcess:
         if hub.config.hub.share is not None:
             hub.read_shown()
         for view in hub.views.values():
-            hub.show.update(view)
+            hub.show.check(view)
         if self._page is not None and self._snapshot.looked_at:
             self._snapshot.refresh()
 

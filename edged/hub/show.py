@@ -16,6 +16,7 @@ import msgspec
 
 from edged import __version__
 from edged.broker import Broker
+from edged.channel.inventory import Inventory
 from edged.config.hub import HomeAssistantTable
 from edged.discovery import Topics, components_of, config, config_topic, update_state
 from edged.errors import StateError
@@ -53,6 +54,7 @@ class Show:
         self._told: dict[str, bytes] = {}
         self._noted = set(state.published())
         self._components: dict[str, list[str]] = {}
+        self._configured: dict[str, Inventory] = {}
         self._again: list[tuple[float, str]] = []
 
     def topics(self, device: str) -> Topics:
@@ -85,8 +87,7 @@ class Show:
         again = again or fresh
         if fresh:  # a changed configuration makes states unavailable until they come again
             self._forget_told(device)
-        online = view.state(time.monotonic()) == "online"
-        self._tell(topics.availability, ONLINE if online else OFFLINE)
+        self.check(view)
         if view.report is not None:
             self._tell(topics.health, _json(asdict(view.report)))
         for model in view.models:
@@ -97,6 +98,12 @@ class Show:
         if fresh:
             now = time.monotonic()
             self._again += [(now + seconds, device) for seconds in _AGAIN_AFTER]
+
+    def check(self, view: BoardView) -> None:
+        """Publish whether a board is there, if that has changed."""
+        if self.open and self._local.is_up:
+            online = view.state(time.monotonic()) == "online"
+            self._tell(self.topics(view.record.id).availability, ONLINE if online else OFFLINE)
 
     def turn(self, now: float, views: Mapping[str, BoardView]) -> None:
         """Publish states once more where a configuration was new."""
@@ -135,6 +142,9 @@ class Show:
             return False
         device, fingerprint = view.record.id, view.record.fingerprint
         topic = config_topic(self._home.prefix, device)
+        if topic in self._told and self._configured.get(device) is view.inventory:
+            return False
+        self._configured[device] = view.inventory
         wanted = config(device, fingerprint, view.inventory, topics, __version__)
         if self._told.get(topic) == _json(wanted):
             return False
@@ -149,6 +159,7 @@ class Show:
     def remove(self, device: str) -> None:
         """Take away all that stands of a board."""
         self._components.pop(device, None)
+        self._configured.pop(device, None)
         base, configuration = f"{self._prefix}/{device}/", config_topic(self._home.prefix, device)
         if configuration in self._noted:  # first of all: an empty state would be an error to whoever still listens
             if (last := self._told.get(configuration)) is not None:
