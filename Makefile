@@ -21,7 +21,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	.venv/demo/bin/edged demo
 
 test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/node/.installed homeassistant  ## run all tests, against the built wheel
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \

@@ -259,4 +259,4 @@ class Hub:
         view.last[opened.channel] = opened.to_json()
         self.show.note_result(self.show.topics(opened.device).result(opened.channel))
         value = result.value if result.score is None else result.score
-        self.history.note(opened.device, opened.channel, result.time, value, result.label)
+        self.history.note(opened.device, opened.channel, time.time(), value, result.label)  # by the clock of the page

@@ -1,9 +1,10 @@
 // The boards: a card each, or a row each that unfolds where there are many.
 
 import { Chart, colourOf, scoreText, valueText } from "/chart.js";
-import { ago, count, duration, keep, make, measure, plural, setMark, setText, show, size } from "/words.js";
+import { ago, count, duration, keep, make, pace, plural, setMark, setText, show, size } from "/words.js";
 
 const MOST_CARDS = 8;
+const LONG_LABEL = 14; // characters
 const RANK = { offline: 0, silent: 1, degraded: 2, unknown: 3, online: 4 };
 const MARK = { offline: "bad", silent: "warn", degraded: "warn", unknown: "wait", online: "good" };
 
@@ -31,6 +32,7 @@ class ModelView {
     this.trial = find(".trial");
     this.waits = find(".waits");
     this.swatch = find(".swatch");
+    this.answer = find(".answer");
     this.label = find(".label");
     this.score = find(".score");
     this.age = find(".age");
@@ -46,10 +48,11 @@ class ModelView {
     show(this.waits, installed > version);
     setText(this.waits, `${version} → ${installed} waits`);
     const label = last?.label ?? null;
-    show(this.swatch, label !== null && model.kind === "classifier");
+    show(this.swatch, label !== null);
     if (label !== null) this.swatch.setAttribute("class", `swatch colour-${colourOf(model.labels, label)}`);
     this.node.classList.toggle("silent", !last);
     setText(this.label, last ? (label ?? valueText(last.value, model)) : "no result yet");
+    this.answer.classList.toggle("long", this.label.textContent.length > LONG_LABEL);
     setText(this.score, label === null ? "" : scoreText(last.score, model));
     this.time = points.at(-1)?.[0] ?? last?.time; // by the hub's clock, where it is known
     this.chart.update(points, model, now);
@@ -110,7 +113,7 @@ class BoardView {
     );
     this.updateHealth(now);
     show(this.error, Boolean(board.report?.error));
-    setText(this.error, `Last problem: ${board.report?.error}`);
+    setText(this.error, `Last problem: ${board.report?.error ?? "none"}`);
   }
 
   updateHealth(now) {
@@ -143,7 +146,7 @@ function healthOf(board, now) {
   if (!report) return here;
   const stored = report.stored ? `, ${size(report.stored)} stored` : "";
   const pairs = [
-    ["Readings", `${measure(report.rate)} a second`],
+    ["Readings", pace(report.rate)],
     ["Temperature", typeof report.temperature === "number" ? `${report.temperature.toFixed(0)} °C` : "not known"],
     ["Waiting", report.waiting ? `${plural(report.waiting, "result")}${stored}` : "none"],
     ["Dropped", report.dropped ? plural(report.dropped, "result") : "none"],
@@ -152,7 +155,7 @@ function healthOf(board, now) {
   ];
   if (report.lost) pairs.push(["Lost by crashes", plural(report.lost, "window")]);
   if (report.set_aside) pairs.push(["Set aside", plural(report.set_aside, "reading")]);
-  if (board.state !== "online") pairs.push(["Said", ago(now - (board.last_seen ?? report.time))]);
+  if (board.state !== "online") pairs.push(["As of", ago(now - (board.last_seen ?? report.time))]);
   return pairs;
 }
 
@@ -201,6 +204,7 @@ export class Boards {
     const chosen = new Set(this.boards.filter((board) => matches(board, words)));
     show(this.none, this.boards.length === 0);
     show(this.filter, isCompact);
+    show(this.filterCount, words.length > 0);
     setText(this.filterCount, words.length ? `${count(chosen.size)} of ${count(this.boards.length)}` : "");
     this.list.classList.toggle("compact", isCompact);
     keep(

@@ -118,9 +118,9 @@ export class Chart {
   }
 
   describe() {
-    const text = this.model.kind === "regressor" ? valueText : scoreText;
-    setText(this.high, text(this.range.high, this.model));
-    setText(this.low, text(this.range.low, this.model));
+    const text = this.model.kind === "classifier" ? String : measure;
+    setText(this.high, text(this.range.high));
+    setText(this.low, text(this.range.low));
     const what = this.model.kind === "regressor" ? "value" : "score and label";
     this.plot.setAttribute("aria-label", `${this.model.name}: ${what} over the last hour`);
     this.plot.setAttribute("aria-valuemin", this.points[0][0]);

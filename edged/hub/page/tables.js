@@ -69,10 +69,11 @@ export function versionRows(boards) {
   return rows;
 }
 
-function underWay({ trial, waits }) {
-  const parts = [...waits].map(([version, boards]) => `${version} waits on ${listOf([...boards])}`);
-  if (trial.size) parts.unshift(`on trial on ${listOf([...trial])}`);
-  return parts.join("; ") || "–";
+function underWay({ boards, trial, waits }) {
+  const parts = [...waits].map(([version, some]) => [`${version} waits`, some]);
+  if (trial.size) parts.unshift(["on trial", trial]);
+  const texts = parts.map(([what, some]) => (some.size < boards.size ? `${what} on ${listOf([...some])}` : what));
+  return texts.join("; ") || "–";
 }
 
 // One row for each reason, the most frequent first.

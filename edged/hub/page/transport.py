@@ -125,12 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.requestline, self.request_version = "", self.protocol_version
         head, until = bytearray(), time.monotonic() + _READ
         while (end := head.find(b"\r\n\r\n")) < 0 and len(head) <= MOST_HEAD:
-            if (left := until - time.monotonic()) <= 0:
+            try:
+                head += self._receive(until)
+            except TimeoutError:
                 return HTTPStatus.REQUEST_TIMEOUT
-            self.connection.settimeout(left)
-            if not (more := self.connection.recv(4096)):
-                raise ConnectionResetError
-            head += more
         line = head.find(b"\r\n")
         if not 0 <= line <= MOST_LINE:
             return HTTPStatus.REQUEST_URI_TOO_LONG
@@ -139,6 +137,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile = BytesIO(head)
         self.raw_requestline = self.rfile.readline()
         return None
+
+    def _receive(self, until: float) -> bytes:
+        """Return what comes next.
+
+        :param until: monotonic seconds.
+        :raises TimeoutError: nothing came until then.
+        :raises ConnectionResetError: nothing will come any more.
+        """
+        self.connection.settimeout(max(until - time.monotonic(), 1e-3))
+        more: bytes = self.connection.recv(4096)
+        if not more:
+            raise ConnectionResetError
+        if time.monotonic() > until:
+            raise TimeoutError
+        return more
 
     def send_error(self, code: int, _message: str | None = None, _explain: str | None = None) -> None:
         """Answer with a status, and with nothing of what was asked."""
@@ -162,10 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _linger(self) -> None:
         """Wait a little for the client to hang up: closing on unread bytes would take the answer back from it."""
         self.connection.shutdown(socket.SHUT_WR)
-        self.connection.settimeout(_LINGER)
-        for _ in range(4):
-            if not self.connection.recv(MOST_HEAD):
-                return
+        until = time.monotonic() + _LINGER
+        while True:
+            self._receive(until)
 
     def version_string(self) -> str:
         """Name the product, and no version of anything."""

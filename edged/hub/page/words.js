@@ -6,7 +6,7 @@ export function setText(node, text) {
 }
 
 export function show(node, wanted) {
-  if (node.hidden === wanted) node.hidden = !wanted;
+  node.toggleAttribute("hidden", !wanted); // also of SVG
 }
 
 export function make(name, properties = {}, ...children) {
@@ -83,6 +83,13 @@ export function measure(number) {
 
 export function minus(text) {
   return text.replace(/-/g, "\u2212");
+}
+
+// A rate in words: so many a second, or a minute where that is less than one.
+export function pace(rate) {
+  if (!rate) return "none";
+  const [number, unit] = rate < 1 ? [rate * 60, "minute"] : [rate, "second"];
+  return `${number < 10 ? Number(number.toPrecision(2)) : number.toFixed(0)} a ${unit}`;
 }
 
 export function size(bytes) {
