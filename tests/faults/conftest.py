@@ -34,3 +34,12 @@ def windows(models: Path) -> np.ndarray:
     """Windows of the gearbox model, float32 [n, 300, 4]."""
     with np.load(models / "gearbox" / "golden.npz") as golden:
         return golden["raw_windows"].astype(np.float32)
+
+
+@pytest.fixture
+def quick_site(tmp_path: Path, models: Path) -> Iterator[Site]:
+    """A site on a broker that stores nothing: one that stores each message cannot be flooded."""
+    for name in ("quick", "quick-site"):
+        (tmp_path / name).mkdir()
+    with PlainBroker(tmp_path / "quick", options=("max_queued_messages 0", "max_inflight_messages 0")) as broker:
+        yield Site(tmp_path / "quick-site", models, broker.url)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +70,6 @@ def test_a_reading_that_kills_the_process_is_set_aside_and_the_next_one_flows(
     assert aside["bytes"] == len(KILLER)
     assert "died" in aside["why"]
     print(f"\n{starts} deaths, then set aside")
-
-
-@pytest.fixture
-def quick_site(tmp_path: Path, models: Path) -> Iterator[Site]:
-    """A site on a broker that stores nothing: one that stores each message cannot be flooded."""
-    for name in ("quick", "quick-site"):
-        (tmp_path / name).mkdir()
-    with PlainBroker(tmp_path / "quick", options=("max_queued_messages 0", "max_inflight_messages 0")) as broker:
-        yield Site(tmp_path / "quick-site", models, broker.url)
 
 
 def test_a_flood_on_one_topic_does_not_hold_up_another(quick_site: Site, windows: np.ndarray) -> None:

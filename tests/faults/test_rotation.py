@@ -25,7 +25,8 @@ def _edit(site: Site, pattern: str, text: str) -> None:
     config.write_text(changed)
 
 
-def test_keys_of_sensor_channel_and_hubs_change_at_200_readings_a_second(site: Site, windows: np.ndarray) -> None:
+def test_keys_of_sensor_channel_and_hubs_change_at_200_readings_a_second(quick_site: Site, windows: np.ndarray) -> None:
+    site = quick_site
     site.configure('format = "f32le"\neach = "window"\nsensor = "sensor.key"\n')
     _edit(site, r"^hubs = .*$", 'hubs = ["home.pub"]\nrotate = "2 s"')
     site.init()
