@@ -156,7 +156,7 @@ def _expiry(seconds: float | None) -> dict[str, int]:
 
 def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
     name = model.name or model.model
-    key = f"edged_{device}_{model.channel}"
+    key = f"edged_{_part(device)}_{_part(model.channel)}"
     common = {"state_topic": topics.result(model.channel), **_expiry(model.longest)}
     components: dict[str, Any] = {}
     if model.kind == "regressor":
@@ -234,7 +234,7 @@ def _board(device: str, inventory: Inventory, topics: Topics) -> dict[str, Any]:
         "entity_category": "diagnostic",
         **_expiry(inventory.heartbeat),
     }
-    key = f"edged_{device}"
+    key = f"edged_{_part(device)}"
     return {
         f"{key}_rate": {
             **common,
@@ -278,6 +278,11 @@ def update_state(model: ServedModel, newest: int) -> dict[str, str]:
     :param newest: the newest version that anybody here knows of.
     """
     return {"installed_version": str(model.version), "latest_version": str(max(model.version, newest))}
+
+
+def _part(name: str) -> str:
+    """Return a name as part of an id: `a_b` with `c` and `a` with `b_c` are two."""
+    return name.replace("_", "__")
 
 
 def _slug(label: str) -> str:

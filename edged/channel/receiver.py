@@ -106,10 +106,6 @@ class Receiver:
         current = self._device(device).current
         return None if current is None else current.number
 
-    def kids(self, device: str) -> list[bytes]:
-        """Return the ids of the keys under which results of ``device`` may still open."""
-        return list(self._device(device).epochs)
-
     def enrol(self, record: Record) -> None:
         """Believe a board. Where one of its name is known, the new record must continue it.
 

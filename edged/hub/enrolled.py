@@ -36,7 +36,8 @@ class Enrolled:
             return False
         self._stamp = stamp
         before, self.records, self.problems = self.records, {}, {}
-        if stamp is None:
+        if stamp is None:  # a disk that is not mounted takes no board away
+            self.records = before
             self.problems[str(self._directory)] = "it is absent, or cannot be read"
         for path in sorted(self._directory.glob("*.enrol")):
             try:

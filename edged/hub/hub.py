@@ -139,7 +139,11 @@ class Hub:
     def begin(self) -> None:
         """Read who is enrolled, and what boards served and said last."""
         self.enrol()
-        for device, content in self.state.inventories().items():
+        known = self.state.inventories()
+        with suppress(StateError), self.state.batch():
+            for device in {*known, *(device for device, _, _ in self.state.shown())} - set(self.views):
+                self.state.forget(device)  # it was removed while no hub ran
+        for device, content in known.items():
             if device in self.views:
                 with suppress(EdgedError):
                     self.views[device].inventory = Inventory.parse(content)
@@ -234,6 +238,7 @@ class Hub:
 
     def _on_delivered(self, token: int, outcome: Outcome) -> None:
         self.republisher.on_delivered(token, outcome, time.monotonic())
+        self.show.on_delivered(token)
 
     def _on_change(self, device: str) -> None:
         view = self.views[device]

@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import cbor2
 import msgspec
@@ -22,26 +20,16 @@ from edged.channel.receiver import Opened, Receiver
 from edged.cose import cbor
 from edged.cose.keys import PublicKey
 from edged.errors import EdgedError, ExpiredError, FormatError, RepeatedError, ReplayError, StateError, UnknownKeyError
+from edged.hub.held import Arrived, Held
 from edged.hub.tally import Tally
 from edged.hub.view import BoardView
 from edged.state import HubState
 
 _LOG = logging.getLogger(__name__)
-_MOST_HELD = 500
-"""Results of an epoch that was not announced yet: fewer than brokers hand out ahead of their acknowledgement."""
-_HELD_SECONDS = 600.0
 _ASK_EVERY = 10.0
 _RETRY_SECONDS = 1.0
 _ECHO_SECONDS = 1.0
 """Within which an announcement that comes again came through another subscription: those to it overlap."""
-
-
-class _Arrived(NamedTuple):
-    broker: Broker
-    delivery: Delivery
-    device: str
-    level: str
-    since: float
 
 
 class Intake:
@@ -71,8 +59,8 @@ class Intake:
         self._prefix = prefix
         self._on_change = on_change
         self._on_result = on_result
-        self._batch: list[_Arrived] = []
-        self._held: deque[_Arrived] = deque()
+        self._batch: list[Arrived] = []
+        self._held = Held()
         self._asked: dict[str, float] = {}
         self._refused: dict[str, tuple[bytes, float]] = {}
         self._retry_at = 0.0
@@ -104,7 +92,7 @@ class Intake:
                 self._tally.stranger(device)
             delivery.ack()
             return
-        self._batch.append(_Arrived(broker, delivery, device, level, time.monotonic()))
+        self._batch.append(Arrived(broker, delivery, device, level, time.monotonic()))
 
     def turn(self, now: float) -> None:
         """Deal with what came since the last call, all of it or nothing."""
@@ -116,6 +104,7 @@ class Intake:
                 settled = [arrived for arrived in batch if self._serve(arrived)]
         except StateError as error:
             self._after.clear()
+            self._take_back(batch)
             self.error = error.message
             self._retry_at = now + _RETRY_SECONDS
             _LOG.error("%s: nothing is accepted until it works again", error.message)
@@ -128,15 +117,23 @@ class Intake:
         for arrived in settled:
             arrived.delivery.ack()
 
+    def _take_back(self, batch: Iterable[Arrived]) -> None:
+        """Forget what announcements said that could not be made durable: they are dealt with once more."""
+        for device in {arrived.device for arrived in batch if arrived.level == "announce"} & set(self._views):
+            self._receiver.forget(device)
+            self._receiver.enrol(self._views[device].record)
+
     def tidy(self, now: float) -> None:
         """Give up what has waited too long for its epoch's announcement."""
-        while self._held and (now - self._held[0].since > _HELD_SECONDS or len(self._held) > _MOST_HELD):
-            oldest = self._held.popleft()
-            error = UnknownKeyError(f"{oldest.device} has not announced the key of a result")
-            self._tally.refuse(oldest.delivery.topic, oldest.device, error)
-            oldest.delivery.ack()
+        self._give_up(self._held.expired(now))
 
-    def _serve(self, arrived: _Arrived) -> bool:
+    def _give_up(self, messages: Iterable[Arrived]) -> None:
+        for one in messages:
+            error = UnknownKeyError(f"{one.device} has not announced the key of a result")
+            self._tally.refuse(one.delivery.topic, one.device, error)
+            one.delivery.ack()
+
+    def _serve(self, arrived: Arrived) -> bool:
         """Deal with one message; tell whether that was all: else it waits for an announcement."""
         broker, delivery, device, level, _ = arrived
         try:
@@ -145,7 +142,7 @@ class Intake:
             raise
         except UnknownKeyError:
             if level != "health":  # the next report says more
-                self._after.append(lambda: self._held.append(arrived))
+                self._after.append(lambda: self._give_up(self._held.add(arrived)))
                 return False
         except EdgedError as error:
             if isinstance(error, ExpiredError):
@@ -190,10 +187,7 @@ class Intake:
         self._state.forget_epochs(device, [newest.kid, *newest.closed])
 
     def _try_again(self, device: str) -> None:
-        ready = [arrived for arrived in self._held if arrived.device == device]
-        if ready:
-            self._held = deque(arrived for arrived in self._held if arrived.device != device)
-            self._batch += ready
+        self._batch += self._held.take(device)
 
     def _inventory(self, device: str, delivery: Delivery) -> None:
         inventory = self._receiver.open_inventory(delivery.topic, delivery.payload, time.time())
@@ -221,15 +215,19 @@ class Intake:
 
         self._after.append(shown)
 
-    def _result(self, _device: str, delivery: Delivery) -> None:
+    def _result(self, device: str, delivery: Delivery) -> None:
         if delivery.retain:
             raise FormatError("a retained message is no result: boards retain none")
+        if (believed := self._state.believed(device)) and believed.epoch != self._receiver.epoch(device):
+            raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
         opened = self._receiver.open(delivery.topic, delivery.payload, time.time())
         payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
         topic = f"{self._prefix}/{opened.device}/{opened.channel}"
         newest = not opened.result.late and self._state.show(
             opened.device, opened.channel, opened.epoch, opened.count, payload
         )
+        if newest:
+            self._state.note_published(topic)
         self._state.queue(topic if newest else f"{topic}/late", payload, retain=newest)
 
         def shown() -> None:

@@ -53,6 +53,7 @@ class Show:
         self._newest = newest
         self._told: dict[str, bytes] = {}
         self._noted = set(state.published())
+        self._clearing: dict[int, str] = {}
         self._components: dict[str, list[str]] = {}
         self._configured: dict[str, Inventory] = {}
         self._again: list[tuple[float, str]] = []
@@ -158,6 +159,7 @@ class Show:
 
     def remove(self, device: str) -> None:
         """Take away all that stands of a board."""
+        self._read_noted()
         self._components.pop(device, None)
         self._configured.pop(device, None)
         base, configuration = f"{self._prefix}/{device}/", config_topic(self._home.prefix, device)
@@ -179,9 +181,15 @@ class Show:
 
     def stale(self, devices: Iterable[str]) -> list[str]:
         """Return the boards of which something stands there, and that are none of these."""
+        self._read_noted()
         known = set(devices)
         found = {topic[len(self._prefix) + 1 :].split("/")[0] for topic in self._noted if self._is_ours(topic)}
         return sorted(found - known)
+
+    def _read_noted(self) -> None:
+        """Know also what other processes have noted, and what earlier ones could not take away."""
+        with suppress(StateError):
+            self._noted |= set(self._state.published()) - set(self._clearing.values())
 
     def _is_ours(self, topic: str) -> bool:
         return topic.startswith(f"{self._prefix}/") and topic != self.hub_topic
@@ -206,11 +214,18 @@ class Show:
                 self._noted.add(topic)
 
     def _clear(self, topic: str) -> None:
-        self._local.publish(topic, b"", qos=1, retain=True)
+        self._clearing[self._local.publish(topic, b"", qos=1, retain=True)] = topic
         self._told.pop(topic, None)
         self._noted.discard(topic)
         with suppress(StateError), self._state.batch():
-            self._state.note_cleared(topic)
+            self._state.unretain(topic)
+
+    def on_delivered(self, token: int) -> None:
+        """Note that the broker has a message: what it has taken away need not be taken away again."""
+        topic = self._clearing.pop(token, None)
+        if topic is not None and topic not in self._noted:
+            with suppress(StateError), self._state.batch():
+                self._state.note_cleared(topic)
 
 
 def _json(value: object) -> bytes:

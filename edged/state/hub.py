@@ -258,6 +258,10 @@ class HubState(Database):
         """Note that something stands retained at the local broker."""
         self.db.execute("INSERT OR IGNORE INTO published VALUES (?)", (topic,))
 
+    def unretain(self, topic: str) -> None:
+        """Have what is queued for a topic that was taken away leave nothing there."""
+        self.db.execute("UPDATE queue SET retain = 0 WHERE topic = ?", (topic,))
+
     def note_cleared(self, topic: str) -> None:
         """Note that nothing does any more."""
         self.db.execute("DELETE FROM published WHERE topic = ?", (topic,))

@@ -1,0 +1,182 @@
+"""What Home Assistant is told of a board: complete, in its own words, and of stable ids."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.channel.inventory import Inventory, ServedModel
+from edged.discovery import BINARY, UNITS, Topics, components_of, config, config_topic, update_state
+
+TOPICS = Topics("edged-hub/status", "edged-hub/press-07")
+CLASSIFIER = ServedModel(
+    "c1", "gearbox", 3, 4, "classifier", labels=("healthy", "broken"), name="Gearbox", binary={"broken": "problem"},
+    longest=60.0,
+)  # fmt: skip
+REGRESSOR = ServedModel("c2", "oil", 1, 1, "regressor", unit="Pa", device_class="pressure")
+ANOMALY = ServedModel("c3", "novelty", 1, 1, "anomaly", labels=("known", "novel"))
+
+names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,5}", fullmatch=True)
+labels = st.text(min_size=1, max_size=5)
+
+
+def told(*models: ServedModel, device: str = "press-07", gone: tuple[str, ...] = ()) -> dict[str, Any]:
+    return config(device, "ab12", Inventory("1.0", 30.0, models), TOPICS, "2.0", gone)
+
+
+def components(*models: ServedModel, **more: Any) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = told(*models, **more)["components"]
+    return found
+
+
+def test_topic_is_the_boards_own() -> None:
+    assert config_topic("homeassistant", "press-07") == "homeassistant/device/edged_press-07/config"
+
+
+def test_device_origin_and_availability_of_hub_and_board() -> None:
+    found = told(CLASSIFIER)
+    assert found["device"]["identifiers"] == ["edged_press-07"]
+    assert (found["device"]["sw_version"], found["device"]["serial_number"]) == ("1.0", "ab12")
+    assert found["origin"] == {"name": "edged hub", "sw_version": "2.0"}
+    assert found["availability"] == [{"topic": "edged-hub/status"}, {"topic": "edged-hub/press-07/availability"}]
+    assert found["availability_mode"] == "all"
+
+
+def test_every_component_has_what_home_assistant_wants_and_nothing_that_it_dropped() -> None:
+    for component in components(CLASSIFIER, REGRESSOR, ANOMALY).values():
+        assert {"platform", "unique_id", "name", "state_topic"} <= set(component)
+        assert not {"object_id", "default_entity_id"} & set(component)
+    json.dumps(told(CLASSIFIER, REGRESSOR, ANOMALY), allow_nan=False)
+
+
+def test_classifier_is_an_enum_a_percentage_and_a_binary_sensor_for_each_label_of_interest() -> None:
+    found = components(CLASSIFIER)
+    label, score, broken = (found[f"edged_press-07_c1_{key}"] for key in ("label", "score", "is_0"))
+    assert (label["device_class"], label["options"], label["name"]) == ("enum", ["healthy", "broken"], "Gearbox")
+    assert "state_class" not in label
+    assert (score["unit_of_measurement"], score["state_class"]) == ("%", "measurement")
+    assert (broken["platform"], broken["device_class"], broken["name"]) == (
+        "binary_sensor",
+        "problem",
+        "Gearbox broken",
+    )
+    assert broken["unique_id"] == "edged_press-07_c1_is_broken"
+    assert {one["state_topic"] for one in (label, score, broken)} == {"edged-hub/press-07/c1"}
+
+
+def test_labels_that_are_too_many_to_name_make_no_enum() -> None:
+    label = components(ServedModel("c1", "species", 1, 1, "classifier"))["edged_press-07_c1_label"]
+    assert not {"device_class", "options"} & set(label)
+
+
+def test_anomaly_detector_shows_its_error_without_a_unit() -> None:
+    score = components(ANOMALY)["edged_press-07_c3_score"]
+    assert score["name"] == "novelty error"
+    assert "unit_of_measurement" not in score
+
+
+def test_regressor_has_unit_and_classes() -> None:
+    value = components(REGRESSOR)["edged_press-07_c2_value"]
+    assert (value["unit_of_measurement"], value["device_class"], value["state_class"]) == (
+        "Pa",
+        "pressure",
+        "measurement",
+    )
+
+
+@pytest.mark.parametrize(
+    ("device_class", "unit", "state_class", "kept"),
+    [
+        ("temperature", "°C", "measurement", True),
+        ("temperature", "C", "measurement", False),
+        ("pressure", "", "measurement", False),
+        ("timestamp", "s", "measurement", False),
+        ("date", "", "measurement", False),
+        ("nonsense", "Pa", "measurement", False),
+        ("energy", "kWh", "total_increasing", True),
+        ("energy", "kWh", "measurement", False),
+        ("power", "W", "total", False),
+        ("distance", "m", "measurement", True),
+        ("distance", "m", "total", True),
+    ],
+)
+def test_device_class_that_does_not_go_with_unit_or_state_class_is_left_out(
+    device_class: str, unit: str, state_class: str, kept: bool
+) -> None:
+    model = ServedModel("c1", "m", 1, 1, "regressor", unit=unit, device_class=device_class, state_class=state_class)
+    value = components(model)["edged_press-07_c1_value"]
+    assert value.get("device_class") == (device_class if kept else None)
+    assert value["state_class"] == state_class
+    assert value.get("unit_of_measurement", "") == unit
+
+
+def test_device_class_of_a_label_that_is_none_of_a_binary_sensor_is_left_out() -> None:
+    model = ServedModel("c1", "m", 1, 1, "classifier", labels=("a", "b"), binary={"a": "temperature", "b": "motion"})
+    found = components(model)
+    assert "device_class" not in found["edged_press-07_c1_is_0"]
+    assert found["edged_press-07_c1_is_1"]["device_class"] == "motion"
+    assert "temperature" in UNITS
+    assert "temperature" not in BINARY
+
+
+@given(st.none() | st.floats(0.001, 1e6))
+def test_states_expire_later_than_the_next_is_due_or_not_at_all(longest: float | None) -> None:
+    model = ServedModel("c1", "m", 1, 1, "regressor", longest=longest)
+    value = components(model)["edged_press-07_c1_value"]
+    if longest is None:
+        assert "expire_after" not in value
+    else:
+        assert value["expire_after"] >= longest + 29
+        assert isinstance(value["expire_after"], int)
+
+
+def test_update_entity_shows_the_newest_version_that_anybody_knows() -> None:
+    assert update_state(CLASSIFIER, 4) == {"installed_version": "3", "latest_version": "4"}
+    assert update_state(CLASSIFIER, 0) == {"installed_version": "3", "latest_version": "3"}
+    assert components(CLASSIFIER)["edged_press-07_c1_update"]["state_topic"] == "edged-hub/press-07/c1/update"
+
+
+def test_components_that_are_gone_are_named_with_their_platform_alone() -> None:
+    before = components_of(told(CLASSIFIER, REGRESSOR))
+    after = components_of(told(REGRESSOR))
+    gone = tuple(one for one in before if one not in after)
+    found = components(REGRESSOR, gone=gone)
+    assert found["edged_press-07_c1_label"] == {"platform": "sensor"}
+    assert found["edged_press-07_c1_is_0"] == {"platform": "binary_sensor"}
+    assert set(found) == {one.partition("/")[2] for one in before}
+
+
+def test_component_that_is_there_is_not_gone() -> None:
+    assert components(REGRESSOR, gone=tuple(components_of(told(REGRESSOR)))) == components(REGRESSOR)
+
+
+@given(st.sets(st.tuples(names, names), min_size=2, max_size=4), st.sets(labels, max_size=3))
+def test_unique_ids_are_unique_over_all_boards(boards: set[tuple[str, str]], of_interest: set[str]) -> None:
+    devices: dict[str, list[ServedModel]] = {}
+    for device, channel in boards:
+        binary = dict.fromkeys(of_interest, "problem")
+        devices.setdefault(device, []).append(ServedModel(channel, "m", 1, 1, "classifier", binary=binary))
+    ids = [
+        component["unique_id"]
+        for device, models in devices.items()
+        for component in components(*models, device=device).values()
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_board_and_a_channel_whose_names_run_together_are_told_from_another_pair() -> None:
+    one = components(ServedModel("b_c", "m", 1, 1, "regressor"), device="a")
+    other = components(ServedModel("c", "m", 1, 1, "regressor"), device="a_b")
+    assert not set(one) & set(other)
+
+
+@given(labels)
+def test_a_label_stands_in_its_template_as_a_literal(label: str) -> None:
+    model = ServedModel("c1", "m", 1, 1, "classifier", binary={label: "problem"})
+    template = components(model)["edged_press-07_c1_is_0"]["value_template"]
+    start = template.index("value_json.label == ") + len("value_json.label == ")
+    assert json.JSONDecoder().raw_decode(template, start)[0] == label

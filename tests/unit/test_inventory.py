@@ -1,0 +1,127 @@
+"""A board's inventory: what is said of models comes back as it was said, in steps of 1,024 bytes, and nothing else is taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.channel.inventory import MOST_MODELS, Inventory, ServedModel
+from edged.cose import cbor
+from edged.errors import FormatError
+
+MODEL = ServedModel("c1", "gearbox", 3, 4, "classifier", labels=("healthy", "broken"), binary={"broken": "problem"})
+LEAST = {"channel": "c1", "model": "gearbox", "version": 1, "installed": 1, "kind": "classifier"}
+
+texts = st.text(max_size=20)
+models = st.builds(
+    ServedModel,
+    channel=st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True),
+    model=texts,
+    version=st.integers(0, 2**32 - 1),
+    installed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["classifier", "regressor", "anomaly"]),
+    trial=st.booleans(),
+    labels=st.lists(texts, max_size=4).map(tuple),
+    unit=texts,
+    name=texts,
+    device_class=texts,
+    binary=st.dictionaries(texts, texts, max_size=2),
+    longest=st.none() | st.floats(0, 1e6),
+)
+inventories = st.builds(
+    Inventory,
+    edged=texts,
+    heartbeat=st.floats(0.001, 1e6),
+    models=st.lists(models, max_size=4, unique_by=lambda one: one.channel).map(tuple),
+)
+
+
+@given(inventories)
+def test_what_is_encoded_comes_back_and_its_size_says_little(inventory: Inventory) -> None:
+    encoded = inventory.encode()
+    assert Inventory.parse(encoded) == inventory
+    assert len(encoded) % 1024 == 0
+
+
+def test_a_label_does_not_show_in_the_size() -> None:
+    sizes = {
+        len(Inventory("1.0", 30.0, (ServedModel("c1", "m" * length, 1, 1, "regressor"),)).encode())
+        for length in range(200)
+    }
+    assert sizes == {2048} or len(sizes) <= 2
+
+
+def test_as_many_models_as_a_board_may_serve_fit() -> None:
+    many = tuple(ServedModel(f"c{number}", "gearbox", 1, 1, "anomaly") for number in range(MOST_MODELS))
+    assert Inventory.parse(Inventory("1.0", 30.0, many).encode()).models == many
+    too_many = (*many, ServedModel("one-more", "gearbox", 1, 1, "anomaly"))
+    with pytest.raises(FormatError):
+        Inventory.parse(Inventory("1.0", 30.0, too_many).encode())
+
+
+def altered(**change: Any) -> bytes:
+    """Return an inventory with other values; None takes a key away."""
+    value = {"edged": "1.0", "heartbeat": 30.0, "models": [LEAST], "pad": bytes(10), **change}
+    return cbor.encode({name: one for name, one in value.items() if one is not None})
+
+
+def model(**change: Any) -> list[dict[str, Any]]:
+    return [{name: one for name, one in {**LEAST, **change}.items() if one is not None}]
+
+
+def test_the_least_is_taken() -> None:
+    assert Inventory.parse(altered()).models == (ServedModel("c1", "gearbox", 1, 1, "classifier"),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edged": None},
+        {"heartbeat": None},
+        {"models": None},
+        {"pad": None},
+        {"more": 1},
+        {"edged": 1},
+        {"heartbeat": 0.0},
+        {"heartbeat": -1.0},
+        {"heartbeat": float("inf")},
+        {"heartbeat": float("nan")},
+        {"heartbeat": "30"},
+        {"pad": b"\x00\x01"},
+        {"models": {}},
+        {"models": model(more=1)},
+        {"models": model(channel=None)},
+        {"models": model(channel="a/b")},
+        {"models": model(channel="+")},
+        {"models": model(channel="")},
+        {"models": model(channel="c" * 65)},
+        {"models": model(version="1")},
+        {"models": model(version=True)},
+        {"models": model(kind="oracle")},
+        {"models": model(trial=1)},
+        {"models": model(labels="healthy")},
+        {"models": model(labels=[1])},
+        {"models": model(binary={"broken": 1})},
+        {"models": model(longest="1 s")},
+        {"models": [*model(), *model()]},
+    ],
+)
+def test_anything_else_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        Inventory.parse(altered(**change))
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        Inventory.parse(data)
+
+
+def test_cut_short_at_every_byte() -> None:
+    encoded = Inventory("1.0", 30.0, (MODEL,)).encode()
+    for end in range(0, len(encoded), 7):
+        with pytest.raises(FormatError):
+            Inventory.parse(encoded[:end])
