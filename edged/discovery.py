@@ -186,10 +186,11 @@ def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
             **common,
             **_score(model),
         }
-    for number, (label, device_class) in enumerate(model.binary.items()):
-        components[f"{key}_is_{number}"] = {
+    for label, device_class in model.binary.items():
+        component = f"{key}_is_{_slug(label)}"  # Home Assistant goes by this key: another label is another entity
+        components[component] = {
             "platform": "binary_sensor",
-            "unique_id": f"{key}_is_{_slug(label)}",
+            "unique_id": component,
             "name": f"{name} {label}",
             "value_template": _holds(label),
             **({"device_class": device_class} if device_class in BINARY else {}),
@@ -286,8 +287,9 @@ def _part(name: str) -> str:
 
 
 def _slug(label: str) -> str:
-    """Return a label as part of an id: each byte that is no letter or digit in hex."""
-    return "".join(chr(c) if chr(c).isalnum() and c < 0x80 else f"-{c:02x}" for c in label.encode())  # noqa: PLR2004
+    """Return a label as part of an id: each byte that is no small letter or digit in hex."""
+    plain = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+    return "".join(chr(byte) if byte in plain else f"-{byte:02x}" for byte in label.encode())
 
 
 def _template(key: str) -> str:

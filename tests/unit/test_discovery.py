@@ -55,7 +55,7 @@ def test_every_component_has_what_home_assistant_wants_and_nothing_that_it_dropp
 
 def test_classifier_is_an_enum_a_percentage_and_a_binary_sensor_for_each_label_of_interest() -> None:
     found = components(CLASSIFIER)
-    label, score, broken = (found[f"edged_press-07_c1_{key}"] for key in ("label", "score", "is_0"))
+    label, score, broken = (found[f"edged_press-07_c1_{key}"] for key in ("label", "score", "is_broken"))
     assert (label["device_class"], label["options"], label["name"]) == ("enum", ["healthy", "broken"], "Gearbox")
     assert "state_class" not in label
     assert (score["unit_of_measurement"], score["state_class"]) == ("%", "measurement")
@@ -117,8 +117,8 @@ def test_device_class_that_does_not_go_with_unit_or_state_class_is_left_out(
 def test_device_class_of_a_label_that_is_none_of_a_binary_sensor_is_left_out() -> None:
     model = ServedModel("c1", "m", 1, 1, "classifier", labels=("a", "b"), binary={"a": "temperature", "b": "motion"})
     found = components(model)
-    assert "device_class" not in found["edged_press-07_c1_is_0"]
-    assert found["edged_press-07_c1_is_1"]["device_class"] == "motion"
+    assert "device_class" not in found["edged_press-07_c1_is_a"]
+    assert found["edged_press-07_c1_is_b"]["device_class"] == "motion"
     assert "temperature" in UNITS
     assert "temperature" not in BINARY
 
@@ -146,7 +146,7 @@ def test_components_that_are_gone_are_named_with_their_platform_alone() -> None:
     gone = tuple(one for one in before if one not in after)
     found = components(REGRESSOR, gone=gone)
     assert found["edged_press-07_c1_label"] == {"platform": "sensor"}
-    assert found["edged_press-07_c1_is_0"] == {"platform": "binary_sensor"}
+    assert found["edged_press-07_c1_is_broken"] == {"platform": "binary_sensor"}
     assert set(found) == {one.partition("/")[2] for one in before}
 
 
@@ -177,6 +177,6 @@ def test_a_board_and_a_channel_whose_names_run_together_are_told_from_another_pa
 @given(labels)
 def test_a_label_stands_in_its_template_as_a_literal(label: str) -> None:
     model = ServedModel("c1", "m", 1, 1, "classifier", binary={label: "problem"})
-    template = components(model)["edged_press-07_c1_is_0"]["value_template"]
+    (template,) = (one["value_template"] for key, one in components(model).items() if "_is_" in key)
     start = template.index("value_json.label == ") + len("value_json.label == ")
     assert json.JSONDecoder().raw_decode(template, start)[0] == label
