@@ -252,8 +252,6 @@ class Hub:
             del view.last[channel]
             with suppress(StateError), self.state.batch():
                 self.state.forget(device, channel)
-            if self.shows:
-                self.show.remove_channel(device, channel)
 
     def _on_result(self, opened: Opened, newest: bool) -> None:  # noqa: FBT001  a callback
         self.republisher.added()

@@ -54,8 +54,9 @@ class Show:
         self._told: dict[str, bytes] = {}
         self._noted = set(state.published())
         self._clearing: dict[int, str] = {}
-        self._components: dict[str, list[str]] = {}
+        self._last = state.configurations()
         self._configured: dict[str, Inventory] = {}
+        self._swept: dict[str, Inventory] = {}
         self._again: list[tuple[float, str]] = []
 
     def topics(self, device: str) -> Topics:
@@ -88,6 +89,7 @@ class Show:
         again = again or fresh
         if fresh:  # a changed configuration makes states unavailable until they come again
             self._forget_told(device)
+        self._clear_leftovers(view)
         self.check(view)
         if view.report is not None:
             self._tell(topics.health, _json(asdict(view.report)))
@@ -131,11 +133,17 @@ class Show:
             partings: list[tuple[str, bytes]] = []
             with suppress(StateError), self._state.batch():
                 partings = self._state.partings()
+            views = list(views)
+            boards = {config_topic(self._home.prefix, view.record.id): view.record.id for view in views}
             for topic, payload in partings:
-                if topic not in self._noted:
-                    self._local.publish(topic, payload, qos=1, retain=True)
+                self._local.publish(topic, payload, qos=1, retain=True)
+                if topic in boards:
+                    self._last[boards[topic]] = payload  # what is gone of it follows
+                else:
                     self._local.publish(topic, b"", qos=1, retain=True)
         self.begin(views)
+        with suppress(StateError), self._state.batch():
+            self._state.partings()  # it has heard of those
 
     def _configure(self, view: BoardView, topics: Topics) -> bool:
         """Publish a board's configuration for Home Assistant; tell whether it has changed."""
@@ -149,34 +157,56 @@ class Show:
         wanted = config(device, fingerprint, view.inventory, topics, __version__)
         if self._told.get(topic) == _json(wanted):
             return False
-        components = components_of(wanted)
-        gone = [one for one in self._components.get(device, ()) if one not in components]
+        components, last = components_of(wanted), self._last.get(device)
+        gone = (
+            [] if last is None else [one for one in components_of(msgspec.json.decode(last)) if one not in components]
+        )
         if gone:  # Home Assistant removes a component that comes without anything but its platform
             self._publish(topic, _json(config(device, fingerprint, view.inventory, topics, __version__, gone)))
-        self._components[device] = components
+        self._keep(device, topic, _json(wanted), parting=bool(gone))
         self._tell(topic, _json(wanted))
         return True
+
+    def _keep(self, device: str, topic: str, payload: bytes | None, *, parting: bool) -> None:
+        """Keep the configuration of a board, and the one before for a Home Assistant that is down now.
+
+        :param parting: whether something of the one before is gone.
+        """
+        last = self._last.get(device)
+        if last == payload:
+            return
+        with suppress(StateError), self._state.batch():
+            if parting and last is not None:
+                self._state.part(topic, last)
+            self._state.keep_configuration(device, payload)
+        if payload is None:
+            self._last.pop(device, None)
+        else:
+            self._last[device] = payload
 
     def remove(self, device: str) -> None:
         """Take away all that stands of a board."""
         self._read_noted()
-        self._components.pop(device, None)
         self._configured.pop(device, None)
+        self._swept.pop(device, None)
         base, configuration = f"{self._prefix}/{device}/", config_topic(self._home.prefix, device)
         if configuration in self._noted:  # first of all: an empty state would be an error to whoever still listens
-            if (last := self._told.get(configuration)) is not None:
-                with suppress(StateError), self._state.batch():
-                    self._state.part(configuration, last)
+            self._keep(device, configuration, None, parting=True)
             self._clear(configuration)
         for topic in sorted(self._noted):
             if topic.startswith(base):
                 self._clear(topic)
 
-    def remove_channel(self, device: str, channel: str) -> None:
-        """Take away what stands of a channel that a board serves no more."""
-        base = f"{self._prefix}/{device}/{channel}"
+    def _clear_leftovers(self, view: BoardView) -> None:
+        """Take away what stands of channels that a board serves no more: after its configuration says so."""
+        device = view.record.id
+        if view.inventory is None or self._swept.get(device) is view.inventory:
+            return
+        self._swept[device] = view.inventory
+        base = f"{self._prefix}/{device}/"
+        kept = {"availability", "health", *(model.channel for model in view.models)}
         for topic in sorted(self._noted):
-            if topic == base or topic.startswith(f"{base}/"):
+            if topic.startswith(base) and topic[len(base) :].split("/")[0] not in kept:
                 self._clear(topic)
 
     def stale(self, devices: Iterable[str]) -> list[str]:

@@ -49,6 +49,9 @@ CREATE TABLE IF NOT EXISTS inventory (
 CREATE TABLE IF NOT EXISTS published (
     topic TEXT PRIMARY KEY
 ) STRICT;
+CREATE TABLE IF NOT EXISTS configuration (
+    device TEXT PRIMARY KEY, payload BLOB NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS farewell (
     topic TEXT PRIMARY KEY, payload BLOB NOT NULL
 ) STRICT;
@@ -248,7 +251,18 @@ class HubState(Database):
 
     def part(self, topic: str, payload: bytes) -> None:
         """Remember a configuration that was taken away, until Home Assistant is known to have heard of it."""
-        self.db.execute("INSERT OR REPLACE INTO farewell VALUES (?, ?)", (topic, payload))
+        self.db.execute("INSERT OR IGNORE INTO farewell VALUES (?, ?)", (topic, payload))
+
+    def configurations(self) -> dict[str, bytes]:
+        """Return the configuration that was published last of each board. Wants no transaction."""
+        with self.wrapped():
+            return dict(self.db.execute("SELECT device, payload FROM configuration").fetchall())
+
+    def keep_configuration(self, device: str, payload: bytes | None) -> None:
+        """Keep the configuration of a board; None: there is none any more."""
+        self.db.execute("DELETE FROM configuration WHERE device = ?", (device,))
+        if payload is not None:
+            self.db.execute("INSERT INTO configuration VALUES (?, ?)", (device, payload))
 
     def partings(self) -> list[tuple[str, bytes]]:
         """Return those configurations, and forget them."""

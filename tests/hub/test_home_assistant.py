@@ -135,7 +135,7 @@ def test_another_label_of_interest_gets_an_entity_of_its_own(house: House) -> No
     house.wait(house.is_right_at_last)
 
 
-@pytest.mark.parametrize("away", ["nobody"])
+@pytest.mark.parametrize("away", ["nobody", "hub", "Home Assistant"])
 def test_a_model_that_is_served_no_more_takes_its_entities_along(house: House, away: str) -> None:
     house.wait_for_birth()
     with house.without_novelty():
@@ -154,7 +154,7 @@ def test_a_model_that_is_served_no_more_takes_its_entities_along(house: House, a
         )
 
 
-@pytest.mark.parametrize("away", ["nobody", "Home Assistant"])
+@pytest.mark.parametrize("away", ["nobody", "Home Assistant", "hub and Home Assistant"])
 def test_a_removed_board_disappears_and_appears_when_it_is_back(house: House, away: str) -> None:
     """Home Assistant knows its entities from a registry of its own, and nothing retained tells that they are gone."""
     house.wait_for_birth()
