@@ -215,12 +215,22 @@ def test_a_channel_or_a_board_is_forgotten_and_what_was_accepted_stays(state: Hu
     assert state.inventories() == {}
 
 
-def test_partings_are_told_once(state: HubState) -> None:
+def test_partings_are_told_once_and_the_oldest_of_a_topic_holds_all_that_is_gone(state: HubState) -> None:
     with state.batch():
         state.part("a", b"1")
         state.part("a", b"2")
-        assert state.partings() == [("a", b"2")]
+        assert state.partings() == [("a", b"1")]
         assert state.partings() == []
+
+
+def test_last_configuration_of_a_board_is_kept_until_there_is_none(state: HubState) -> None:
+    with state.batch():
+        state.keep_configuration("press", b"1")
+        state.keep_configuration("press", b"2")
+    assert state.configurations() == {"press": b"2"}
+    with state.batch():
+        state.keep_configuration("press", None)
+    assert state.configurations() == {}
 
 
 def test_damage_is_an_error_of_the_state(tmp_path: Path) -> None:
