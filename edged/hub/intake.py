@@ -174,8 +174,8 @@ class Intake:
         if epoch != before:
             self._forget_epochs(device, delivery.payload)
             _LOG.info("%s announces epoch %d", device, epoch)
-        if self._held:
-            self._after.append(lambda: self._try_again(device))
+        # looked at afterwards: results that came ahead of it in the same turn are held by then
+        self._after.append(lambda: self._try_again(device))
 
     def _forget_epochs(self, device: str, believed: bytes) -> None:
         """Forget what was accepted under keys of which the newest announcement, just believed, says nothing more.

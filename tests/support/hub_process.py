@@ -17,6 +17,7 @@ from typing import Any
 
 from edged.cose.keys import PublicKey
 from edged.identity import Record, Role
+from support.nats import quiet_ports
 from support.site import run_edged
 
 _PATIENCE = 30.0
@@ -40,7 +41,7 @@ class HubProcess:
         self.boards.mkdir(exist_ok=True)
         self.state = path / "state"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._port = _free_port()
+        (self._port,) = quiet_ports(1)  # no client's: it is listened on again after each kill
         self._log_from = 0
         self.configure(*upstream, local=local, hub=hub, more_local=more_local)
         if not (self.state / "hub.pub").exists():
@@ -180,10 +181,3 @@ class HubProcess:
 def board_of(status: Mapping[str, Any], device: str) -> dict[str, Any]:
     """Return what a status says of a board; empty if it does not know that."""
     return next((one for one in status["boards"] if one["device"] == device), {})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -1,0 +1,51 @@
+"""The hub's intake, without brokers: what comes in one turn, in whatever order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+from edged.broker import Broker, BrokerOptions, Delivery
+from edged.channel.receiver import Opened, Receiver
+from edged.hub.intake import Intake
+from edged.hub.tally import Tally
+from edged.hub.view import BoardView
+from edged.state import HubState
+from support.parties import Board, Hub, seal
+
+
+def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it(tmp_path: Path) -> None:
+    """As after a restart of the hub: what waited at the broker, then what stands retained there."""
+    board, hub = Board(), Hub()
+    announcer = board.announcer(hub)
+    acknowledged: list[int] = []
+    opened: list[Opened] = []
+    broker = Broker(BrokerOptions(url="mqtt://localhost"))
+    with closing(HubState(tmp_path)) as state, closing(broker):
+        receiver = Receiver(hub.key, [board.record], state)
+        intake = Intake(
+            receiver,
+            hub.key.public,
+            state,
+            {board.name: BoardView(board.record)},
+            Tally(),
+            "edged-hub",
+            lambda _device: None,
+            lambda one, _newest: opened.append(one),
+        )
+
+        def arrives(number: int, level: str, payload: bytes) -> None:
+            topic = f"edged/{board.name}/{level}"
+            intake.take(
+                broker, Delivery(topic, payload, 1, retain=False, dup=False, ack=lambda: acknowledged.append(number))
+            )
+
+        for number in range(10):
+            arrives(number, "c1", seal(announcer))
+        arrives(10, "announce", announcer.announcement(time.time()))
+        for _ in range(2):
+            intake.turn(time.monotonic())
+        assert [one.count for one in opened] == list(range(1, 11))
+        assert sorted(acknowledged) == list(range(11))
+        assert intake.held == 0
