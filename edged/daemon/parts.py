@@ -41,6 +41,7 @@ class Parts:
         self.durable = Durable(board.directory, self.health)
         self._state = state = self.durable.state
         self.keystore = board.keystore()
+        board.keys.opened_record(self.keystore)  # keys that no hub was told of would announce what none believes
         self.engine = board.engine()
         _LOG.info("runtime %s %s: %s", self.engine.name, self.engine.version, self.engine.reason)
         self.marks = Marks(state)
