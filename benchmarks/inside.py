@@ -75,7 +75,7 @@ class Inside:
         announcer = Announcer(
             name,
             keystore.signer,
-            aead=board.record().aead or Aead.A256GCM,
+            aead=Aead.A256GCM,
             hubs=board.hubs(),
             sign_results=False,
             max_age=_UNLIMITED,

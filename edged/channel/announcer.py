@@ -169,10 +169,11 @@ class Announcer:
         if running.epoch.key.kid == kid:
             running.pending -= 1
             running.prompt = running.prompt and running.pending > 0
-        for closed in self._closing:
-            if closed.kid == kid:
-                closed.pending -= 1
-        self._closing = [closed for closed in self._closing if closed.pending > 0]
+        if self._closing:
+            for closed in self._closing:
+                if closed.kid == kid:
+                    closed.pending -= 1
+            self._closing = [closed for closed in self._closing if closed.pending > 0]
 
     @property
     def due(self) -> bool:

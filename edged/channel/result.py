@@ -41,8 +41,7 @@ class Sealed(NamedTuple):
 Input = Plain | Sealed
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a model's decision says, before it is bound to a message.
 
     :ivar label: a classifier's or an anomaly detector's decision; None for a regressor.

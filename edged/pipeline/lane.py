@@ -158,6 +158,7 @@ class Lane:
         """Answer with ``model``; windows that are being filled are ``kept`` or forgotten."""
         manifest = model.manifest
         self.model = model
+        self._rows = manifest.rows
         self._clean = Cleaner(manifest.input)
         self._columns: tuple[bytes, list[int]] | None = None
         self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
@@ -228,9 +229,8 @@ class Lane:
             yield self._job(stream, window, again=reading.message.again)
 
     def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
-        wanted = self.model.manifest.rows
-        if wanted is not None and len(rows) != wanted:
-            raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {wanted}")
+        if self._rows is not None and len(rows) != self._rows:
+            raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {self._rows}")
         stream.hear(time.monotonic())
         return self._job(stream, Windowed(rows, [reading.name], (0, 0)), again=reading.message.again)
 
