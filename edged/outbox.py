@@ -20,7 +20,7 @@ PATIENT, HASTY = 0.5, 0.05
 RETRY_SECONDS = 1.0
 """From a write that failed to the next try."""
 IN_FLIGHT = 100
-RATE = 1000.0
+RATE = 1500.0
 """Stored results a second that are sent when the broker is back: live ones go past them."""
 _REMOVE_SECONDS = 0.5
 _OUTDATED_SECONDS = 60.0

@@ -6,7 +6,8 @@ import math
 import random
 from collections import deque
 
-_FIRST, _LONGEST, _MOST_DOUBLINGS = 1.0, 60.0, 6
+_FIRST, _LONGEST, _MOST_DOUBLINGS = 1.0, 15.0, 4
+"""Seconds. What waits for a broker that is back should not wait a minute more for this."""
 _STABLE = 5.0
 _TAKEN_OVER = 142  # MQTT 5 reason code
 _TAKEOVERS, _WITHIN = 3, 60.0
@@ -20,7 +21,7 @@ class Patience:
         self._takeovers: deque[float] = deque(maxlen=_TAKEOVERS)
 
     def delay(self) -> float:
-        """Return the seconds to wait after one more failure: 1 to 60, less up to half, out of step with others."""
+        """Return the seconds to wait after one more failure: 1 to 15, less up to half, out of step with others."""
         delay = min(math.ldexp(_FIRST, self._failures), _LONGEST)
         self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
         return delay * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets

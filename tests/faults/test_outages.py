@@ -17,7 +17,7 @@ import pytest
 
 from edged.errors import DuplicateDeviceError, ReplayError
 from edged.state import OutboxStore, State
-from support.broker import DURABLE, PlainBroker
+from support.broker import PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub
 from support.site import Site
@@ -33,10 +33,10 @@ _DRAINED_WITHIN = 60.0
 
 @pytest.fixture
 def uplink(tmp_path: Path) -> Iterator[PlainBroker]:
-    """The broker that results go to."""
+    """The broker that results go to. It is stopped here, never killed: it need not write with each message."""
     directory = tmp_path / "uplink"
     directory.mkdir()
-    with PlainBroker(directory, options=(*DURABLE, "max_queued_messages 0")) as running:
+    with PlainBroker(directory, options=("persistence true", "max_queued_messages 0")) as running:
         yield running
 
 
