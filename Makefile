@@ -10,8 +10,15 @@ LITERT = $(shell $(PYTHON) -c 'import sys; print("litert" if sys.maxsize > 2**32
 WHEEL := .venv/wheel/.built
 SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README.md LICENSE
 
+# make deb RELEASE=13 ARCH=arm64 REVISION=2
+RELEASE ?= $(shell . /etc/os-release && echo "$$VERSION_ID")
+ARCH ?= $(shell dpkg --print-architecture)
+REVISION ?= 1
+DEB = .venv/deb/edged_$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edged/__init__.py)-$(REVISION)~deb
+DEBS = $(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(DEB)$(release)_$(arch).deb)),$(DEB)$(RELEASE)_$(ARCH).deb)
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test homeassistant check bench faults clean always
+.PHONY: help demo test homeassistant check bench faults deb lock clean always
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +52,11 @@ bench: .venv/bench/.installed  ## measure against the script that one would writ
 faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long as is claimed: two hours; figures are printed
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
 	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
+
+deb: $(DEBS)  ## the Debian package for this machine, in .venv/deb; make deb ALL=1: for Debian 12 and 13, amd64 and arm64
+
+lock: $(WHEEL)  ## pin anew what the Debian packages hold; needs a Python 3.11 and a 3.13
+	deploy/debian/lock .venv/wheel/*.whl
 
 clean:  ## remove everything that was built
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -81,6 +93,11 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 .venv/faults/.installed: $(WHEEL)
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,fuzz,$(LITERT)"
 	@touch $@
+
+# The stem says for what: 12_amd64.
+$(DEB)%.deb: $(WHEEL) $(shell find deploy/debian systemd docs -type f) README.md CHANGELOG.md
+	@.ci/apt readelf
+	@deploy/debian/build $(subst _, ,$*) .venv/wheel/*.whl $@
 
 # examples/javascript, and a Node-RED, for tests/hub; without npm those tests skip, saying so.
 .venv/node/.installed: tests/hub/node/package.json tests/hub/node/.npmrc

@@ -18,7 +18,7 @@ from edged.cose.sign1 import Sign1, sign
 from edged.errors import EdgedError, FormatError, naming
 from edged.state import State
 
-Kind = Literal["start", "stop", "install", "refuse", "swap", "roll-back", "epoch", "hubs", "key"]
+Kind = Literal["start", "stop", "install", "refuse", "swap", "roll-back", "rollback", "epoch", "hubs", "key"]
 Fact = str | int | float | bool
 
 SIGN_EVERY = 16

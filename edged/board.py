@@ -157,11 +157,10 @@ class Board:
                 self.config.runtime.threads,
                 self._delegates_of(package.manifest.name),
             ).close()
-        self.packages.add(package.manifest.name, package.manifest.version, [data])
-        good = state.good(package.manifest.name)
-        self.packages.prune(package.manifest.name, spare=None if good is None else good.version)
-        accept(package, state)
         manifest = package.manifest
+        self.packages.add(manifest.name, manifest.version, [data])
+        self.packages.prune(manifest.name, spare=[good.version for good in state.good(manifest.name)])
+        accept(package, state)
         log = self.audit(state, keystore)
         log.add("install", model=manifest.name, version=manifest.version, identity=package.identity.hex())
         return manifest
@@ -169,16 +168,36 @@ class Board:
     def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
         """Check everything about a package that changes with time: release, floor, and dates until it was accepted.
 
+        :raises TrialError: it was rejected.
         :raises MismatchError: it needs a newer release.
         :raises RollbackError: a higher version was accepted before.
         :raises ExpiredError: it has expired.
         :raises NotYetValidError: it was created in the future.
         """
+        _check_not_rejected(package, state)
         floor = state.floor(package.manifest.name)
         package.check_release()
         package.check_floor(floor)
         if floor is None or floor.identity != package.identity:
             package.check_dates(self.clock(state))
+
+    def in_use(self, name: str, state: State) -> Installed | None:
+        """Return the newest installed package of a model that was not rejected."""
+        rejected = {one.version for one in state.rejected(name)}
+        found = [one for one in self.packages.all() if one.name == name and one.version not in rejected]
+        return found[-1] if found else None
+
+    def before(self, installed: Installed, state: State) -> Installed | None:
+        """Return the newest package below ``installed`` that got through its trial here."""
+        lower = (good.version for good in state.good(installed.name) if good.version < installed.version)
+        found = (self.packages.find(installed.name, version) for version in lower)
+        return next(filter(None, found), None)
+
+    def reject(self, installed: Installed, why: str, state: State) -> None:
+        """Use an installed version no more; a running daemon goes back to the one before it."""
+        identity = self.verify(mapped(installed.path), installed.path).identity
+        state.reject(installed.name, Floor(installed.version, identity), why)
+        self.packages.touch()
 
     def load(
         self, installed: Installed, keystore: Keystore, state: State, engine: Engine, delegate: str | None = None
@@ -186,18 +205,16 @@ class Board:
         """Load an installed package for use. The caller accepts it once it serves.
 
         :param delegate: one of ``[runtime.delegates]``.
-        :raises TrialError: it failed in use before.
+        :raises TrialError: it was rejected.
         :raises EdgedError: why it cannot be used.
         """
         package = self.verify(mapped(installed.path), installed.path)
         manifest = package.manifest
         if (manifest.name, manifest.version) != (installed.name, installed.version):
             raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
-        why = state.why_rejected(package.identity)
-        if why is not None:
-            raise TrialError(f"{manifest.name} {manifest.version} failed on this board before: {why}")
+        _check_not_rejected(package, state)
         with naming(installed.path, _DAMAGED):
-            if state.good(manifest.name) != Floor(manifest.version, package.identity):
+            if Floor(manifest.version, package.identity) not in state.good(manifest.name):
                 self.check_acceptable(package, state)
             return load(
                 package,
@@ -216,6 +233,16 @@ class Board:
             return []
         table = self.config.runtime.delegates[delegate]
         return [DelegateLibrary(delegate, table.library, table.options)]
+
+
+def _check_not_rejected(package: VerifiedPackage, state: State) -> None:
+    manifest = package.manifest
+    why = state.why_rejected(package.identity)
+    if why is not None:
+        raise TrialError(
+            f"{manifest.name} {manifest.version} failed on this board before: {why}",
+            hint="a higher version is taken as usual",
+        )
 
 
 def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:

@@ -14,11 +14,13 @@ from edged.broker import Address, probe, remarks
 from edged.config.board import BrokerTable
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
-from edged.config.units import parse_duration
+from edged.config.units import parse_duration, parse_size
 from edged.errors import EdgedError, MissingFileError
+from edged.machine import check_clock, check_entropy, check_owner, check_room, describe_memory
 from edged.package.manifest import Manifest
 from edged.pipeline import check_binding, check_chain, check_state
 from edged.state import State
+from edged.state.database import NAME
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
     yield Finding("configuration", str(path))
     above: dict[str, Manifest] = {}
     looks: list[tuple[str, Callable[[], str]]] = [
+        ("clock", lambda: check_clock(trusted=board.config.device.clock == "trusted")),
+        ("entropy", check_entropy),
+        ("memory", describe_memory),
+        ("owner", lambda: _owner(board)),
+        ("disk", lambda: _disk(board)),
         ("keys", lambda: _keys(board)),
         ("state", lambda: _state(board)),
         ("publishers", lambda: f"{len(board.publishers().pinned)} pinned"),
@@ -71,6 +78,20 @@ def check(path: Path, *, offline: bool) -> Iterator[Finding]:
         yield from _brokers(board)
 
 
+def _owner(board: Board) -> str:
+    return check_owner(board.directory) if board.directory.exists() else "no state yet"
+
+
+def _disk(board: Board) -> str:
+    """Look for room for an outbox as large as it may become, and for a package beside the largest one."""
+    packages = [installed.path.stat().st_size for installed in board.packages.all()]
+    known = board.directory / NAME
+    written = known.stat().st_size if known.exists() else 0
+    outbox = max(0, parse_size(board.config.results.outbox.size) - written)
+    standing = next(path for path in (board.directory, *board.directory.parents) if path.exists())
+    return check_room(standing, outbox + max(packages, default=0))
+
+
 def _keys(board: Board) -> str:
     return f"fingerprint {board.keys.opened_record(board.keystore()).fingerprint}"
 
@@ -78,9 +99,8 @@ def _keys(board: Board) -> str:
 def _state(board: Board) -> str:
     if not State.exists(board.directory):
         return "none yet"
-    with closing(State(board.directory)) as state:
-        clock = board.clock(state)
-    return f"readable; the clock is {'synchronised' if clock.synchronised else 'NOT known to be right (device.clock)'}"
+    State(board.directory).close()
+    return "readable"
 
 
 def _runtime(board: Board) -> str:
@@ -90,10 +110,11 @@ def _runtime(board: Board) -> str:
 
 def _model(board: Board, table: ModelConfig, above: dict[str, Manifest]) -> str:
     name = table.name
-    installed = board.packages.newest(name)
-    if installed is None:
+    newest = board.packages.newest(name)
+    if newest is None:
         raise MissingFileError(f"no package of model {name!r} is installed", hint=f"edged install {name}-VERSION.edged")
     with closing(State(board.directory)) as state:
+        installed = board.in_use(name, state) or newest
         model = board.load(installed, board.keystore(), state, board.engine(), table.delegate)
     try:
         manifest = model.manifest

@@ -175,6 +175,12 @@ class StateLockedError(StateError):
     exit_code = 75  # EX_TEMPFAIL
 
 
+class MachineError(EdgedError):
+    """This machine lacks what edged needs: a clock that is set, randomness, room on its disk."""
+
+    exit_code = 71  # EX_OSERR
+
+
 # --- models ----------------------------------------------------------------------------------
 
 
@@ -240,6 +246,10 @@ class BrokerError(EdgedError):
     """The broker cannot be reached, or refuses."""
 
     exit_code = 69  # EX_UNAVAILABLE
+
+
+class RefusedError(BrokerError):
+    """The broker is there, and refuses a subscription or a message."""
 
 
 class TakeoverError(BrokerError):

@@ -100,6 +100,25 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview], *, mode: 
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def erase(path: Path) -> None:
+    """Overwrite a file and remove it, if it is there.
+
+    Flash, and file systems that copy on write, may keep the old content elsewhere for a while.
+
+    :raises OutputError: it cannot be.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            file.write(os.urandom(os.fstat(file.fileno()).st_size))
+            os.fsync(file.fileno())
+        path.unlink()
+        sync_directory(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{path} cannot be removed: {error.strerror}") from error
+
+
 def sync_directory(path: Path) -> None:
     """Make the entries of directory ``path`` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -13,7 +13,14 @@ from edged.config.secret import read_secret
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.keys import Agreement, PublicKey
-from edged.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, naming
+from edged.errors import (
+    EdgedError,
+    KeystoreError,
+    MismatchError,
+    MissingFileError,
+    NotARecipientError,
+    naming,
+)
 from edged.files import make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
@@ -112,14 +119,21 @@ class Keyring:
     def opener(self, recipients: Encrypt, keystore: Keystore) -> Agreement:
         """Return the key that opens what is sealed to ``recipients``: the one in use, or a former one.
 
+        :raises NotARecipientError: it is sealed to other boards.
         :raises KeystoreError: that former key cannot be opened.
         """
         kids = {recipient.kid for recipient in recipients.recipients}
-        if keystore.agreement.public.thumbprint not in kids:
-            for former in self._former.all():
-                if bytes.fromhex(former.ecdh) in kids:
-                    return self._open(former.table).agreement
-        return keystore.agreement
+        own = keystore.agreement.public.thumbprint
+        if own in kids:
+            return keystore.agreement
+        for former in self._former.all():
+            if bytes.fromhex(former.ecdh) in kids:
+                return self._open(former.table).agreement
+        name = self.record().id
+        raise NotARecipientError(
+            f"not sealed to key {own.hex()[:16]} of this board, {name}",
+            hint=f"`edged inspect` lists the recipients; `edged grant` adds one (--to {name}.enrol)",
+        )
 
     def migrate(self, table: KeystoreTable) -> Record:
         """Make new keys where ``table`` says, and their record, signed by both the new key and the one in use.
@@ -164,13 +178,7 @@ class Keyring:
             if former.sign == keystore.signer.public.thumbprint.hex():  # of a migration that was given up
                 self._former.forget(former)
                 continue
-            try:
-                old = self._open(former.table)
-            except EdgedError as error:
-                raise KeystoreError(
-                    f"the old keys at {former.table.uri}: {error.message}",
-                    hint=f"if they are gone for good, remove {self._former.path(former)}",
-                ) from error
+            old = self._open_former(former)
             for installed, package in _sealed_to(packages, old.agreement.public, but_not=keystore.agreement.public):
                 chunks = grant(package, old.agreement, [keystore.agreement.public])
                 packages.add(installed.name, installed.version, map(memoryview, chunks))
@@ -179,6 +187,31 @@ class Keyring:
             self._former.forget(former)
             forgotten.append(former)
         return forgotten
+
+    def destroy(self) -> list[str]:
+        """Remove every private key of this board for good, former ones first, and its records; return where they were.
+
+        The records go ahead of the keys in use, which are opened without: what fails half-way can be done again.
+
+        :raises MismatchError: a migration waits, and nothing here says where its keys are.
+        :raises KeystoreError: keys cannot be opened or removed; former ones may be gone by then.
+        """
+        keystore = self.open()
+        if self.following_path.exists():
+            raise MismatchError(
+                "a migration waits for keystore.uri to name its keys, which would stay",
+                hint="name them, and try again: the keys before them go, too",
+            )
+        gone = []
+        for former in self._former.all():
+            if former.sign != keystore.signer.public.thumbprint.hex():  # else of a migration that was given up
+                self._open_former(former).destroy()
+                gone.append(former.table.uri)
+            self._former.forget(former)
+        self._former.remove_records()
+        self.record_path.unlink(missing_ok=True)
+        keystore.destroy()
+        return [*gone, self.table.uri]
 
     @contextmanager
     def _making(self, table: KeystoreTable) -> Iterator[Keystore]:
@@ -192,6 +225,15 @@ class Keyring:
 
     def _open(self, table: KeystoreTable) -> Keystore:
         return open_keystore(table.uri, self.key_directory, *self.read_secrets_of(table))
+
+    def _open_former(self, former: Former) -> Keystore:
+        try:
+            return self._open(former.table)
+        except EdgedError as error:
+            raise KeystoreError(
+                f"the old keys at {former.table.uri}: {error.message}",
+                hint=f"if they are gone for good, remove {self._former.path(former)}",
+            ) from error
 
     def _secret(self, name: str, reference: str | None) -> bytes | None:
         if reference is None:

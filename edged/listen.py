@@ -15,6 +15,7 @@ from edged.channel.receiver import Opened, Receiver
 from edged.channel.report import Report
 from edged.cose.keys import PublicKey
 from edged.errors import EdgedError, ExpiredError, UnknownKeyError
+from edged.events import Event, event_of
 from edged.log import RateLimited
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ class Listener:
 
     def _announce(self, device: str, payload: bytes) -> None:
         self._receiver.announce(device, payload, time.time())
-        _LOG.info("%s announces epoch %d", device, self._receiver.epoch(device))
+        epoch = self._receiver.epoch(device)
+        _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
         held, self._held = self._held, deque(maxlen=_HELD)
         for topic, message in held:
             try:
@@ -114,4 +116,5 @@ class Listener:
     def _refuse(self, topic: str, error: EdgedError) -> None:
         kind = type(error).__name__
         self.refused[kind] += 1
-        self._limited.warning(kind, f"{topic}: {kind}: {error.message}")
+        message, event = f"{topic}: {kind}: {error.message}", event_of(error, Event.RESULT_REFUSED)
+        self._limited.warning(kind, message, event, topic=topic, error=kind)

@@ -17,7 +17,8 @@ from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
 from edged.broker.patience import Patience
-from edged.errors import BrokerError, TakeoverError
+from edged.errors import BrokerError, RefusedError, TakeoverError
+from edged.events import Event, event_of
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
@@ -245,6 +246,7 @@ class Broker:
             self._unwanted.clear()
         if self._subscriptions:
             connection.subscribe(self._subscriptions.items())
+        _LOG.info("broker %s: connected, %s", self._address, connection, extra=Event.BROKER_UP.about())
         self._call(self.on_up)
         self._send_waiting()
 
@@ -261,7 +263,7 @@ class Broker:
             outcome = Outcome.REFUSED
             self.stats.refused += 1
             self.on_error(
-                BrokerError(f"broker {self._address}: it refuses a message on {outgoing.message.topic}: {code}")
+                RefusedError(f"broker {self._address}: it refuses a message on {outgoing.message.topic}: {code}")
             )
         else:
             self.stats.delivered += 1
@@ -274,7 +276,7 @@ class Broker:
     def _on_subscribed(self, topic: str, code: ReasonCode) -> None:
         if code.is_failure:
             self.on_error(
-                BrokerError(
+                RefusedError(
                     f"broker {self._address}: it refuses the subscription to {topic}: {code}",
                     hint="see what the broker allows this client (its ACL)",
                 )
@@ -306,4 +308,5 @@ def run_once(brokers: Iterable[Broker], timeout: float) -> None:
 
 
 def _log_error(error: Exception) -> None:
-    _LOG.error("%s", error)
+    event = event_of(error, Event.INTERNAL_ERROR)
+    _LOG.error("%s", error, extra=event.about(error=type(error).__name__))

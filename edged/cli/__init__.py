@@ -21,6 +21,7 @@ _COMMANDS = {
     "keygen": "keys",
     "init": "board",
     "install": "board",
+    "rollback": "rollback",
     "models": "board",
     "check": "board",
     "run": "board",
@@ -31,6 +32,7 @@ _COMMANDS = {
     "try": "trial",
     "status": "status",
     "audit": "audit",
+    "support-bundle": "support",
     "keystore": "keystore",
     "hub": "hub",
     "listen": "listen",
@@ -49,7 +51,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"edged.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
 
@@ -60,7 +62,7 @@ def cli() -> None:
 
     \b
     publisher   keygen publisher, manifest, pack, grant, inspect, try
-    board       init, install, models, check, run, status, audit, keystore
+    board       init, install, rollback, models, check, run, status, audit, support-bundle, keystore
     sensor      keygen sensor, send
     hub         hub, keygen hub, listen
     everything  demo
@@ -88,16 +90,26 @@ def main() -> None:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         sys.exit(0)
     except OSError as error:
-        click.echo(f"edged: error: {error.filename or 'the system'}: {error.strerror}", err=True)
+        _say(f"{error.filename or 'the system'}: {error.strerror}", type(error).__name__)
         sys.exit(_EX_OSERR)
 
 
 def fail(error: EdgedError) -> None:
     """Print an error and its hint, and end the process."""
-    click.echo(f"edged: error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"edged: hint: {error.hint}", err=True)
+    _say(error.message, type(error).__name__, error.hint)
     sys.exit(error.exit_code)
+
+
+def _say(message: str, kind: str, hint: str | None = None) -> None:
+    """Tell a person, or the journal, what went wrong."""
+    from edged.log import leads_to_journal, log_failure  # noqa: PLC0415  most commands do not fail
+
+    if leads_to_journal():
+        log_failure(message, kind, hint)
+        return
+    click.echo(f"edged: error: {message}", err=True)
+    if hint:
+        click.echo(f"edged: hint: {hint}", err=True)
 
 
 def _sentence(text: str) -> str:

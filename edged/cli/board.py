@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 from collections.abc import Iterator
@@ -27,10 +28,14 @@ from edged.cli.keystore import key_table, pin_option, show_table
 from edged.config.load import load_board
 from edged.cose.algorithms import Aead
 from edged.errors import EdgedError, OutputError
+from edged.events import Event
 from edged.files import make_private_directory, write_atomically
 from edged.keyring import RECORD_MODE
 from edged.keystore.packages import Installed
+from edged.log import set_up_events
 from edged.state import State
+
+_LOG = logging.getLogger(__name__)
 
 
 @click.command("init", short_help="Make this board's keys and enrolment record.")
@@ -107,11 +112,14 @@ def install_command(packages: tuple[Path, ...], config: Path) -> None:
     Example: edged install gearbox-3.edged
     """
     board = Board(load_board(config))
+    set_up_events()
     views = [mapped(path) for path in packages]  # as whoever calls
     with board.as_owner(), closing(State(board.directory)) as state:
         for path, view in zip(packages, views, strict=True):
             with _audited(board, state, path):
                 manifest = board.install(view, path, state)
+            about = Event.MODEL_INSTALLED.about(model=manifest.name, version=manifest.version)
+            _LOG.info("installed %s %d", manifest.name, manifest.version, extra=about)
             click.echo(f"installed {manifest.name} {manifest.version}")
             if manifest.name not in {model.name for model in board.config.model}:
                 click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
@@ -124,7 +132,9 @@ def _audited(board: Board, state: State, path: Path) -> Iterator[None]:
     try:
         yield
     except EdgedError as error:
-        log.add("refuse", file=path.name, why=type(error).__name__, detail=error.message)
+        kind = type(error).__name__
+        log.add("refuse", file=path.name, why=kind, detail=error.message)
+        _LOG.error("refused %s", error.message, extra=Event.PACKAGE_REFUSED.about(error=kind))
         raise
     finally:
         log.sign()
@@ -140,8 +150,11 @@ def models_command(config: Path, *, as_json: bool) -> None:
     Example: edged models --json
     """
     board = Board(load_board(config))
+    rows: list[dict[str, object]] = []
     with board.as_owner():
-        rows = [_describe(board, installed) for installed in board.packages.all()]
+        if installed := board.packages.all():
+            with closing(State(board.directory)) as state:
+                rows = [_describe(board, state, one) for one in installed]
     if as_json:
         print_json(rows)
     else:
@@ -149,17 +162,18 @@ def models_command(config: Path, *, as_json: bool) -> None:
         print_table([[row.get(column) or "-" for column in columns] for row in rows], columns)
 
 
-def _describe(board: Board, installed: Installed) -> dict[str, object]:
+def _describe(board: Board, state: State, installed: Installed) -> dict[str, object]:
     row: dict[str, object] = {"name": installed.name, "version": installed.version}
     try:
         package = board.verify(mapped(installed.path), installed.path)
     except EdgedError as error:
         return {**row, "state": f"refused: {error.message}"}
-    used = {model.name for model in board.config.model}
-    newest = board.packages.newest(installed.name)
+    used = installed.name in {model.name for model in board.config.model}
+    why = state.why_rejected(package.identity)
+    kept = "in use" if used and installed == board.in_use(installed.name, state) else "kept"
     return {
         **row,
-        "state": "in use" if installed.name in used and installed == newest else "kept",
+        "state": kept if why is None else f"rejected: {why}",
         "summary": package.manifest.summary,
         "size": package.manifest.plaintext.size,
         "identity": package.identity.hex(),

@@ -1,9 +1,9 @@
-"""``edged keystore``: try a board's keys, give it new ones elsewhere, forget the old."""
+"""``edged keystore``: try a board's keys, give it new ones elsewhere, forget the old, destroy all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,11 @@ from edged.board import Board
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.config.board import KeystoreTable
 from edged.config.load import load_board
+from edged.errors import StateLockedError, UsageError
 from edged.files import read_bounded, write_atomically
 from edged.keyring import RECORD_MODE
 from edged.keystore.protection import exercise
-from edged.state import State
+from edged.state import Lock, State
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _LIMIT = 4096
@@ -56,9 +57,9 @@ def _absolute(reference: str) -> str:
     return reference if reference.startswith("credential:") else str(Path(reference).absolute())
 
 
-@click.group("keystore", short_help="Try this board's keys, replace them, forget old ones.")
+@click.group("keystore", short_help="Try this board's keys, replace them, destroy them.")
 def keystore_command() -> None:
-    """Try this board's keys, give it new ones elsewhere, and forget the old.
+    """Try this board's keys, give it new ones elsewhere, forget the old, and destroy all.
 
     \b
     Example: edged keystore check
@@ -161,3 +162,44 @@ def forget_command(config: Path) -> None:
         log.sign()
     if not forgotten:
         click.echo("there are no old keys")
+
+
+@keystore_command.command("destroy")
+@click.option("--device", metavar="NAME", required=True, help="The board's name, to be sure that it is this one.")
+@config_option
+def destroy_command(device: str, config: Path) -> None:
+    """Destroy all private keys of this board, those of former times too, and its enrolment records.
+
+    For a board that is given away. It opens no package any more, and nobody believes what it says. The audit log stays
+    in state.db: export it before (`edged audit --export`), together with the record.
+
+    \b
+    Example: edged keystore destroy --device press-07
+    """
+    board = Board(load_board(config))
+    name = board.config.device.name
+    if device != name:
+        raise UsageError(f"this board is {name}, not {device}", hint="--device names the board whose keys are to go")
+    with board.as_owner(), _stopped(board), closing(State(board.directory)) as state:
+        keystore = board.keystore()
+        log = board.audit(state, keystore)
+        log.add("key", what="destroy", device=name, sign=keystore.signer.public.thumbprint.hex())
+        log.sign()
+        for uri in board.keys.destroy():
+            click.echo(f"destroyed the keys at {uri}")
+
+
+@contextmanager
+def _stopped(board: Board) -> Iterator[None]:
+    """Keep the daemon from running in the block.
+
+    :raises StateLockedError: it runs.
+    """
+    try:
+        lock = Lock(board.directory)
+    except StateLockedError as error:
+        raise StateLockedError(f"the daemon runs on {board.directory}", hint="systemctl stop edged") from error
+    try:
+        yield
+    finally:
+        lock.close()

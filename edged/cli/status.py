@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,15 +11,21 @@ from typing import Any
 
 import click
 
+from edged import __version__
 from edged.board import Board
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_board
+from edged.config.model import ModelConfig
 from edged.errors import MissingFileError, StateLockedError, UsageError
 from edged.files import write_atomically
+from edged.notify import runtime_directory
 from edged.state import Lock, OutboxStore, SetAside, State, SuspectStore
 
 _EXPORT_MODE = 0o644
-_RUNTIME = Path("/run/edged/status.json")
+_RUNTIME = Path("/run/edged")
+_FILE = "status.json"
+_VERSIONS = ("channel", "name", "serving", "newest", "good", "rejected")
+_ASIDE = ("number", "at", "topic", "bytes", "why")
 
 
 @click.command("status", short_help="Show how this board is, and what was set aside.")
@@ -27,7 +34,7 @@ _RUNTIME = Path("/run/edged/status.json")
 @config_option
 @json_option
 def status_command(config: Path, number: int | None, output: Path | None, *, as_json: bool) -> None:
-    """Show whether the daemon runs, what it last said of itself, what waits, and what was set aside.
+    """Show whether the daemon runs, what it last said of itself, what it serves, what waits, and what was set aside.
 
     \b
     Example: edged status
@@ -36,32 +43,74 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
     if not State.exists(board.directory):
         raise MissingFileError(f"{board.directory} holds no state.db", hint="run `edged init` first")
     with board.as_owner(), closing(State(board.directory)) as state:
-        aside = SuspectStore(state).all()
-        waiting, size = OutboxStore(state).totals()
-    if number is not None:
-        _export(aside, number, output)
-        return
-    facts: dict[str, Any] = {
-        "device": board.config.device.name,
-        "running": _is_running(board.directory),
-        "outbox": {"results": waiting, "bytes": size},
-        "reported": _reported(),
-        "set_aside": [_shown(one) for one in aside],
-    }
+        if number is not None:
+            _export(SuspectStore(state).all(), number, output)
+            return
+        facts = _facts(board, state)
     if as_json:
         print_json(facts)
-        return
+    else:
+        _show(facts)
+
+
+def _facts(board: Board, state: State) -> dict[str, Any]:
+    running, reported = _is_running(board.directory), _reported()
+    waiting, size = OutboxStore(state).totals()
+    serving = (reported or {}).get("serving", {}) if running else {}
+    return {
+        "device": board.config.device.name,
+        "version": __version__,
+        "running": running,
+        "degraded": reported["degraded"] if running and reported is not None else [],
+        "outbox": {"results": waiting, "bytes": size},
+        "reported": reported,
+        "models": [_model(board, state, table, serving.get(table.channel, {})) for table in board.config.model],
+        "set_aside": [_aside(one) for one in SuspectStore(state).all()],
+    }
+
+
+def _model(board: Board, state: State, table: ModelConfig, serving: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's versions.
+
+    :param serving: what the daemon says of its channel.
+    """
+    newest = board.packages.newest(table.name)
+    return {
+        "channel": table.channel,
+        "name": table.name,
+        "serving": serving.get("version"),
+        "on_trial": serving.get("on_trial", False),
+        "newest": None if newest is None else newest.version,
+        "good": next((good.version for good in state.good(table.name)), None),
+        "rejected": [{"version": one.version, "why": one.why} for one in state.rejected(table.name)],
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    outbox, aside = facts["outbox"], facts["set_aside"]
     print_facts(
         {
             "device": facts["device"],
+            "version": facts["version"],
             "daemon": "runs" if facts["running"] else "does not run",
-            "outbox": f"{waiting} results, {size} bytes",
+            "outbox": f"{outbox['results']} results, {outbox['bytes']} bytes",
             **_lines(facts["reported"]),
         }
     )
+    if facts["models"]:
+        click.echo()
+        print_table([[_cell(model, column) for column in _VERSIONS] for model in facts["models"]], _VERSIONS)
     if aside:
         click.echo("\nset aside (`--export NUMBER -o FILE` writes one, sealed to the hubs):")
-        print_table([tuple(_shown(one).values())[:5] for one in aside], ("number", "at", "topic", "bytes", "why"))
+        print_table([[one[column] for column in _ASIDE] for one in aside], _ASIDE)
+
+
+def _cell(model: dict[str, Any], column: str) -> str:
+    if column == "serving" and model["on_trial"]:
+        return f"{model['serving']} (on trial)"
+    if column == "rejected":
+        return "; ".join(f"{one['version']}: {one['why']}" for one in model["rejected"]) or "-"
+    return str(model[column] or "-")
 
 
 def _is_running(directory: Path) -> bool:
@@ -75,7 +124,7 @@ def _is_running(directory: Path) -> bool:
 def _reported() -> dict[str, Any] | None:
     """Return what the daemon last said of itself, where systemd gave it a directory in RAM."""
     with suppress(OSError, ValueError):
-        reported: dict[str, Any] = json.loads(_RUNTIME.read_text())
+        reported: dict[str, Any] = json.loads(((runtime_directory() or _RUNTIME) / _FILE).read_text())
         return reported
     return None
 
@@ -83,16 +132,18 @@ def _reported() -> dict[str, Any] | None:
 def _lines(reported: dict[str, Any] | None) -> dict[str, str]:
     if reported is None:
         return {}
+    last = reported.get("last_result")
+    newest = "" if last is None else f", the newest {max(0.0, time.time() - last):.0f} s ago"
     return {
         "broker": reported["links"],
         "messages": f"{reported['messages']}, {reported['rate']:.1f}/s, {reported['refused']} refused",
-        "results": f"{reported['results']}, {reported['dropped']} dropped",
+        "results": f"{reported['results']}{newest}, {reported['dropped']} dropped",
         "degraded": "; ".join(reported["degraded"]) or "no",
         "last error": reported["error"] or "none",
     }
 
 
-def _shown(one: SetAside) -> dict[str, Any]:
+def _aside(one: SetAside) -> dict[str, Any]:
     at = datetime.fromtimestamp(one.at, UTC).isoformat(timespec="seconds")
     return {
         "number": one.number,

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from edged.config.metrics import MetricsTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
 from edged.config.names import check_name
 from edged.config.units import check_quantity, parse_duration, parse_size
@@ -215,6 +216,7 @@ class BoardConfig(SiteTable, frozen=True):
     model: tuple[ModelConfig, ...] = ()
     limits: Limits = Limits()
     runtime: Runtime = Runtime()
+    metrics: MetricsTable | None = None
     log: Log = Log()
 
     def __post_init__(self) -> None:

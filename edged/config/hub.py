@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from edged.config.board import BrokerTable, KeystoreTable, absolute, host_name
+from edged.config.metrics import MetricsTable
 from edged.config.model import SiteTable
 from edged.config.names import check_name
 from edged.errors import ConfigError
@@ -107,6 +108,7 @@ class HubConfig(SiteTable, frozen=True):
     keystore: KeystoreTable = KeystoreTable()
     home_assistant: HomeAssistantTable = HomeAssistantTable()
     page: PageTable | None = None
+    metrics: MetricsTable | None = None
     log: Log = Log()
 
     def __post_init__(self) -> None:

@@ -126,7 +126,8 @@ class Answers:
             try:
                 self.run(follower, follower.feed(lane, job.stream.key, scores, answered.of, again=job.again), None)
             except REFUSALS as error:
-                self._health.refuse(error, f"{follower.config.name} from {lane.config.channel}")
+                name, channel = follower.config.name, follower.config.channel
+                self._health.refuse(error, f"{name} from {lane.config.channel}", model=name, channel=channel)
 
     def _hand_over(self, task: _Task) -> None:
         worker = self._workers.get(task.lane.config.channel)
@@ -160,7 +161,8 @@ class Answers:
     def _finish(self, task: _Task, outcome: Floats | EdgedError) -> None:
         try:
             if isinstance(outcome, EdgedError):
-                self._health.refuse(outcome, task.lane.config.name)
+                config = task.lane.config
+                self._health.refuse(outcome, config.name, model=config.name, channel=config.channel)
             else:
                 self._conclude(task.lane, task.job, outcome, task.waiter)
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 
-from edged import notify
+from edged import __version__, notify
 from edged.broker import Broker
 from edged.channel.announcer import Announcer
 from edged.channel.report import Report
@@ -56,5 +56,19 @@ class Heartbeat:
         if self._file is not None:
             new = self._file.with_suffix(".new")
             with suppress(OSError):
-                new.write_text(json.dumps({"links": links, **asdict(self._report(lanes))}))
+                new.write_text(json.dumps(self._facts(lanes, links)))
                 new.replace(self._file)
+
+    def _facts(self, lanes: Mapping[str, Lane], links: str) -> dict[str, object]:
+        serving = {
+            channel: {"version": lane.model.manifest.version, "on_trial": lane.probation is not None}
+            for channel, lane in lanes.items()
+        }
+        report = asdict(self._report(lanes))
+        return {
+            "version": __version__,
+            "links": links,
+            **report,
+            "last_result": self._health.last_result,
+            "serving": serving,
+        }

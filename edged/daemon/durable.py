@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edged.daemon.health import Health
 from edged.errors import StateError
+from edged.events import Event
 from edged.state import open_state
 
 _LOG = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Durable:
                 "the run before ended without a goodbye (%d in a row); rows of %d windows were lost with it",
                 self.crashes,
                 self.lost,
+                extra=Event.UNCLEAN_END.about(),
             )
 
     def _note(self, name: str, value: int) -> None:

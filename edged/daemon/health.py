@@ -6,10 +6,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import Unpack
 
 from edged.channel.report import Report
 from edged.daemon.vitals import temperature, throttled
 from edged.errors import EdgedError
+from edged.events import Event, Facts, event_of
 from edged.log import RateLimited
 
 _LOG = logging.getLogger(__name__)
@@ -27,27 +29,35 @@ class Health:
         self.set_aside = 0
         self.refused: Counter[str] = Counter()
         self.last_error = ""
+        self.last_result: float | None = None
+        """When :meth:`measure` last found that results had come: Unix seconds."""
         self.rate = 0.0
         self._degraded: dict[str, str] = {}
         self._limited = RateLimited(_LOG)
         self._started = time.monotonic()
         self._since = (self._started, 0)
+        self._results_before = 0
 
-    def refuse(self, error: EdgedError, topic: str) -> None:
-        """Count a message that cannot be used; say so once per kind and minute, without its content."""
+    def refuse(self, error: EdgedError, source: str, /, **facts: Unpack[Facts]) -> None:
+        """Count a message that cannot be used; say so once per kind and minute, without its content.
+
+        :param facts: what it is about; default: ``source`` is its topic.
+        """
         kind = type(error).__name__
         self.refused[kind] += 1
-        self.trouble(f"{topic}: {kind}: {error.message}", kind)
+        facts = facts or {"topic": source}
+        facts["error"] = kind
+        self.trouble(f"{source}: {kind}: {error.message}", kind, event_of(error, Event.READING_REFUSED), **facts)
 
     def drop(self, why: str) -> None:
         """Count a result that nobody will get."""
         self.dropped += 1
-        self.trouble(f"result dropped: {why}", "dropped")
+        self.trouble(f"result dropped: {why}", "dropped", Event.RESULT_DROPPED)
 
-    def trouble(self, message: str, kind: str) -> None:
+    def trouble(self, message: str, kind: str, event: Event = Event.STATE_TROUBLE, **facts: Unpack[Facts]) -> None:
         """Log something that the daemon lives with, once per kind and minute, and keep it for the status line."""
         self.last_error = message
-        self._limited.warning(kind, message)
+        self._limited.warning(kind, message, event, **facts)
 
     def note_state(self, what: str, why: str) -> None:
         """Note that something does not work as it should, or, with no reason, that it does again."""
@@ -55,10 +65,15 @@ class Health:
         if why and not before:
             self._degraded[what] = why
             self.last_error = f"{what}: {why}"
-            _LOG.error("degraded: %s: %s", what, why)
+            _LOG.error("degraded: %s: %s", what, why, extra=Event.DEGRADED.about())
         elif before and not why:
             del self._degraded[what]
-            _LOG.info("%s works again", what)
+            _LOG.info("%s works again", what, extra=Event.RECOVERED.about())
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Why, by what does not work as it should."""
+        return self._degraded
 
     @property
     def degraded(self) -> list[str]:
@@ -66,10 +81,13 @@ class Health:
         return [f"{what}: {why}" for what, why in self._degraded.items()]
 
     def measure(self) -> None:
-        """Take the rate since the last call."""
+        """Take the rate since the last call, and whether a result came since."""
         now, (then, before) = time.monotonic(), self._since
         self.rate = (self.messages - before) / max(now - then, 1e-3)
         self._since = (now, self.messages)
+        if self.results != self._results_before:
+            self._results_before = self.results
+            self.last_result = time.time()
 
     def line(self) -> str:
         """Return the status line."""

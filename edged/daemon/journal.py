@@ -10,6 +10,7 @@ from edged.audit import AuditLog, Fact, Kind
 from edged.cose.keys import PublicKey
 from edged.daemon.health import Health
 from edged.errors import EdgedError, StateError, TrialError
+from edged.events import Event
 from edged.model import LiveModel
 from edged.pipeline import Lane
 from edged.state import Floor, State
@@ -52,6 +53,7 @@ class Journal:
 
     def epoch(self, number: int, kid: bytes) -> None:
         """Note a new channel key."""
+        _LOG.info("epoch %d begins", number, extra=Event.EPOCH_BEGUN.about(epoch=number))
         self._add("epoch", number=number, kid=kid.hex())
 
     def hubs(self, keys: Iterable[PublicKey]) -> None:
@@ -80,15 +82,22 @@ class Journal:
         self._refused = {channel: error.message for channel, error in errors.items()}
 
     def trial_ended(self, lane: Lane, tried: LiveModel, error: TrialError | None) -> None:
-        """Remember whether a version proved itself; one that did not is not loaded again."""
+        """Remember whether a version proved itself; one that did not is not loaded again, what took its place is."""
         manifest = tried.manifest
         version = Floor(manifest.version, tried.identity)
         try:
             if error is None:
+                if version not in self._state.good(manifest.name):
+                    about = Event.TRIAL_PASSED.about(
+                        model=manifest.name, version=manifest.version, channel=lane.config.channel
+                    )
+                    _LOG.info("model %s %d: its trial is passed", manifest.name, manifest.version, extra=about)
                 self._state.set_good(manifest.name, version)
                 return
             if lane.model is not tried:
                 self._state.reject(manifest.name, version, error.message)
+                back = lane.model
+                self._state.set_good(back.manifest.name, Floor(back.manifest.version, back.identity))
         except StateError as trouble:
             self._health.trouble(trouble.message, "StateError")
         if error is not None:
@@ -99,11 +108,23 @@ class Journal:
         channel = lane.config.channel
         if now == version:
             self._health.trouble(
-                f"model {name} {version}: {error.message}, and there is no version to go back to", name
+                f"model {name} {version}: {error.message}, and there is no version to go back to",
+                name,
+                Event.TRIAL_FAILED,
+                model=name,
+                version=version,
+                channel=channel,
             )
             self._add("refuse", channel=channel, why="TrialError", detail=f"{name} {version}: {error.message}")
             return
-        _LOG.error("model %s %d: %s; version %d answers again", name, version, error.message, now)
+        _LOG.error(
+            "model %s %d: %s; version %d answers again",
+            name,
+            version,
+            error.message,
+            now,
+            extra=Event.ROLLED_BACK.about(model=name, version=version, channel=channel),
+        )
         self._health.last_error = f"model {name} {version}: {error.message}; version {now} answers again"
         self._live[channel] = (name, now, lane.model.identity.hex())
         self._add("roll-back", channel=channel, model=name, version=now, before=version, why=error.message)

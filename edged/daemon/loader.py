@@ -13,6 +13,7 @@ from edged.config.model import ModelConfig
 from edged.config.units import parse_size
 from edged.cose.keys import ContentKey
 from edged.errors import ConfigError, EdgedError, MissingFileError
+from edged.events import Event
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed
 from edged.model import LiveModel
@@ -44,18 +45,21 @@ Running = Mapping[str, tuple[ModelConfig, str, int]]
 def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> Loaded:
     """Load the newest package of each configured model that does not already run just so.
 
-    Where that one cannot be used, the version that last got through its trial takes its place.
+    Where that one cannot be used, the version that serves stays, unless it was rejected; else one that got through its
+    trial takes its place.
     """
     loaded = Loaded(board, board.sensor_keys())
     for table in board.config.model:
         now = running.get(table.channel)
-        candidates = _candidates(board, state, table.name, serving=now is not None and now[0] == table)
+        rejected = {one.version for one in state.rejected(table.name)}
+        stays = now is not None and now[0] == table and now[2] not in rejected
+        candidates = _candidates(board, state, table.name, stays=stays)
         if not candidates:
             loaded.errors[table.channel] = MissingFileError(
                 f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
             )
         for installed in candidates:
-            if (table, installed.name, installed.version) == now:
+            if stays and (table, installed.name, installed.version) == now:
                 break
             try:
                 model = board.load(installed, keystore, state, engine, table.delegate)
@@ -64,17 +68,19 @@ def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, 
                 loaded.errors.setdefault(table.channel, error)
                 continue
             loaded.models[table.channel] = model
-            if state.good(table.name) == Floor(installed.version, model.identity):
+            if Floor(installed.version, model.identity) in state.good(table.name):
                 loaded.proven.add(table.channel)
             break
     return loaded
 
 
-def _candidates(board: Board, state: State, name: str, *, serving: bool) -> list[Installed]:
-    """Return what may be loaded, the best first; where a version serves already, it stays if the newest fails."""
-    newest, good = board.packages.newest(name), state.good(name)
-    proven = None if good is None or serving else board.packages.find(name, good.version)
-    return [one for one in dict.fromkeys((newest, proven)) if one is not None]
+def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[Installed]:
+    """Return what may be loaded, the best first.
+
+    :param stays: whether a version serves that goes on if the newest fails.
+    """
+    good = [] if stays else [board.packages.find(name, one.version) for one in state.good(name)]
+    return [one for one in dict.fromkeys((board.packages.newest(name), *good)) if one is not None]
 
 
 def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders) -> dict[str, Lane]:
@@ -89,13 +95,13 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, de
         channel = table.channel
         lane, model = lanes.get(channel), loaded.models.get(channel)
         if error := loaded.errors.get(channel):
-            _LOG.error("model %s: %s", table.name, error.message)
+            _log_refusal(table, error)
         if lane is not None:
             lane.use_sensors(loaded.sensors.get(channel, ()))
         if model is not None:
             try:
                 if lane is not None and lane.config == table:
-                    lane.swap(model)
+                    lane.swap(model, proven=channel in loaded.proven)
                 else:
                     lane = Lane(table, model, loaded.sensors.get(channel, ()), guard, limit, decoders)
                     lane.begin_trial(proven=channel in loaded.proven)
@@ -115,9 +121,14 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, de
 
 def _refuse(loaded: Loaded, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
     loaded.errors[table.channel] = error
-    _LOG.error("model %s: %s", table.name, error.message)
+    _log_refusal(table, error)
     if model is not None:
         model.close()
+
+
+def _log_refusal(table: ModelConfig, error: EdgedError) -> None:
+    about = Event.PACKAGE_REFUSED.about(model=table.name, channel=table.channel, error=type(error).__name__)
+    _LOG.error("model %s: %s", table.name, error.message, extra=about)
 
 
 class BackgroundLoad:

@@ -15,6 +15,7 @@ from edged.cose import cbor
 from edged.daemon.debts import Waiter
 from edged.daemon.health import Health
 from edged.errors import FormatError
+from edged.events import Event
 from edged.outbox import IN_FLIGHT, Outbox
 from edged.pipeline import Answered, Lane
 from edged.state import OutboxStore, Stored, StoredEpoch
@@ -86,7 +87,12 @@ class Outgoing:
         )
         too_many = announcer.restore([ClosedEpoch.restored(*one) for one in store.epochs()])
         for epoch in too_many:
-            self._health.trouble(f"epoch {epoch.number} is one too many to announce: hubs refuse its results", "epoch")
+            self._health.trouble(
+                f"epoch {epoch.number} is one too many to announce: hubs refuse its results",
+                "epoch",
+                Event.RESULT_DROPPED,
+                epoch=epoch.number,
+            )
 
     @property
     def waiting(self) -> int:
@@ -162,7 +168,9 @@ class Outgoing:
     def _deaf(self) -> None:
         """Store results from now on: nobody subscribes to them. One is tried from time to time."""
         if not self._unheard:
-            self._health.trouble("nobody subscribes to results: they wait in the outbox", "unheard")
+            self._health.trouble(
+                "nobody subscribes to results: they wait in the outbox", "unheard", Event.RESULTS_UNHEARD
+            )
         self._unheard = True
         self._probe_at = time.monotonic() + _PROBE_EVERY
 

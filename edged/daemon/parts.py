@@ -6,6 +6,7 @@ import logging
 
 from edged.board import Board
 from edged.channel.announcer import Announcer
+from edged.config.metrics import Listen
 from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
 from edged.daemon.answers import Answers
@@ -16,12 +17,15 @@ from edged.daemon.inventory import INVENTORY, Shelf
 from edged.daemon.journal import Journal
 from edged.daemon.links import Links
 from edged.daemon.marks import Marks
+from edged.daemon.metrics import Metrics
 from edged.daemon.outgoing import Outgoing
 from edged.daemon.poison import Poison
 from edged.daemon.rows import RowJournal
 from edged.daemon.traffic import Traffic
 from edged.errors import EdgedError, StateError
+from edged.events import Event, event_of
 from edged.state import Lock, OutboxStore, RowStore, SuspectStore
+from edged.web.metrics import MetricsServer
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Parts:
             self._newest,
         )
         self.heart = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+        self.metrics = self._make_metrics()
 
     def _newest(self, name: str) -> int | None:
         installed = self._board.packages.newest(name)
@@ -89,6 +94,12 @@ class Parts:
             max_age=parse_duration(results.rotate),
             begin_epoch=self._begin_epoch,
         )
+
+    def _make_metrics(self) -> Metrics | None:
+        table = self._board.config.metrics
+        if table is None:
+            return None
+        return Metrics(MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links)
 
     def _make_outgoing(self) -> Outgoing:
         outbox = self._board.config.results.outbox
@@ -120,4 +131,5 @@ class Parts:
 
     def _on_broker_error(self, error: Exception) -> None:
         hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
-        self.health.trouble(f"{error}{hint}", type(error).__name__)
+        kind = type(error).__name__
+        self.health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)

@@ -14,6 +14,7 @@ from edged.cose.algorithms import IV_SIZE, Aead
 from edged.cose.encrypt import seal
 from edged.cose.keys import ContentKey, PublicKey
 from edged.errors import StateError
+from edged.events import Event
 from edged.pipeline import Lane, Message
 from edged.state import SetAside, SuspectStore
 
@@ -102,7 +103,7 @@ class Poison:
         try:
             self._store.end(self._served)
         except StateError as error:
-            _LOG.warning("%s", error.message)
+            _LOG.warning("%s", error.message, extra=Event.STATE_TROUBLE.about())
         self._served.clear()
 
     def is_calm(self, now: float) -> bool:
@@ -113,7 +114,7 @@ class Poison:
         try:
             self._store.clear()
         except StateError as error:
-            _LOG.warning("%s", error.message)
+            _LOG.warning("%s", error.message, extra=Event.STATE_TROUBLE.about())
         return True
 
     # --- what raises
@@ -123,11 +124,21 @@ class Poison:
 
         :param done: called once the message is dealt with.
         """
-        _LOG.error("model %s: attempt %d on a message of %s", lane.config.name, attempt, message.topic, exc_info=error)
+        config = lane.config
+        _LOG.error(
+            "model %s: attempt %d on a message of %s",
+            config.name,
+            attempt,
+            message.topic,
+            exc_info=error,
+            extra=Event.READING_FAILED.about(
+                model=config.name, channel=config.channel, topic=message.topic, error=type(error).__name__
+            ),
+        )
         if attempt < ATTEMPTS and len(self._retries) < _MOST_RETRIES:
             self._retries.append(_Retry(time.monotonic() + _AGAIN_AFTER, attempt + 1, lane, message, done))
             return
-        self._put_aside(message, f"{lane.config.name}: {type(error).__name__}: {error}")
+        self._put_aside(message, f"{config.name}: {type(error).__name__}: {error}")
         done()
 
     def due(self, now: float) -> list[_Retry]:
@@ -143,7 +154,12 @@ class Poison:
 
     def _put_aside(self, message: Message, why: str) -> None:
         self.set_aside += 1
-        _LOG.error("a message of %s is set aside: %s (`edged status` lists it)", message.topic, why)
+        _LOG.error(
+            "a message of %s is set aside: %s (`edged status` lists it)",
+            message.topic,
+            why,
+            extra=Event.SET_ASIDE.about(topic=message.topic),
+        )
         key = ContentKey.generate(Aead.A256GCM)
         kept = message.payload[:_LARGEST]
         sealed = seal(key, os.urandom(IV_SIZE), kept, set_aside_aad(message.digest), self.hubs)
@@ -152,4 +168,4 @@ class Poison:
         try:
             self._store.set_aside(record)
         except StateError as error:
-            _LOG.warning("%s", error.message)
+            _LOG.warning("%s", error.message, extra=Event.STATE_TROUBLE.about())

@@ -20,6 +20,7 @@ from edged.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
 from edged.daemon.outgoing import ANNOUNCE, NONCE
 from edged.daemon.parts import Parts
 from edged.errors import EdgedError, StateError
+from edged.events import Event
 from edged.log import set_up_logging
 from edged.memory import harden, release_code
 from edged.pipeline import Decoders, Lane
@@ -48,9 +49,9 @@ class Daemon:
         self._path = path
         self._board = board = Board(load_board(path))
         set_up_logging(board.config.log.level)
-        _LOG.info("edged %s starts: %s", __version__, path)
+        _LOG.info("edged %s starts: %s", __version__, path, extra=Event.STARTED.about())
         for line in harden().describe():
-            _LOG.info("%s", line)
+            _LOG.info("%s", line, extra=Event.PROTECTION.about())
         parts = Parts(board)
         self._lock = parts.lock
         self._health = parts.health
@@ -68,6 +69,7 @@ class Daemon:
         self._answers = parts.answers
         self._traffic = parts.traffic
         self._heart = parts.heart
+        self._metrics = parts.metrics
         self._shelf = parts.shelf
         self._topic = parts.topic
         self._decoders = Decoders()
@@ -133,7 +135,7 @@ class Daemon:
             self._health.trouble(error.message, "StateError")
             return
         if count:
-            _LOG.info("%d readings taken from the journal", count)
+            _LOG.info("%d readings taken from the journal", count, extra=Event.REPLAYED.about())
 
     def _take(self, loaded: Loaded) -> None:
         """Serve what was loaded, and only that."""
@@ -168,6 +170,7 @@ class Daemon:
             f"in a thread of its own (over runtime.slow, {self._board.config.runtime.slow})"
             if self._answers.is_slow(config.channel)
             else "in the main loop",
+            extra=Event.MODEL_SERVING.about(model=manifest.name, version=manifest.version, channel=config.channel),
         )
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -200,9 +203,10 @@ class Daemon:
         if not self._ready and self._links.tried:
             self._ready = True
             release_code()
-            notify.ready()
             self._say_status()
-            _LOG.info("ready: %d models, broker %s", len(self._answers.lanes), self._links.describe())
+            notify.ready()
+            broker = self._links.describe()
+            _LOG.info("ready: %d models, broker %s", len(self._answers.lanes), broker, extra=Event.READY.about())
         if self._reload_asked and self._load is None:
             self._reload_asked = False
             self._reload()
@@ -228,7 +232,7 @@ class Daemon:
 
     def _reload(self) -> None:
         notify.reloading()
-        _LOG.info("reload: configuration and key store")
+        _LOG.info("reload: configuration and key store", extra=Event.RELOADING.about())
         running = {
             channel: (lane.config, lane.model.manifest.name, lane.model.manifest.version)
             for channel, lane in self._answers.lanes.items()
@@ -253,7 +257,13 @@ class Daemon:
             self._take(loaded)
             self._outgoing.announce_if_due()
         except EdgedError as error:
-            self._health.trouble(f"reload refused, going on as before: {error.message}", "reload")
+            self._health.trouble(
+                f"reload refused, going on as before: {error.message}",
+                "reload",
+                Event.RELOAD_REFUSED,
+                error=type(error).__name__,
+            )
+        self._say_status()
         notify.ready()
 
     def _write_down(self) -> None:
@@ -266,6 +276,8 @@ class Daemon:
 
     def _say_status(self) -> None:
         self._heart.say(self._answers.lanes, self._links.describe())
+        if self._metrics is not None:
+            self._metrics.show(self._answers.lanes)
 
     def _beat(self) -> None:
         self._heart.beat(self._answers.lanes)
@@ -286,7 +298,7 @@ class Daemon:
         """Say goodbye: results on their way first, then the status, then wipe the models."""
         notify.stopping()
         if self._ready:
-            _LOG.info("stops: %s", self._health.line())
+            _LOG.info("stops: %s", self._health.line(), extra=Event.STOPPED.about())
         uplink, until = self._links.uplink, time.monotonic() + _GOODBYE
         # the session stays, and the broker keeps what is not acknowledged
         uplink.on_message = self._links.sensors.on_message = _leave_to_the_next
@@ -299,6 +311,8 @@ class Daemon:
         if uplink.is_up:
             uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
         self._links.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._save_marks()
         for lane in self._answers.lanes.values():
             lane.close()

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from edged.errors import EdgedError
+from edged.events import Event
 from edged.identity import Record, Role
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Enrolled:
                 if path.stem in before:
                     self.records.setdefault(path.stem, before[path.stem])
         for name, problem in self.problems.items():
-            _LOG.error("enrolment record %s: %s", name, problem)
+            _LOG.error("enrolment record %s: %s", name, problem, extra=Event.RECORD_REFUSED.about())
         return True
 
     def _take(self, record: Record, path: Path, before: dict[str, Record]) -> None:

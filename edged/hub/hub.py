@@ -14,6 +14,7 @@ from edged.channel.inventory import Inventory
 from edged.channel.receiver import Opened, Receiver
 from edged.config.hub import HubConfig
 from edged.errors import ConfigError, EdgedError, StateError
+from edged.events import Event
 from edged.hub.enrolled import Enrolled
 from edged.hub.guard import Guard, check_addresses
 from edged.hub.intake import Intake
@@ -43,7 +44,10 @@ class Hub:
         self.config = config
         self.instance = instance
         if config.local.plaintext_on_upstream:
-            _LOG.warning("local.plaintext_on_upstream: what boards seal may be read by everybody at that broker")
+            _LOG.warning(
+                "local.plaintext_on_upstream: what boards seal may be read by everybody at that broker",
+                extra=Event.PLAINTEXT_UPSTREAM.about(),
+            )
         else:
             check_addresses(config.local.url, {name: one.url for name, one in config.upstream.items()})
         directory = Path(config.hub.state)
@@ -158,13 +162,14 @@ class Hub:
             return
         records = self._enrolled.records
         for device in [device for device in self.views if device not in records]:
-            _LOG.info("%s is believed no more", device)
+            _LOG.info("%s is believed no more", device, extra=Event.BOARD_REMOVED.about(device=device))
             self._forget(device)
         for device, record in records.items():
             self._receiver.enrol(record)
             if device in self.views:
                 self.views[device].record = record
                 continue
+            _LOG.info("%s is believed", device, extra=Event.BOARD_ENROLLED.about(device=device))
             self.views[device] = BoardView(record)
             self.tally.strangers.pop(device, None)
             for subscriptions in self._subscriptions:

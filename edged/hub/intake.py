@@ -20,6 +20,7 @@ from edged.channel.receiver import Opened, Receiver
 from edged.cose import cbor
 from edged.cose.keys import PublicKey
 from edged.errors import EdgedError, ExpiredError, FormatError, RepeatedError, ReplayError, StateError, UnknownKeyError
+from edged.events import Event
 from edged.hub.held import Arrived, Held
 from edged.hub.tally import Tally
 from edged.hub.view import BoardView
@@ -107,9 +108,11 @@ class Intake:
             self._take_back(batch)
             self.error = error.message
             self._retry_at = now + _RETRY_SECONDS
-            _LOG.error("%s: nothing is accepted until it works again", error.message)
+            _LOG.error("%s: nothing is accepted until it works again", error.message, extra=Event.DEGRADED.about())
             return
-        self.error = ""
+        if self.error:
+            self.error = ""
+            _LOG.info("the state works again", extra=Event.RECOVERED.about())
         self._batch = []
         after, self._after = self._after, []
         for act in after:
@@ -173,7 +176,7 @@ class Intake:
         epoch = self._receiver.epoch(device)
         if epoch != before:
             self._forget_epochs(device, delivery.payload)
-            _LOG.info("%s announces epoch %d", device, epoch)
+            _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
         # looked at afterwards: results that came ahead of it in the same turn are held by then
         self._after.append(lambda: self._try_again(device))
 

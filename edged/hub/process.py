@@ -10,13 +10,17 @@ from types import FrameType
 from edged import __version__, notify
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
+from edged.config.metrics import Listen
 from edged.config.secret import read_secret
+from edged.events import Event
+from edged.hub import metrics
 from edged.hub.hub import Hub
 from edged.hub.page.server import Page
 from edged.hub.snapshot import Snapshot
 from edged.log import set_up_logging
 from edged.memory import harden
 from edged.timer import Timer, Timers
+from edged.web.metrics import MetricsServer
 
 _LOG = logging.getLogger(__name__)
 _TICK, _STATUS_EVERY, _SWEEP_EVERY = 1.0, 5.0, 10.0
@@ -33,14 +37,15 @@ class HubProcess:
 
     def __init__(self, config: HubConfig, instance: str = "", *, page: bool = False) -> None:
         set_up_logging(config.log.level)
-        _LOG.info("edged hub %s starts", __version__)
+        _LOG.info("edged hub %s starts", __version__, extra=Event.STARTED.about())
         for line in harden().describe():
-            _LOG.info("%s", line)
+            _LOG.info("%s", line, extra=Event.PROTECTION.about())
         self._hub = Hub(config, instance)
         self._snapshot = Snapshot(self._hub)
         self._page: Page | None = None
         if page or config.page is not None:
             self._page = self._serve_page(config.page or PageTable())
+        self._metrics = None if config.metrics is None else MetricsServer(Listen.parse(config.metrics.listen))
         self._stopping = self._ready = False
 
     def _serve_page(self, table: PageTable) -> Page:
@@ -98,9 +103,10 @@ class HubProcess:
             hub.show.turn(now, hub.views)
         if not self._ready and all(broker.tried for broker in hub.brokers):
             self._ready = True
-            notify.ready()
             self._say_status()
-            _LOG.info("ready: %d boards, local broker %s", len(hub.views), hub.local.describe())
+            notify.ready()
+            broker = hub.local.describe()
+            _LOG.info("ready: %d boards, local broker %s", len(hub.views), broker, extra=Event.READY.about())
 
     def _tick(self) -> None:
         hub = self._hub
@@ -118,12 +124,16 @@ class HubProcess:
     def _say_status(self) -> None:
         notify.status(self._snapshot.line())
         self._snapshot.write()
+        if self._metrics is not None:
+            metrics.show(self._metrics, self._hub)
 
     def _leave(self) -> None:
         hub = self._hub
         notify.stopping()
         if self._page is not None:
             self._page.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if hub.shows:
             hub.show.end()
         until = time.monotonic() + _GOODBYE
@@ -131,4 +141,4 @@ class HubProcess:
             hub.local.run_once(0.1)
         hub.republisher.turn(float("inf"))
         hub.close()
-        _LOG.info("stopped: %s", self._snapshot.line())
+        _LOG.info("stopped: %s", self._snapshot.line(), extra=Event.STOPPED.about())

@@ -6,6 +6,7 @@ import logging
 
 from edged.broker import Broker, Outcome
 from edged.errors import StateError
+from edged.events import Event
 from edged.hub.tally import Tally
 from edged.state import HubState
 
@@ -52,7 +53,7 @@ class Republisher:
             if self.open and self._more and self._local.is_up and len(self._sent) < _IN_FLIGHT:
                 self._send(_IN_FLIGHT - len(self._sent))
         except StateError as error:
-            _LOG.error("%s", error.message)
+            _LOG.error("%s", error.message, extra=Event.STATE_TROUBLE.about())
             self._retry_at = now + _RETRY_SECONDS
 
     def _send(self, room: int) -> None:
@@ -89,4 +90,8 @@ class Republisher:
                 dropped = self._state.drop_oldest(self._most)
             self._tally.dropped += dropped
             if dropped:
-                _LOG.warning("%d messages were dropped: the local broker is away for too long (local.queue)", dropped)
+                _LOG.warning(
+                    "%d messages were dropped: the local broker is away for too long (local.queue)",
+                    dropped,
+                    extra=Event.RESULT_DROPPED.about(),
+                )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edged.errors import EdgedError
+from edged.events import Event, event_of
 from edged.log import RateLimited
 
 _LOG = logging.getLogger(__name__)
@@ -69,14 +70,17 @@ class Tally:
         self.all.refused[kind] += 1
         self._of(device).refused[kind] += 1
         self.lately.append(Refusal(time.time(), topic, kind, error.message))
-        self._limited.warning(f"{device} {kind}", f"{topic}: {kind}: {error.message}")
+        event = event_of(error, Event.RESULT_REFUSED)
+        message = f"{topic}: {kind}: {error.message}"
+        self._limited.warning(f"{device} {kind}", message, event, device=device, topic=topic, error=kind)
 
     def stranger(self, device: str) -> None:
         """Note a board that announces and is not enrolled."""
         if device not in self.strangers and len(self.strangers) >= _MOST_STRANGERS:
             self.strangers.pop(next(iter(self.strangers)))
         if device not in self.strangers:
-            self._limited.warning("stranger", f"{device} announces results, and is not enrolled here")
+            message = f"{device} announces results, and is not enrolled here"
+            self._limited.warning("stranger", message, Event.STRANGER, device=device)
         self.strangers[device] = time.time()
         self.all.refused["UnknownSignerError"] += 1
 

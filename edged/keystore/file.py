@@ -18,7 +18,7 @@ from edged.cose.algorithms import IV_SIZE, KEY_SIZE, Aead
 from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.errors import EdgedError, FormatError, KeystoreError, MismatchError
-from edged.files import PRIVATE_FILE, check_private, make_private_directory, read_private, write_atomically
+from edged.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
 from edged.keystore.protection import SHARED_SECRET, Protection
 
 _CONTEXT = "edged.keystore.1"
@@ -73,9 +73,9 @@ class FileKeystore:
         )
 
     def destroy(self) -> None:
-        """Remove both key files."""
+        """Overwrite and remove both key files."""
         for purpose in ("sign", "ecdh"):
-            (self.directory / f"{purpose}.key").unlink(missing_ok=True)
+            erase(self.directory / f"{purpose}.key")
 
 
 def _read(directory: Path, purpose: str, wrapping: bytes | None) -> PrivateKey:

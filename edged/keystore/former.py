@@ -60,6 +60,11 @@ class FormerKeys:
         """Return the files of all former records."""
         return sorted(self._directory.glob("*.enrol"))
 
+    def remove_records(self) -> None:
+        """Remove all former records."""
+        for path in self.records():
+            path.unlink()
+
     def forget(self, former: Former) -> None:
         """Forget where the private keys were; the record stays."""
         self.path(former).unlink(missing_ok=True)

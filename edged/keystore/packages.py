@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +54,19 @@ class PackageStore:
         versions = [installed for installed in self.all() if installed.name == name]
         return versions[-1] if versions else None
 
-    def prune(self, name: str, keep: int = 2, *, spare: int | None = None) -> None:
-        """Remove all packages of ``name`` but the newest ``keep``, and version ``spare``."""
+    def prune(self, name: str, keep: int = 2, *, spare: Collection[int] = ()) -> None:
+        """Remove all packages of ``name`` but the newest ``keep``, and the versions ``spare``."""
         for old in [installed for installed in self.all() if installed.name == name][:-keep]:
-            if old.version != spare:
+            if old.version not in spare:
                 old.path.unlink(missing_ok=True)
 
     def find(self, name: str, version: int) -> Installed | None:
         """Return an installed package."""
         return next((one for one in self.all() if (one.name, one.version) == (name, version)), None)
+
+    def touch(self) -> None:
+        """Change :meth:`stamp` without changing a package: which of them may be used is another now."""
+        os.utime(self.directory)
 
     def stamp(self) -> int:
         """Return a number that changes when a package is added or removed (the directory's mtime in ns)."""

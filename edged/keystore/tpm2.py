@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from edged.cose.keys import PublicKey
 from edged.errors import ConfigError, KeystoreError, OutputError
-from edged.files import PRIVATE_FILE, check_private, make_private_directory, read_private, write_atomically
+from edged.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
 from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
 from edged.keystore.tpm import FIXED, OpenedTpm, Tpm, TSSPrivKey, tss
 
@@ -173,9 +173,9 @@ class TpmKeystore:
         )
 
     def destroy(self) -> None:
-        """Remove both key files: without them the keys are nowhere."""
+        """Overwrite and remove both key files: without them the keys are nowhere."""
         for purpose in _USES:
-            _file(self.directory, purpose).unlink(missing_ok=True)
+            erase(_file(self.directory, purpose))
 
 
 _SAID = (

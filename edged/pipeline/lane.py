@@ -104,21 +104,24 @@ class Lane:
             self._sensors = tuple(sensors)
             self._streams.use_sensors(self._sensors)
 
-    def swap(self, model: LiveModel) -> None:
+    def swap(self, model: LiveModel, *, proven: bool = False) -> None:
         """Answer with another version from the next window on; the old one stands by until its trial is over.
 
         Windows that are being filled go on, unless the new version wants them otherwise.
 
+        :param proven: the other version got through its trial before: it has none, and the old one is wiped.
         :raises ConfigError: the board's table does not fit the new version; the old one goes on.
         """
         self._check(model)
-        proven, unproven = self.model, None
+        before, unproven = self.model, None
         if self.probation is not None and self.probation.before is not None:
-            proven, unproven = self.probation.before, self.model
+            before, unproven = self.probation.before, self.model
         self._change(model)
-        self.probation = Probation(self.config.trial, proven)
+        self.probation = Probation(self.config.trial, before)
         if unproven is not None:
             unproven.close()
+        if proven:
+            self.end_trial()
 
     def begin_trial(self, *, proven: bool) -> None:
         """Put the model on trial, with no other version to come back; not one that is proven."""

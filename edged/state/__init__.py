@@ -4,7 +4,7 @@ Commits are synchronous: what a method returned from is durable. The daemon hold
 commands that only accept a package share the database with it.
 """
 
-from edged.state.board import Floor, MarkKey, State
+from edged.state.board import Floor, MarkKey, Rejected, State
 from edged.state.hub import ANSWERED, Believed, HubState, Queued
 from edged.state.lock import Lock
 from edged.state.outbox import OutboxStore, Stored, StoredEpoch
@@ -21,6 +21,7 @@ __all__ = [
     "MarkKey",
     "OutboxStore",
     "Queued",
+    "Rejected",
     "RowStore",
     "SetAside",
     "State",

@@ -8,12 +8,23 @@ from typing import NamedTuple
 
 from edged.state.database import NAME, Database
 
+_MOST_GOOD = 2
+"""Good versions of a model that are remembered: the one to go back to, and the one before it."""
+
 
 class Floor(NamedTuple):
     """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
 
     version: int
     identity: bytes
+
+
+class Rejected(NamedTuple):
+    """A version that failed in use, or was taken back."""
+
+    version: int
+    identity: bytes
+    why: str
 
 
 class MarkKey(NamedTuple):
@@ -56,25 +67,45 @@ class State(Database):
                 (name, floor.version, floor.identity, created),
             )
 
-    def good(self, name: str) -> Floor | None:
-        """Return the version of a model that last got through its trial: what a board goes back to."""
+    def good(self, name: str) -> list[Floor]:
+        """Return the versions of a model that got through their trial, the newest first: what a board goes back to."""
         with self.wrapped():
-            row = self.db.execute("SELECT version, identity FROM good WHERE name = ?", (name,)).fetchone()
-        return Floor(*row) if row else None
+            rows = self.db.execute(
+                "SELECT version, identity FROM proven WHERE name = ? ORDER BY version DESC", (name,)
+            ).fetchall()
+        return [Floor(*row) for row in rows]
 
     def set_good(self, name: str, good: Floor) -> None:
-        """Record that a version got through its trial."""
-        with self.wrapped():
-            self.db.execute("INSERT OR REPLACE INTO good VALUES (?, ?, ?)", (name, *good))
+        """Record that a version got through its trial, unless it was rejected; the oldest beyond are forgotten."""
+        with self.transaction():
+            self.db.execute(
+                "INSERT OR REPLACE INTO proven SELECT ?, ?, ? WHERE NOT EXISTS"
+                " (SELECT 1 FROM rejected WHERE identity = ?)",
+                (name, *good, good.identity),
+            )
+            self.db.execute(
+                "DELETE FROM proven WHERE name = ? AND version NOT IN"
+                " (SELECT version FROM proven WHERE name = ? ORDER BY version DESC LIMIT ?)",
+                (name, name, _MOST_GOOD),
+            )
 
     def reject(self, name: str, rejected: Floor, why: str) -> None:
-        """Record that a version failed in use: it is not loaded again."""
-        with self.wrapped():
+        """Record that a version failed in use, or was taken back: it is not loaded again."""
+        with self.transaction():
             row = (rejected.identity, name, rejected.version, why)
             self.db.execute("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?)", row)
+            self.db.execute("DELETE FROM proven WHERE identity = ?", (rejected.identity,))
+
+    def rejected(self, name: str) -> list[Rejected]:
+        """Return the versions of a model that were rejected, the newest first."""
+        with self.wrapped():
+            rows = self.db.execute(
+                "SELECT version, identity, why FROM rejected WHERE name = ? ORDER BY version DESC", (name,)
+            ).fetchall()
+        return [Rejected(*row) for row in rows]
 
     def why_rejected(self, identity: bytes) -> str | None:
-        """Return why a package failed in use; None if it did not."""
+        """Return why a package was rejected; None if it was not."""
         with self.wrapped():
             row = self.db.execute("SELECT why FROM rejected WHERE identity = ?", (identity,)).fetchone()
         return row[0] if row else None

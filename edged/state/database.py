@@ -28,7 +28,7 @@ class Layout(NamedTuple):
 NAME = "state.db"
 BOARD = Layout(
     NAME,
-    3,
+    4,
     """
 CREATE TABLE IF NOT EXISTS floor (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS mark (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS good (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS proven (
+    name TEXT NOT NULL, version INTEGER NOT NULL, identity BLOB NOT NULL, PRIMARY KEY (name, version)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rejected (
     identity BLOB PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, why TEXT NOT NULL
@@ -77,6 +80,9 @@ CREATE TABLE IF NOT EXISTS set_aside (
 CREATE TABLE IF NOT EXISTS fact (
     name TEXT PRIMARY KEY, value INTEGER NOT NULL
 ) STRICT;
+-- layout 3 knew one good version of a model
+INSERT OR IGNORE INTO proven SELECT * FROM good;
+DELETE FROM good;
 """,
 )
 _BUSY_SECONDS = 5.0

@@ -7,11 +7,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from edged.audit import Entry
 from edged.identity import Record, Role
+from edged.state import Lock, State
 from support.site import Site
 from support.tokens import Keys, P11Server, SoftHsm
 from support.tpm import Swtpm
@@ -33,6 +36,7 @@ class Quiet:
         site.install(self.package)
 
     def configure(self, uri: str) -> None:
+        self.uri = uri
         table = "" if uri == "file:" else self.keys.table(uri)
         self.site.configure('format = "json"\neach = "row"', extra=table)
 
@@ -116,6 +120,68 @@ def test_board_with_keys_is_not_initialised_elsewhere(quiet: Quiet, tpm: Swtpm) 
     refused = quiet.edged("init", "-c", "edged.toml", "--keystore", tpm.uri, check=False)
     assert "this board has keys" in refused.stderr
     assert "edged keystore migrate" in refused.stderr
+    assert quiet.model_loads()
+
+
+# --- no keys any more --------------------------------------------------------------------------
+
+
+def destroy(quiet: Quiet, **options: object) -> subprocess.CompletedProcess[str]:
+    return quiet.edged("keystore", "destroy", "--device", quiet.site.name, "-c", "edged.toml", **options)
+
+
+def test_destroyed_keys_are_gone_with_those_before_them_and_the_records(quiet: Quiet, uri: str) -> None:
+    quiet.migrate(uri)
+    quiet.configure(uri)
+    quiet.edged("keystore", "check", "-c", "edged.toml")
+    quiet.edged("audit", "--export", "log.cbor", "-c", "edged.toml")
+
+    said = destroy(quiet).stdout
+
+    assert said.splitlines() == ["destroyed the keys at file:", f"destroyed the keys at {quiet.uri}"]
+    left = [path.name for path in (quiet.site.state / "keystore").rglob("*") if path.is_file()]
+    assert left == ["gearbox-1.edged"]
+    assert quiet.edged("keystore", "check", "-c", "edged.toml", check=False).returncode == 66
+    assert not quiet.model_loads()
+    with closing(State(quiet.site.state)) as state:
+        last = Entry.parse(state.audit()[0][-1])
+        assert len(state.audit()[1]) > 0
+    assert (last.kind, last.facts["what"], last.facts["device"]) == ("key", "destroy", quiet.site.name)
+    quiet.edged("init", "-c", "edged.toml")  # refused where the store held keys
+
+
+def test_key_files_are_overwritten_before_they_go(quiet: Quiet) -> None:
+    keys = sorted((quiet.site.state / "keystore" / "keys").iterdir())
+    secrets = [path.read_bytes() for path in keys]
+    for path in keys:
+        os.link(path, quiet.site.path / f"still-{path.name}")
+
+    destroy(quiet)
+
+    for path, secret in zip(keys, secrets, strict=True):
+        assert not path.exists()
+        kept = (quiet.site.path / f"still-{path.name}").read_bytes()
+        assert (len(kept), kept == secret) == (len(secret), False)
+
+
+@pytest.mark.parametrize(
+    ("device", "code", "said"),
+    [
+        ("press-08", 64, "this board is press-07, not press-08"),
+        ("press-07", 75, "the daemon runs on"),
+    ],
+)
+def test_keys_of_another_board_or_of_a_daemon_that_runs_stay(quiet: Quiet, device: str, code: int, said: str) -> None:
+    with closing(Lock(quiet.site.state)):
+        refused = quiet.edged("keystore", "destroy", "--device", device, "-c", "edged.toml", check=False)
+    assert (refused.returncode, said in refused.stderr) == (code, True)
+    assert quiet.model_loads()
+
+
+def test_keys_that_a_migration_made_are_not_left_behind(quiet: Quiet, tpm: Swtpm) -> None:
+    quiet.migrate(tpm.uri)
+    refused = destroy(quiet, check=False)
+    assert "a migration waits for keystore.uri to name its keys" in refused.stderr
     assert quiet.model_loads()
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edged import __version__
 from support.broker import Client, spin
 from support.site import Site
 
 pytestmark = pytest.mark.broker
 
 TABLE = 'format = "f32le"\neach = "window"'
+VERSIONS = {"serving": None, "on_trial": False, "newest": None, "good": None, "rejected": []}
 
 
 def _site(site: Site) -> None:
@@ -47,3 +52,47 @@ def test_status_says_on_the_board_whether_the_daemon_runs_and_what_waits(site: S
     stopped = json.loads(site.edged("status", "--json", "-c", "edged.toml").stdout)
     assert "daemon  runs" in running.replace("   ", "  ")
     assert (stopped["running"], stopped["outbox"], stopped["set_aside"]) == (False, {"results": 0, "bytes": 0}, [])
+
+
+def test_status_tells_a_machine_what_serves_is_good_and_was_rejected(site: Site, tmp_path: Path) -> None:
+    _site(site)
+    runtime = {"RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    (tmp_path / "run").mkdir()
+    environment = {**os.environ, **runtime}
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(site.edged("status", "--json", "-c", "edged.toml", env=environment).stdout)
+        return found
+
+    fresh = status()
+    assert fresh["models"] == [{"channel": "c1", "name": "gearbox", **VERSIONS, "newest": 1}]
+    with site.daemon(environment=runtime) as daemon:
+        on_trial = status()["models"][0]
+        source = site.models / "gearbox" / "golden.npz"
+        site.edged(
+            "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic,
+            *site.connection(),
+        )  # fmt: skip
+        daemon.wait_for("100 messages, 100 results")
+        good = status()
+        site.install(site.pack(version=2))
+        daemon.wait_ready()
+        newer = status()["models"][0]
+        site.edged("rollback", "gearbox", "--why", "no good", "-c", "edged.toml")
+        daemon.wait_ready()
+        back = status()["models"][0]
+        shown = site.edged("status", "-c", "edged.toml", env=environment).stdout
+    stopped = status()
+
+    assert on_trial.items() >= {"serving": 1, "on_trial": True, "newest": 1, "good": None}.items()
+    assert good["models"][0].items() >= {"serving": 1, "on_trial": False, "good": 1}.items()
+    assert good["version"] == good["reported"]["version"] == __version__
+    assert (good["running"], good["degraded"]) == (True, [])
+    assert 0 <= good["reported"]["time"] - good["reported"]["last_result"] < 60
+    assert newer.items() >= {"serving": 2, "on_trial": True, "newest": 2, "good": 1, "rejected": []}.items()
+    rejected = [{"version": 2, "why": "no good"}]
+    assert back.items() >= {"serving": 1, "on_trial": False, "newest": 2, "good": 1, "rejected": rejected}.items()
+    assert "2: no good" in shown
+    assert "100, the newest" in shown
+    assert stopped["models"][0].items() >= {"serving": None, "good": 1}.items()
+    assert stopped["reported"]["uptime"] > 0, "what it last said is kept"

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.errors import ConfigError
-from edged.hub.page import transport
 from edged.hub.page.history import MOST_POINTS, SPAN, STEP, History, Point
 from edged.hub.page.server import Page
+from edged.web import transport
 
 TOKEN = "correct horse battery staple"
 FILES = ["/", "/page.css", "/boards.css", "/page.js", "/boards.js", "/chart.js", "/tables.js", "/words.js"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edged.events import Event
 from edged.log import RateLimited
 
 _SCRIPT = """
@@ -50,9 +51,9 @@ def test_journal_gets_a_priority_before_each_line(tmp_path: Path) -> None:
         "<6>i",
         r"<4>w\n2026-01-01 ERROR forged \x1b[31m",
         "<3>e",
-        "<3>Traceback (most recent call last):",
+        "<3>    Traceback (most recent call last):",
     ]
-    assert lines[-2:] == ["<3>ZeroDivisionError: division by zero", "<2>c"]
+    assert lines[-2:] == ["<3>    ZeroDivisionError: division by zero", "<2>c"]
     assert all(line.startswith("<3>") for line in lines[3:-1])
 
 
@@ -71,12 +72,12 @@ def test_one_message_of_a_kind_and_minute_passes_and_the_rest_is_counted(
     monkeypatch.setattr("edged.log.time.monotonic", lambda: now)
     limited = RateLimited(logging.getLogger("edged.test"))
     for kind in ("a", "a", "b", "a"):
-        limited.warning(kind, f"100% {kind}")
+        limited.warning(kind, f"100% {kind}", Event.STATE_TROUBLE)
     assert caplog.messages == ["100% a", "100% b"]
     now += 61
     for kind in ("a", "b", "b"):
-        limited.warning(kind, kind)
+        limited.warning(kind, kind, Event.STATE_TROUBLE)
     assert caplog.messages[2:] == ["a (and 2 more of this kind before)", "b"]
     now += 61
-    limited.warning("a", "a")
+    limited.warning("a", "a", Event.STATE_TROUBLE)
     assert caplog.messages[4:] == ["a"]

@@ -80,6 +80,17 @@ def test_a_third_version_falls_back_on_the_first_while_the_second_is_not_proven(
     assert (serving.model, third.closed) == (first, True)
 
 
+def test_a_version_that_had_its_trial_before_has_no_second_one() -> None:
+    """It comes back where a newer one was taken back, whose trial may not be over."""
+    serving, first, second = on_trial()
+    back = FakeModel(1, window=Window(size=1))
+
+    serving.swap(cast("LiveModel", back), proven=True)
+
+    assert (first.closed, second.closed, serving.probation) == (True, True, None)
+    assert send(serving, ROW)
+
+
 def test_a_version_that_takes_too_long_three_times_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(

@@ -21,7 +21,7 @@ from typing import Self
 from urllib.parse import parse_qs
 
 from edged.errors import ConfigError
-from edged.hub.page.transport import Answer, Request
+from edged.web.transport import Answer, Request
 
 _SHORTEST_TOKEN = 16
 _YEAR = 365 * 24 * 3600

@@ -18,9 +18,10 @@ from threading import Thread
 from urllib.parse import parse_qs
 
 from edged.errors import ConfigError
+from edged.events import Event
 from edged.hub.page.access import Access, Address
 from edged.hub.page.history import History
-from edged.hub.page.transport import Answer, Request, Server
+from edged.web.transport import Answer, Request, Server
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Page:
             body = b'{"now":%.3f,"hub":%b,"history":%b}' % (now, self._data(), history.encode())
         except Exception:  # noqa: BLE001  whatever it is: the page says so, and asks again
             if not self._failing:
-                _LOG.exception("the page has nothing to show")
+                _LOG.exception("the page has nothing to show", extra=Event.INTERNAL_ERROR.about())
             self._failing = True
             return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._failing = False

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from socketserver import TCPServer
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, cast
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,11 +62,11 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = MOST_CONNECTIONS
 
-    def __init__(self, family: int, address: tuple[str, int], answer: Callable[[Request], Answer]) -> None:
+    def __init__(self, family: int, address: tuple[str, int] | str, answer: Callable[[Request], Answer]) -> None:
         self.address_family = family
         self.answer = answer
         self._free = BoundedSemaphore(MOST_CONNECTIONS)
-        super().__init__(address, _Handler)
+        super().__init__(cast("tuple[str, int]", address), _Handler)  # a path, where it is a unix socket
 
     def server_bind(self) -> None:
         """Bind, and ask no name server what this machine is called."""

@@ -1,0 +1,120 @@
+"""Mask secrets always, and names by others that stay the same throughout, so that a story can still be followed."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Any
+
+MASKED = "<masked>"
+_SHORT = 5
+"""Letters below which a name or secret is masked only where it stands alone."""
+_SHORTEST = 4
+"""Bytes of a secret below which there is nothing to protect, and no text without it."""
+_COMMON = frozenset(
+    {"", "localhost", "127.0.0.1", "::1", "edged", "root", "pi", "raspberrypi", "debian", "ubuntu", "admin", "user"}
+)
+"""Names that tell nobody apart: everybody's, or a distribution's."""
+_PEM = re.compile(r"-----BEGIN [^-]+-----.*?(?:-----END [^-]+-----|\Z)", re.DOTALL)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_VALUE = re.compile(r"(?i)\b((?:pass(?:word|wd|phrase)?|pin|pin-value|token|secret)=)(?:\"[^\"]*\"|[^\s;&]+)")
+_ADDRESS = re.compile(
+    r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)|(?<![\w.:])[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?![\w:])"
+)
+
+
+class Redactor:
+    """Masks text.
+
+    :param with_names: leave names and addresses as they are; secrets are masked all the same.
+    """
+
+    def __init__(self, *, with_names: bool = False) -> None:
+        self._with_names = with_names
+        self._masks: dict[str, str] = {}
+        self._counts: dict[str, int] = {}
+        self._secrets: set[str] = set()
+        self._secret: re.Pattern[str] | None = None
+        self._topics: list[re.Pattern[str]] = []
+        self._pattern: re.Pattern[str] | None = None
+
+    def add_secret(self, secret: bytes) -> None:
+        """Mask a secret, as it is and as it is often written."""
+        if len(secret) >= _SHORTEST:
+            self._secrets.update((secret.decode(errors="replace"), secret.hex(), base64.b64encode(secret).decode()))
+            longest_first = sorted(self._secrets, key=len, reverse=True)
+            self._secret = re.compile("|".join(map(_bounded, longest_first)))
+
+    def add_names(self, kind: str, names: Iterable[str]) -> None:
+        """Mask names: ``<host-1>`` and so on."""
+        for name in names:
+            if name.lower() not in _COMMON and name.lower() not in self._masks:
+                self._masks[name.lower()] = f"<{kind}-{self._number(kind)}>"
+                self._pattern = None
+
+    def add_filters(self, filters: Iterable[str]) -> None:
+        """Mask topic filters, and the topics that match them."""
+        self.add_names("topic", filters)
+        for levels in (one.split("/") for one in filters):
+            if "+" in levels and set(levels) != {"+"}:
+                inner = len(levels) - 1
+                parts = [
+                    re.escape(level) if level != "+" else r"[^/\n]+" if 0 < at < inner else r"[^/\s]+"
+                    for at, level in enumerate(levels)
+                ]
+                self._topics.append(re.compile("/".join(parts)))
+
+    def _number(self, kind: str) -> int:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return self._counts[kind]
+
+    def text(self, text: str) -> str:
+        """Return ``text`` with what was added, and what looks like a secret, masked."""
+        text = _PEM.sub(MASKED, text)
+        if self._secret is not None:
+            text = self._secret.sub(MASKED, text)
+        text = _LOGIN.sub(f"{MASKED}@", text)
+        text = _VALUE.sub(rf"\1{MASKED}", text)
+        if self._with_names:
+            return text
+        for topic in self._topics:
+            text = topic.sub(lambda found: self._mask_of("topic", found[0]), text)
+        if self._masks:
+            text = self._compiled().sub(lambda found: self._masks[found[0].lower()], text)
+        return _ADDRESS.sub(_masked_address, text)
+
+    def tree(self, value: Any) -> Any:  # noqa: ANN401  what JSON holds
+        """Return a JSON value with each string in it masked."""
+        match value:
+            case str():
+                return self.text(value)
+            case list() | tuple():
+                return [self.tree(one) for one in value]
+            case dict():
+                return {self.text(str(name)): self.tree(one) for name, one in value.items()}
+        return value
+
+    def _mask_of(self, kind: str, name: str) -> str:
+        self.add_names(kind, [name])
+        return self._masks.get(name.lower(), name)
+
+    def _compiled(self) -> re.Pattern[str]:
+        if self._pattern is None:
+            longest_first = sorted(self._masks, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(_bounded, longest_first)), re.IGNORECASE)
+        return self._pattern
+
+
+def _bounded(name: str) -> str:
+    escaped = re.escape(name)
+    return escaped if len(name) >= _SHORT else rf"(?<![A-Za-z0-9]){escaped}(?![A-Za-z0-9])"
+
+
+def _masked_address(found: re.Match[str]) -> str:
+    try:
+        address = ipaddress.ip_address(found[0])
+    except ValueError:
+        return found[0]
+    return found[0] if address.is_loopback or address.is_unspecified else "<address>"

@@ -1,0 +1,45 @@
+"""Real systemd hosts, or a reason why there are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.hosts import host_root
+
+_TOOLS = ("systemd-nspawn", "ip", "ssh-keygen", "nsenter")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests here: each needs root and takes its time."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.root)
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(900))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _able() -> None:
+    """Skip, saying why, where no hosts can be made."""
+    if os.geteuid() != 0:
+        pytest.skip("hosts need root")
+    missing = [name for name in _TOOLS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"hosts need {', '.join(missing)}")
+    if host_root() is None:
+        pytest.skip("no root file system for hosts: `make hosts` makes it")
+
+
+@pytest.fixture(scope="session")
+def package() -> Path:
+    """The newest .deb for this Debian release and architecture, as `make deb` makes it."""
+    folder = Path(os.environ.get("EDGED_DEB", Path(__file__).resolve().parents[2] / ".venv" / "deb"))
+    found = sorted(folder.glob("edged_*~deb12_amd64.deb"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        pytest.skip("no package: `make deb` makes it")
+    return found[-1]

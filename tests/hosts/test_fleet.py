@@ -1,0 +1,219 @@
+"""A fleet from its first key to its last: two boards, and one host with hub and broker, run with real Ansible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.ansible import Operator, ansible_bin
+from support.hosts import Fleet
+
+OVERFLOWS = '\n[normalise]\nmethod = "zscore"\nmean = 0.0\nstd = 1e-44\n'
+"""Finite for a window of zeros, which its self-test holds, and for no other."""
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def gearbox(models: Path) -> Path:
+    return models / "gearbox"
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory, package: Path, gearbox: Path) -> Iterator[Operator]:
+    """A fleet that serves version 1; the tests below go through its life in their order."""
+    if ansible_bin() is None:
+        pytest.skip("no Ansible: `make hosts` installs it")
+    with Fleet(3, name="fleet", net="10.78.0") as fleet:
+        operator = Operator(tmp_path_factory.mktemp("fleet") / "inventory", fleet, package)
+        for playbook in ("enrol", "site"):
+            print(f"\n{playbook}: 3 hosts in {operator.play(playbook).seconds:.0f} s")
+        played = operator.play("rollout", edged_rollout_package=str(good(operator, gearbox, 1)))
+        print(f"rollout of version 1 in two waves, {operator.soak} s of soak each: {played.seconds:.0f} s")
+        yield operator
+
+
+def good(operator: Operator, gearbox: Path, version: int) -> Path:
+    vectors = operator.path / "good.npz"
+    if not vectors.exists():
+        operator.record_self_test(gearbox / "dnn.tflite", gearbox / "golden.npz", vectors)
+    return operator.pack(gearbox / "dnn.tflite", version, vectors)
+
+
+def test_results_arrive_decrypted_and_a_second_run_changes_nothing(operator: Operator, gearbox: Path) -> None:
+    with operator.readings(gearbox / "golden.npz", operator.boards):
+        for board in operator.boards:
+            operator.wait_opened(board, 20)
+    assert {one["state"] for one in operator.believed().values()} == {"online"}
+    for arguments in ((), ("--check", "--diff")):
+        played = operator.play("site", *arguments)
+        assert set(played.changed.values()) == {0}, played.output
+        assert "\n+++" not in played.output
+
+
+def test_private_keys_stay_on_their_board(operator: Operator) -> None:
+    keys = [path.read_bytes() for board in operator.boards for path in (board.root / "var/lib/edged").rglob("keys/*")]
+    assert keys
+    here = [path.read_bytes() for path in operator.path.rglob("*") if path.is_file()]
+    assert not any(key in other for key in keys for other in here)
+
+
+def test_no_secret_is_shown_or_lies_in_plain_on_a_board(operator: Operator) -> None:
+    shown = operator.play("site", "--diff", "-vvv").output
+    board = operator.boards[0]
+    secrets = [*operator.secrets, operator.broker_password(board)]
+    files = [path for top in ("etc/edged", "etc/systemd/system", "var/lib/edged") for path in (board.root / top).rglob("*")]
+    stored = [path.read_bytes() for path in files if path.is_file()]
+    for secret in secrets:
+        assert secret not in shown
+        assert not any(secret.encode() in one for one in stored)
+
+
+def test_a_drift_is_shown_by_check_and_mended_by_a_run(operator: Operator) -> None:
+    config = operator.boards[0].root / "etc/edged/edged.toml"
+    before = config.read_text()
+    config.write_text(before.replace('format = "f32le"', 'format = "json"'))
+    checked = operator.play("site", "--check", "--diff", "--limit", operator.boards[0].name)
+    assert '-format = "json"' in checked.output
+    assert '+format = "f32le"' in checked.output
+    assert config.read_text() != before
+    mended = operator.play("site", "--limit", operator.boards[0].name)
+    assert mended.changed[operator.boards[0].name] == 2  # the file, and the reload
+    assert config.read_text() == before
+
+
+def test_a_good_version_goes_out_in_waves(operator: Operator, gearbox: Path) -> None:
+    with operator.readings(gearbox / "golden.npz", operator.boards):
+        played = operator.play("rollout", edged_rollout_package=str(good(operator, gearbox, 2)))
+    assert played.output.count("PLAY [Roll out in waves]") == 2
+    assert [operator.status(board)["models"][0]["good"] for board in operator.boards] == [2, 2]
+    print(f"\nrollout of a good version in two waves, {operator.soak} s of soak each: {played.seconds:.0f} s")
+
+
+def test_a_version_that_fails_in_its_trial_is_taken_back_after_the_first_wave(
+    operator: Operator, gearbox: Path
+) -> None:
+    np.savez(operator.path / "zeros.npz", windows=np.zeros((1, 300, 4), "f"), scores=np.zeros((1, 2), "f"))
+    package = operator.pack(gearbox / "dnn.tflite", 3, operator.path / "zeros.npz", tolerance=1.0, more=OVERFLOWS)
+    with operator.readings(gearbox / "golden.npz", operator.boards):
+        played = operator.play("rollout", edged_rollout_package=str(package), check=False)
+    check_only_the_first_wave_had(operator, 3, back_to=2)
+    first = operator.boards[0].name
+    assert played.failed == {first}
+    assert f"{first}: gearbox 3 failed: " in played.output
+    print(f"\nrollout of a version that fails in its trial, stopped and taken back: {played.seconds:.0f} s")
+
+
+def test_a_version_whose_self_test_fails_on_one_board_goes_no_further(operator: Operator, gearbox: Path) -> None:
+    """The publisher tried it on LiteRT; of one window tflite-runtime's answer is another, and one board is set to that."""
+    weights, first = gearbox / "dnn_int8quantized.tflite", operator.boards[0]
+    operator.write_host_variables(first, edged_host_config={"runtime": {"engine": "tflite"}})
+    operator.play("site", "--limit", first.name)
+    vectors = operator.path / "int8.npz"
+    operator.record_self_test(weights, gearbox / "golden.npz", vectors, only=4)
+    package = operator.pack(weights, 4, vectors, tolerance=0.001)
+    played = operator.play("rollout", edged_rollout_package=str(package), check=False)
+    check_only_the_first_wave_had(operator, None, back_to=2)
+    assert f"{first.name}: edged: error: " in played.output
+    assert "self-test" in played.output
+    print(f"\nrollout of a version whose self-test fails, stopped: {played.seconds:.0f} s")
+    other = operator.boards[1].name  # where nothing is wrong with it
+    operator.play("rollout", "--limit", other, edged_rollout_package=str(package))
+    assert operator.status(operator.boards[1])["models"][0]["serving"] == 4
+
+
+def check_only_the_first_wave_had(operator: Operator, version: int | None, *, back_to: int) -> None:
+    """Check that the second board never had a version, that the first serves the one before, and what it remembers."""
+    first, second = ([one["models"][0] for one in map(operator.status, operator.boards)])
+    assert (first["serving"], second["serving"]) == (back_to, back_to)
+    assert [one["version"] for one in first["rejected"]] == ([] if version is None else [version])
+    assert (second["newest"], second["rejected"]) == (back_to, [])
+    audit = json.loads(operator.boards[1].run("edged", "audit", "--json", "-n", "1000").stdout)
+    assert all(entry.get("version", 0) <= back_to for entry in audit if entry["kind"] in {"install", "swap"})
+
+
+def test_status_is_a_table_of_all_boards(operator: Operator) -> None:
+    second = operator.boards[1]
+    second.kill()
+    try:
+        said = operator.play("status", check=False).output
+    finally:
+        second.start()
+    rows = {line.split()[0]: line for line in said.replace('"', " ").splitlines() if line.split()}
+    assert "gearbox 2" in rows[operator.boards[0].name]
+    assert "cannot be reached" in rows[second.name]
+
+
+def test_channel_keys_change_with_a_new_epoch(operator: Operator, gearbox: Path) -> None:
+    operator.play("rotate", edged_rotate="channel")
+    with operator.readings(gearbox / "golden.npz", operator.boards):
+        for board in operator.boards:
+            operator.wait_opened(board, operator.opened(board) + 20)
+
+
+def test_a_hubs_keys_change_while_boards_seal_to_both(operator: Operator, gearbox: Path) -> None:
+    name, before = operator.home.name, (operator.records / "hubs" / f"{operator.home.name}.pub").read_bytes()
+    for step in ("begin", "finish"):
+        operator.play("rotate", edged_rotate="hub", edged_rotate_name=name, edged_rotate_step=step)
+        with operator.readings(gearbox / "golden.npz", operator.boards):
+            for board in operator.boards:
+                operator.wait_opened(board, operator.opened(board) + 20)
+    assert (operator.records / "hubs" / f"{name}.pub").read_bytes() != before
+    assert [path.name for path in (operator.boards[0].root / "etc/edged/hubs").iterdir()] == [f"{name}.pub"]
+
+
+def test_playbooks_fail_early_and_say_why(operator: Operator, gearbox: Path, tmp_path: Path) -> None:
+    first = operator.boards[0]
+    package = str(good(operator, gearbox, 9))
+
+    def refused(*said: str, playbook: str = "rollout", **variables: object) -> None:
+        variables = {"edged_rollout_package": package, **variables} if playbook == "rollout" else variables
+        played = operator.play(playbook, "--limit", first.name, check=False, **variables)
+        assert played.failed == {first.name}, played.output
+        assert sum(played.changed.values()) == 0, played.output
+        for words in said:
+            assert words in played.output
+
+    refused("its disk is nearly full", "edged_least_free", edged_least_free="9 PB")
+    refused("its clock is not set", edged_clock_tolerance=-1)
+    refused("broker: ", "Not authorized", edged_broker_url=f"mqtts://{operator.home.address}:8883", **operator.wrong_password)
+    state = first.root / "var/lib/edged/state.db"
+    owner = state.stat()
+    first.run("chown", "root:", "/var/lib/edged/state.db")
+    refused("/var/lib/edged/state.db must belong to edged")
+    refused("/var/lib/edged/state.db must belong to edged", playbook="site")
+    first.run("chown", f"{owner.st_uid}:{owner.st_gid}", "/var/lib/edged/state.db")
+    release = first.root / "etc/os-release"
+    text = release.read_text()
+    release.write_text(text.replace("12", "11"))
+    refused("is not supported", playbook="site")
+    release.write_text(text)
+    record = operator.records / f"{first.name}.enrol"
+    record.rename(record.with_suffix(".away"))
+    refused("run edged.fleet.enrol first")
+    record.with_suffix(".away").rename(record)
+
+
+def test_a_board_that_was_lost_is_revoked(operator: Operator, gearbox: Path) -> None:
+    lost, home = operator.boards[1], operator.home
+    operator.play("revoke", edged_revoke=lost.name)
+    assert lost.name not in operator.believed()
+    assert (operator.records / "revoked" / f"{lost.name}.enrol").exists()
+    played = operator.play("rollout", edged_rollout_package=str(good(operator, gearbox, 10)), check=False)
+    assert "the board was revoked" in played.output
+    for path in ("acl", "passwords"):
+        assert lost.name not in (home.root / "etc/mosquitto/edged" / path).read_text()
+    findings = json.loads(operator.check(lost))
+    assert any(one["check"] == "broker" and not one["ok"] for one in findings)
+
+
+def test_a_board_that_is_given_away_keeps_nothing(operator: Operator) -> None:
+    first = operator.boards[0]
+    operator.play("decommission", edged_decommission=first.name)
+    for path in ("var/lib/edged", "etc/edged", "usr/lib/edged", "var/cache/edged"):
+        assert not (first.root / path).exists(), path
+    assert operator.believed() == {}

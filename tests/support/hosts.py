@@ -1,0 +1,279 @@
+"""Debian hosts with real systemd, in containers on a bridge of their own that leads nowhere else; gone with their test.
+
+What the kernel does is shared: one clock, one page cache. So killing a host proves nothing of fsync, and no test may set
+the clock in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from support.cgroups import Cgroups
+
+_ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "root"
+_SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_BOOT = 60.0
+_LEAST = 10
+"""The last number of the address of the host before the first."""
+
+
+def host_root() -> Path | None:
+    """Return the root file system that hosts are made of; None where `make hosts` has not made it."""
+    root = Path(os.environ.get("EDGED_HOST_ROOT", _ROOT))
+    return root if (root / "sbin" / "init").exists() else None
+
+
+class Host:
+    """One host.
+
+    :ivar name: its host name, too.
+    :ivar root: its file system, seen from outside.
+    """
+
+    def __init__(self, directory: Path, name: str, address: str, known: Mapping[str, str], bridge: str) -> None:
+        self.name = name
+        self.address = address
+        self.root = directory / "root"
+        self._directory = directory
+        self._known = known
+        self._bridge = bridge
+        self._cgroups = Cgroups(name)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    def make(self, lower: Path, public_key: Path) -> None:
+        """Lay its file system over ``lower``, plug it into the bridge, and boot it."""
+        upper, work = self._directory / "upper", self._directory / "work"
+        for path in (upper, work, self.root):
+            path.mkdir(parents=True)
+        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        _run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        (self.root / "etc/hostname").write_text(f"{self.name}\n")
+        names = [f"{address} {name}" for name, address in self._known.items()]
+        (self.root / "etc/hosts").write_text("\n".join(("127.0.0.1 localhost", *names, "")))
+        keys = self.root / "root/.ssh"
+        keys.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(public_key, keys / "authorized_keys")
+        cable = f"v{self.name}"
+        _run("ip", "netns", "add", self.name)
+        _run(
+            "ip",
+            "link",
+            "add",
+            "eth0",
+            "netns",
+            self.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            cable,
+            "netns",
+            self._bridge,
+        )
+        _run("ip", "-n", self._bridge, "link", "set", cable, "master", "br0", "up")
+        _run("ip", "-n", self.name, "link", "set", "lo", "up")
+        _run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        _run("ip", "-n", self.name, "link", "set", "eth0", "up")
+        self.boot()
+
+    def boot(self) -> None:
+        """Boot it; :meth:`wait` waits until that is done."""
+        command = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--register=no", "--keep-unit"]
+        command += [f"--machine={self.name}", f"--hostname={self.name}", "--resolv-conf=off", "--timezone=off"]
+        command += [f"--network-namespace-path=/run/netns/{self.name}", "--link-journal=no", "--console=pipe"]
+        # mlock(2), and what IPAddressDeny= is made of
+        command += ["--capability=CAP_IPC_LOCK,CAP_BPF,CAP_PERFMON", "--system-call-filter=bpf"]
+        with (self._directory / "console.log").open("ab") as console:
+            self._process = subprocess.Popen(
+                self._cgroups.entering(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def start(self) -> None:
+        """Boot it and wait until its services run."""
+        self.boot()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until its boot is done, whether or not each of its services runs."""
+        assert self._process is not None
+        until = time.monotonic() + _BOOT
+        self._leader = 0
+        while time.monotonic() < until:
+            self._leader = self._leader or _child_of(self._process.pid)
+            if self._leader and self._state() in {"running", "degraded"}:
+                if self._cgroups.hand_over(self._leader):
+                    self._inside("systemctl", "daemon-reexec")
+                return
+            time.sleep(0.1)
+        console = (self._directory / "console.log").read_text(errors="replace")
+        raise TimeoutError(f"{self.name} does not boot: {console[-2000:]}")
+
+    def _state(self) -> str:
+        return self._inside("systemctl", "is-system-running").stdout.strip()
+
+    def _inside(self, *command: str) -> subprocess.CompletedProcess[str]:
+        enter = ("nsenter", "-t", str(self._leader), "-a", "--")
+        return subprocess.run((*enter, *command), capture_output=True, text=True, timeout=60, check=False)
+
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 120.0, **options: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as root under its systemd, with its capabilities and limits.
+
+        :param options: ``input``, as that of :func:`subprocess.run`.
+        """
+        # a bare nsenter would keep this machine's capabilities: `date --set` would set the one clock that all share
+        enter = [
+            "nsenter",
+            "-t",
+            str(self._leader),
+            "-a",
+            "--",
+            "systemd-run",
+            "--quiet",
+            "--pipe",
+            "--wait",
+            "--collect",
+        ]
+        enter += [f"--setenv=PATH={_PATH}", "--setenv=HOME=/root", "--setenv=LANG=C.UTF-8", "--", *command]
+        if "input" not in options:
+            done = subprocess.run(
+                enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+            )
+        else:
+            done = subprocess.run(enter, capture_output=True, text=True, timeout=timeout, check=False, **options)
+        assert not check or done.returncode == 0, (
+            f"{self.name}: {command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+        return done
+
+    def add_address(self, address: str) -> None:
+        """Give it one more address."""
+        _run("ip", "-n", self.name, "address", "replace", f"{address}/32", "dev", "lo")
+
+    def kill(self) -> None:
+        """End every process at once, as a power cut does; its disk stays."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._leader, 9)
+        self._end()
+
+    def power_off(self) -> None:
+        """Shut it down."""
+        self._inside("systemctl", "poweroff")
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self._cgroups.remove()
+
+    def remove(self) -> None:
+        """Take it away with all that it holds."""
+        if self._process is not None:
+            self.kill()
+        subprocess.run(("ip", "netns", "del", self.name), capture_output=True, check=False)
+        subprocess.run(("umount", "--lazy", str(self.root)), capture_output=True, check=False)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Fleet:
+    """Hosts that can reach each other, and a place for Ansible that can reach them.
+
+    :param count: how many.
+    :param name: what their names begin with; fleets that are up at the same time need names of their own.
+    :param net: the first three numbers of their addresses.
+    :ivar bridge: the network namespace of the bridge, where the Ansible controller sits, too.
+    """
+
+    def __init__(self, count: int, *, name: str = "board", net: str = "10.77.0") -> None:
+        root = host_root()
+        assert root is not None, "no root file system: `make hosts` makes it"
+        self._lower = root
+        self.bridge = f"{name}lab"
+        self._address = f"{net}.1"
+        self._directory = Path(tempfile.mkdtemp(prefix=f"edged-{name}-", dir="/var/tmp"))
+        known = {f"{name}{number}": f"{net}.{_LEAST + number}" for number in range(1, count + 1)}
+        self.hosts = [Host(self._directory / one, one, at, known, self.bridge) for one, at in known.items()]
+        self.key = self._directory / "key"
+        self.inventory = self._directory / "hosts.ini"
+
+    def __enter__(self) -> Self:
+        try:
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
+            _run("ip", "netns", "add", self.bridge)
+            _run("ip", "-n", self.bridge, "link", "set", "lo", "up")
+            _run("ip", "-n", self.bridge, "link", "add", "br0", "type", "bridge")
+            _run("ip", "-n", self.bridge, "addr", "add", f"{self._address}/24", "dev", "br0")
+            _run("ip", "-n", self.bridge, "link", "set", "br0", "up")
+            for host in self.hosts:
+                host.make(self._lower, self.key.with_suffix(".pub"))
+            for host in self.hosts:
+                host.wait()
+            self.inventory.write_text("\n".join((*self._lines(), "")))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _lines(self) -> Iterator[str]:
+        yield "[all]"
+        yield from (f"{host.name} ansible_host={host.address}" for host in self.hosts)
+        yield "[all:vars]"
+        yield "ansible_user=root"
+        yield "ansible_python_interpreter=/usr/bin/python3"
+        yield f"ansible_ssh_private_key_file={self.key}"
+        yield f"ansible_ssh_common_args='{_SSH}'"
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts:
+            host.remove()
+        subprocess.run(("ip", "netns", "del", self.bridge), capture_output=True, check=False)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def controller(
+        self, *command: str, check: bool = True, timeout: float = 600.0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command where it can reach the hosts: on this machine, in the bridge's network."""
+        enter = ("ip", "netns", "exec", self.bridge, *command)
+        done = subprocess.run(
+            enter,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, **(env or {})},
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+def _child_of(pid: int) -> int:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    return int(children[0]) if children else 0
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, capture_output=True, check=True)
