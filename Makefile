@@ -18,24 +18,24 @@ DEB = .venv/deb/edged_$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edged/__in
 DEBS = $(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(DEB)$(release)_$(arch).deb)),$(DEB)$(RELEASE)_$(ARCH).deb)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test homeassistant check bench faults deb lock clean always
+.PHONY: help demo test homeassistant check bench faults hosts arm64 deb lock clean always
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed model in, sealed results out
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/node/.installed homeassistant  ## run all tests, against the built wheel
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver
+test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb  ## run all tests, against the built wheel
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver python3-systemd
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
 	    echo "This machine has no second Python from 3.11 to 3.13: the unit tests run on one alone"; \
 	fi
 	cd tests && ../.venv/interop/bin/pytest interop
-	cd tests && ../.venv/test/bin/pytest --ignore=interop
+	cd tests && EDGED_HOSTS=2 ../.venv/test/bin/pytest --ignore=interop
 
 homeassistant: .venv/homeassistant/.installed  ## a real Home Assistant for the tests, in an environment of its own
 
@@ -53,6 +53,13 @@ faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
 	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
 
+hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
+	@.ci/apt mosquitto
+	cd tests && EDGED_HOSTS=3 ../.venv/test/bin/pytest -s hosts
+
+arm64: $(DEB)12_arm64.deb  ## the package for arm64, tried with a real model under qemu-user; needs root
+	.ci/arm64 .venv/arm64/root $< "$${EDGED_MODELS:-../shared/models}"
+
 deb: $(DEBS)  ## the Debian package for this machine, in .venv/deb; make deb ALL=1: for Debian 12 and 13, amd64 and arm64
 
 lock: $(WHEEL)  ## pin anew what the Debian packages hold; needs a Python 3.11 and a 3.13
@@ -62,7 +69,7 @@ clean:  ## remove everything that was built
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # Neither pytest nor what it starts may pick up the source tree by standing in it.
-test faults: export PYTHONSAFEPATH := 1
+test faults hosts: export PYTHONSAFEPATH := 1
 
 # --- what the targets stand on ---------------------------------------------------------------
 
@@ -117,6 +124,23 @@ $(DEB)%.deb: $(WHEEL) $(shell find deploy/debian systemd docs -type f) README.md
 	    $(@D)/bin/pip install --quiet --disable-pip-version-check -r $<; \
 	else \
 	    echo "This machine has no Python 3.13: the tests with Home Assistant are skipped"; \
+	fi
+	@touch $@
+
+.venv/ansible/.installed: tests/hosts/ansible-requirements.txt .venv/python
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# What `make clean` could not remove again is not made.
+.venv/hosts/.made: .ci/host-root
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@if [ "$$(id -u)" = 0 ]; then \
+	    .ci/apt debootstrap systemd-container openssh-client iproute2 && \
+	    echo "Making a Debian 12 for the tests with real hosts; this takes about a minute" && .ci/host-root $(@D)/root; \
+	else \
+	    echo "Not root: the tests with real hosts are skipped"; \
 	fi
 	@touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from edged.board import Board
 from edged.cli.common import config_option, json_option, print_json
 from edged.config.load import load_board
 from edged.errors import MissingFileError, UsageError
+from edged.events import Event
 from edged.keystore.packages import Installed
+from edged.log import set_up_events
 from edged.pipeline import check_binding, check_state
 from edged.state import State
+
+_LOG = logging.getLogger(__name__)
 
 
 @click.command("rollback", short_help="Go back to the version of a model before the newest.")
@@ -31,6 +36,7 @@ def rollback_command(name: str, why: str, version: int | None, config: Path, *, 
     \b
     Example: edged rollback gearbox --why "sees faults that are none"
     """
+    set_up_events()
     board = Board(load_board(config))
     if not State.exists(board.directory):
         raise MissingFileError(f"{board.directory} holds no state.db", hint="run `edged init` first")
@@ -76,6 +82,8 @@ def _roll_back(board: Board, state: State, bad: Installed, now: Installed | None
     board.reject(bad, why, state)
     log.add("rollback", model=bad.name, version=before.version, before=bad.version, why=why)
     log.sign()
+    said = Event.ROLLED_BACK.about(model=bad.name, version=bad.version)
+    _LOG.warning("model %s goes back from %d to %d: %s", bad.name, bad.version, before.version, why, extra=said)
     return before
 
 

@@ -32,8 +32,6 @@ from support.targets import Target, decoder, targets
 
 COUNT = int(os.environ.get("EDGED_FUZZ", "3000"))
 BATCH = 10
-PLAIN = {"PYTHONMALLOC": "malloc"}
-"""Python's own heap keeps gaps between what is in use, and a leak could not be told from them."""
 
 SECOND = 1.0
 GROWTH = 5_000_000
@@ -85,7 +83,7 @@ def board(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> Iterator[B
     prepare(bench)
     judge = Judge(bench)
     try:
-        with bench.daemon(environment=PLAIN) as daemon, Hub(bench) as hub:
+        with bench.daemon() as daemon, Hub(bench) as hub:
             yield Board(daemon, hub, judge, Storm(bench, Source(COUNT)))
     finally:
         judge.close()

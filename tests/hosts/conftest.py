@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from support.hosts import host_root
 
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _TOOLS = ("systemd-nspawn", "ip", "ssh-keygen", "nsenter")
 
 
@@ -39,7 +41,8 @@ def _able() -> None:
 def package() -> Path:
     """The newest .deb for this Debian release and architecture, as `make deb` makes it."""
     folder = Path(os.environ.get("EDGED_DEB", Path(__file__).resolve().parents[2] / ".venv" / "deb"))
-    found = sorted(folder.glob("edged_*~deb12_amd64.deb"), key=lambda path: path.stat().st_mtime)
+    architecture = _ARCHITECTURES.get(platform.machine(), "")
+    found = sorted(folder.glob(f"edged_*~deb12_{architecture}.deb"), key=lambda path: path.stat().st_mtime)
     if not found:
         pytest.skip("no package: `make deb` makes it")
     return found[-1]

@@ -49,6 +49,14 @@ file = "selftest.npz"
 tolerance = 0.02
 """
 
+_UNIT = Path(__file__).resolve().parents[2] / "systemd" / "edged.service"
+UNIT_ENVIRONMENT = dict(
+    pair.split("=", 1)
+    for line in re.findall(r"^Environment=(.*)$", _UNIT.read_text(), re.MULTILINE)
+    for pair in line.split()
+)
+"""What the unit gives the daemon."""
+
 
 def run_edged(*arguments: object, cwd: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command line of edged's."""
@@ -249,7 +257,7 @@ class DaemonProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environment or {})},
+                env={**os.environ, **UNIT_ENVIRONMENT, "NOTIFY_SOCKET": str(self.notify_path), **(environment or {})},
             )
 
     @property
