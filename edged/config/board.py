@@ -148,7 +148,7 @@ class Limits(SiteTable, frozen=True):
 
     :ivar message: the longest message.
     :ivar rate: messages a second; a second's worth may come at once. What comes beyond is lost; default: all is taken.
-    :ivar windows: whole windows that wait for their results.
+    :ivar windows: whole windows that wait for their results; further ones wait unacknowledged, or are lost with QoS 0.
     """
 
     message: str = "1 MB"

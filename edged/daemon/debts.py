@@ -23,13 +23,17 @@ class Waiter(Protocol):
 
 
 class Debt:
-    """A message's acknowledgement."""
+    """A message's acknowledgement.
 
-    __slots__ = ("_acknowledge", "_holders")
+    :ivar can_wait: whether the broker waits for it: not with QoS 0.
+    """
 
-    def __init__(self, acknowledge: Callable[[], None]) -> None:
+    __slots__ = ("_acknowledge", "_holders", "can_wait")
+
+    def __init__(self, acknowledge: Callable[[], None], *, can_wait: bool = True) -> None:
         self._acknowledge = acknowledge
         self._holders = 1
+        self.can_wait = can_wait
 
     def hold(self) -> None:
         """Let the acknowledgement wait for one more."""

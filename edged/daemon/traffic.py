@@ -19,6 +19,7 @@ from edged.daemon.debts import Debt, Owed, WindowKey
 from edged.daemon.health import Health
 from edged.daemon.outgoing import Outgoing
 from edged.daemon.poison import Poison
+from edged.daemon.postponed import Postponed
 from edged.daemon.rate import RateLimit
 from edged.daemon.rows import RowHold, RowJournal
 from edged.errors import EdgedError, OverloadError, RateError, ReplayError
@@ -54,6 +55,7 @@ class Traffic:
         self._waiting: dict[str, int] = {}
         self._answered: OrderedDict[WindowKey, None] = OrderedDict()
         self._unacknowledged: deque[Debt] = deque()
+        self._postponed = Postponed()
         self._lanes: dict[str, Lane] = {}
         self._matching: dict[str, list[Lane]] = {}
 
@@ -66,14 +68,16 @@ class Traffic:
                 self._health.refuse(error, delivery.topic)
             delivery.ack()
             return
-        debt = Debt(delivery.ack)
+        debt = Debt(delivery.ack, can_wait=delivery.qos > 0)
         message = Message(delivery.topic, delivery.payload, again=delivery.dup)
         self._health.messages += 1
         if self._rate is not None and not self._rate.admits(message.topic):
             self._health.refuse(RateError("more messages a second than limits.rate"), message.topic)
         elif self._poison.admits(message):
+            behind = self._postponed.holds(delivery.topic)
             for lane in self._lanes_of(delivery.topic):
-                self._attempt(lane, message, debt)
+                if not (behind and self._postpone(lane, message, debt)):
+                    self._attempt(lane, message, debt)
             self._note_served()
         if self._outgoing.congested:
             self._unacknowledged.append(debt)
@@ -90,11 +94,19 @@ class Traffic:
             else:
                 self._health.refuse(error, message.topic)
         except REFUSALS as error:
-            self._health.refuse(error, message.topic)
+            if not (isinstance(error, OverloadError) and self._postpone(lane, message, debt, attempt)):
+                self._health.refuse(error, message.topic)
         except Exception as error:  # noqa: BLE001  one reading must not stop the others
             debt.hold()
             self._health.last_error = f"{message.topic}: {type(error).__name__}"
             self._poison.failed(lane, message, error, debt.release, attempt)
+
+    def _postpone(self, lane: Lane, message: Message, debt: Debt, attempt: int = 1) -> bool:
+        """Have a message wait for its turn where its broker waits, too; return whether it does."""
+        return debt.can_wait and self._postponed.add(lane.config.channel, message, debt, attempt)
+
+    def _has_room(self, topic: str) -> bool:
+        return self._waiting.get(topic, 0) < self._most_windows
 
     def turn(self, now: float) -> None:
         """Go on with what is to be tried again, and with what waits until results leave."""
@@ -102,6 +114,11 @@ class Traffic:
             debt = Debt(one.done)
             if self._answers.lanes.get(one.lane.config.channel) is one.lane:
                 self._attempt(one.lane, one.message, debt, one.attempt)
+            debt.release()
+        for waiting in self._postponed.due(self._has_room):
+            lane, debt = self._answers.lanes.get(waiting.channel), Debt(waiting.release)
+            if lane is not None and lane.reads(waiting.message.topic):
+                self._attempt(lane, waiting.message, debt, waiting.attempt)
             debt.release()
         self._note_served()
         self._poison.turn()

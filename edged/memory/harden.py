@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,8 @@ class Protections:
     :ivar cores: should that be lifted, the size and the content of a core dump are still nothing.
     :ivar swap: none of it is ever swapped out. Where this does not hold, a model's own pages can still be locked:
         see :attr:`SecretBuffer.locked`.
-    :ivar remains: what is freed is overwritten, the runtime's packed copy of the weights included.
+    :ivar remains: what is freed is overwritten, the runtime's packed copy of the weights included; Python's objects,
+        where libc's allocator has them, too.
     """
 
     undumpable: Protection
@@ -54,8 +57,14 @@ def harden() -> Protections:
         undumpable=_attempt("no core dumps, memory closed to other processes of this user", libc.forbid_dumps),
         cores=cores,
         swap=_attempt("all memory locked against swapping", _lock_all),
-        remains=_attempt("freed memory overwritten", libc.overwrite_freed_memory),
+        remains=_attempt(f"freed memory overwritten{_objects_too()}", libc.overwrite_freed_memory),
     )
+
+
+def _objects_too() -> str:
+    """Say whether Python's objects come from libc's allocator, too: PYTHONMALLOC=malloc, which the units set."""
+    heard = os.environ.get("PYTHONMALLOC") == "malloc" and not sys.flags.ignore_environment
+    return ", Python's objects too" if heard else ""
 
 
 def _attempt(what: str, protect: Callable[[], None]) -> Protection:

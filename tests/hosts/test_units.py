@@ -74,7 +74,9 @@ def test_a_unit_is_exposed_as_little_as_promised(board: InstalledSite, unit: str
 
 def test_weights_are_locked_in_ram_and_the_boards_memory_is_bounded(board: InstalledSite) -> None:
     """As far as this machine lets a container lock: all of the daemon where it may, its weights everywhere."""
-    assert ", weights locked in RAM" in board.journal(f"_PID={_pid(board)}")
+    said = board.journal(f"_PID={_pid(board)}")
+    assert ", weights locked in RAM" in said
+    assert "freed memory overwritten, Python's objects too: yes" in said
     status = board.host.run("cat", f"/proc/{_pid(board)}/status").stdout
     found = dict(re.findall(r"(Vm\w+):\s+(\d+) kB", status))
     assert int(found["VmLck"]) > 0 == int(found["VmSwap"])

@@ -236,7 +236,7 @@ def cores_since(then: float, folder: Path) -> list[Path]:
 HOLDS = (
     "no core dumps, memory closed to other processes of this user: yes",
     "core limit and core filter 0: yes",
-    "freed memory overwritten: yes",
+    "freed memory overwritten, Python's objects too: yes",
 )
 
 

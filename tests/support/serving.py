@@ -95,11 +95,11 @@ class Serving:
         """Serve these lanes."""
         self.answers.set_lanes(lanes)
 
-    def deliver(self, payload: bytes, topic: str, *, retain: bool = False, dup: bool = False) -> int:
+    def deliver(self, payload: bytes, topic: str, *, retain: bool = False, dup: bool = False, qos: int = 1) -> int:
         """Hand in a message; return the number that ``acknowledged`` will hold."""
         self._number = number = self._number + 1
         acknowledge = lambda: self.acknowledged.append(number)  # noqa: E731
-        self.traffic.on_message(Delivery(topic, payload, 1, retain, dup=dup, ack=acknowledge))
+        self.traffic.on_message(Delivery(topic, payload, qos, retain, dup=dup, ack=acknowledge))
         return number
 
     def results_of(self, channel: str) -> list[tuple[int, bytes]]:

@@ -46,7 +46,7 @@ class Running(Serving):
         self.lane, self.model = lane(model or FakeModel(), sensor=sensor, guard=self.guard, **table)
         self.serve({"c1": self.lane})
 
-    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: bool) -> int:
+    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: Any) -> int:
         return super().deliver(payload, topic, **flags)
 
     @property
@@ -193,6 +193,39 @@ def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go
 
 
 # --- poison ----------------------------------------------------------------------------------
+
+
+def test_windows_beyond_the_limit_wait_unacknowledged_and_are_answered_in_their_order() -> None:
+    """Their counts grow: one that overtook another would make that a replay."""
+    key = ContentKey.generate(Aead.A256GCM)
+    sealer = ReadingSealer(key, TOPIC)
+    running = Running(each="window", sensor=key, limits=Limits(windows=2))
+    readings = [sealer.seal(WINDOW) for _ in range(6)]
+    numbers = [running.deliver(reading) for reading in readings[:4]]
+    assert (len(running.results), running.acknowledged) == (2, [])
+    again = running.deliver(readings[3], dup=True)
+    running.taken(running.results[0][0])
+    later = [running.deliver(reading) for reading in readings[4:]]
+    for at in range(1, 6):
+        running.traffic.turn(0.0)
+        running.taken(running.results[at][0])
+    running.traffic.turn(0.0)
+    assert running.acknowledged == [*numbers, again, *later]
+    assert (len(running.results), running.health.refused) == (6, {})
+
+
+def test_windows_beyond_the_limit_are_refused_where_no_broker_waits_for_an_acknowledgement() -> None:
+    running = Running(each="window", limits=Limits(windows=1))
+    running.deliver(WINDOW, qos=0)
+    running.deliver(OTHER, qos=0)
+    assert (len(running.results), running.health.refused) == (1, {"OverloadError": 1})
+
+
+def test_what_waits_behind_a_limit_is_bounded() -> None:
+    running = Running(each="window", limits=Limits(windows=1))
+    for number in range(2010):
+        running.deliver(np.full((4, 2), number, "<f4").tobytes())
+    assert running.health.refused == {"OverloadError": 9}
 
 
 def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_flow(
