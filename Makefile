@@ -54,7 +54,7 @@ faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long
 	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
 
 hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
-	@.ci/apt mosquitto
+	@.ci/apt mosquitto faketime
 	cd tests && EDGED_HOSTS=3 ../.venv/test/bin/pytest -s hosts
 
 arm64: $(DEB)12_arm64.deb  ## the package for arm64, tried with a real model under qemu-user; needs root

@@ -327,6 +327,13 @@ class Operator:
         said = self.home.run("runuser", "-u", "edged-hub", "--", "edged", "hub", "devices", "--json").stdout
         return {one["device"]: one for one in json.loads(said)}
 
+    def wait_forgotten(self, board: Host, timeout: float = 30) -> None:
+        """Wait until the hub says that it does not believe a board; it says how it is every few seconds."""
+        until = time.monotonic() + timeout
+        while board.name in self.believed():
+            assert time.monotonic() < until, f"the hub still believes {board.name}"
+            time.sleep(0.5)
+
     def opened(self, board: Host) -> int:
         """Return how many results of a board the hub has opened."""
         return int(self.believed().get(board.name, {}).get("opened", 0))
