@@ -41,7 +41,10 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
     """
     board = Board(load_board(config))
     if not State.exists(board.directory):
-        raise MissingFileError(f"{board.directory} holds no state.db", hint="run `edged init` first")
+        raise MissingFileError(
+            f"{board.directory} holds no state.db",
+            hint="`edged init`, then `edged install`: the first package makes it",
+        )
     with board.as_owner(), closing(State(board.directory)) as state:
         if number is not None:
             _export(SuspectStore(state).all(), number, output)
