@@ -159,7 +159,7 @@ def test_a_slow_model_has_a_thread_and_holds_nobody_up(site: Site) -> None:
     with site.daemon() as daemon, site.listener(200) as listener:
         listener.wait_connected()
         source = site.models / "gearbox" / "golden.npz"
-        send = ("send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "--rate", "200")
+        send = ("send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "--rate", "50")
         site.edged(*send, "-t", site.topic, *site.connection())
         results = listener.results()
         assert daemon.stop() == 0
