@@ -167,8 +167,11 @@ class Host:
 
     def kill(self) -> None:
         """End every process at once, as a power cut does; its disk stays."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._leader, 9)
+        if self._leader:  # 0, before it has booted, would be this process and all of its group
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._leader, 9)
+        elif self._process is not None:
+            self._process.kill()
         self._end()
 
     def power_off(self) -> None:
