@@ -10,7 +10,7 @@ import pytest
 
 from edged.config.load import load_board, load_hub
 from support.hosts import Fleet, Host
-from support.installed import InstalledSite, wait_until
+from support.installed import ON_BOARD, InstalledSite, wait_until
 
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
 RECORD = "var/lib/edged/keystore/device.enrol"
@@ -52,8 +52,8 @@ def board(site: InstalledSite) -> InstalledSite:
 
 
 def _put(host: Host, package: Path) -> str:
-    (host.root / "root/edged.deb").write_bytes(package.read_bytes())
-    return "/root/edged.deb"
+    (host.root / ON_BOARD.lstrip("/")).write_bytes(package.read_bytes())
+    return ON_BOARD
 
 
 def _files(host: Host) -> set[str]:
@@ -106,8 +106,8 @@ def test_what_it_brings_works_and_sees_nothing_of_debians_own_but_systemd(host: 
     host.run("/usr/lib/edged/bin/python", "-c", f"import {modules}")
     path = host.run("/usr/lib/edged/bin/python", "-c", "import sys; print(*sys.path)").stdout
     assert "dist-packages" not in path
-    (host.root / "root/numpy.py").write_text("raise SystemExit('the directory of whoever calls decides nothing')")
-    checked = host.run("sh", "-c", "cd /root && edged check --offline", check=False)
+    (host.root / "srv/numpy.py").write_text("raise SystemExit('the directory of whoever calls decides nothing')")
+    checked = host.run("sh", "-c", "cd /srv && edged check --offline", check=False)
     assert "edged.toml does not exist" in checked.stdout
     assert _packages(host) == before, "all was compiled when it was installed"
 
@@ -164,7 +164,7 @@ def test_a_removed_package_leaves_its_state_for_the_next(board: InstalledSite) -
     assert board.host.run("systemctl", "is-active", "edged", check=False).stdout == "inactive\n"
     assert not (board.host.root / "usr/lib/edged").exists()
     assert (board.host.root / "etc/edged/edged.toml").exists()
-    board.host.run("dpkg", "--install", "/root/edged.deb")
+    board.host.run("dpkg", "--install", ON_BOARD)
     wait_until(lambda: _state(board.host, "edged")[0] == "active", 30)
     assert (board.host.root / RECORD).read_bytes() == record
 

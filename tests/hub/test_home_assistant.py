@@ -32,7 +32,7 @@ EXPECTED_TROUBLE = (
 
 def report(what: str, seconds: float) -> None:
     """Print a figure; `pytest -s` shows it."""
-    print(f"\n{what}: {seconds:.1f} s", end="")  # noqa: T201
+    print(f"\n{what}: {seconds:.1f} s", end="")
 
 
 @pytest.fixture(scope="module")

@@ -508,4 +508,4 @@ def test_retained_garbage_under_the_base_topic(scene: Scene, name: str) -> None:
 
 def report(what: str, size: float) -> None:
     """Print a figure; `pytest -s` shows it."""
-    print(f"\n{what}: {size / 1e6:.1f} MB", end="")  # noqa: T201
+    print(f"\n{what}: {size / 1e6:.1f} MB", end="")

@@ -40,7 +40,7 @@ def test_a_machine_that_has_what_is_needed_is_described(bench: Bench) -> None:
     assert "MB free" in found["disk"]["detail"]
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="no faketime")
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime, of Debian's package of that name")
 def test_a_board_that_woke_up_in_1970_is_told(bench: Bench) -> None:
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     environment = {**os.environ, "LD_PRELOAD": str(library), "FAKETIME": "@1970-01-02 00:00:00"}

@@ -13,6 +13,8 @@ from support.hosts import Host
 from support.site import Site
 
 _CONFIG = "/etc/edged"
+ON_BOARD = "/srv/edged.deb"
+"""Where the package lies on a host that is to install it."""
 _BROKER = "listener 1883\nallow_anonymous true\npersistence true\nmax_queued_messages 0\n"
 
 
@@ -25,8 +27,8 @@ class InstalledSite(Site):
     def __init__(self, path: Path, models: Path, host: Host, package: Path) -> None:
         super().__init__(path, models, f"mqtt://{host.address}:1883", name=host.name)
         self.host = host
-        self.put(package, "/root/edged.deb")
-        host.run("dpkg", "-i", "/root/edged.deb")
+        self.put(package, ON_BOARD)
+        host.run("dpkg", "-i", ON_BOARD)
         (host.root / "etc/mosquitto/conf.d/edged.conf").write_text(_BROKER)
         host.run("systemctl", "enable", "--now", "mosquitto")
 
@@ -54,8 +56,9 @@ class InstalledSite(Site):
 
     def install(self, package: Path, **options: Any) -> subprocess.CompletedProcess[str]:
         """Install a package on the board, as root."""
-        self.put(package, f"/root/{package.name}")
-        return self.host.run("edged", "install", f"/root/{package.name}", **options)
+        there = f"/srv/{package.name}"
+        self.put(package, there)
+        return self.host.run("edged", "install", there, **options)
 
     def shows(self, *properties: str, unit: str = "edged") -> dict[str, str]:
         """Return what systemd says of a unit."""

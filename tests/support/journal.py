@@ -67,7 +67,7 @@ class Journal:
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _START]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.inside = ("nsenter", "--target", str(self._process.pid), "--mount", "--wd=.")
-        socket = Path(f"/proc/{self._process.pid}/root/run/systemd/journal/stdout")
+        socket = Path("/proc", str(self._process.pid), "root", "run/systemd/journal/stdout")  # as it sees it
         deadline = time.monotonic() + 30
         while not socket.exists():
             assert self._process.poll() is None, "systemd-journald does not start"
