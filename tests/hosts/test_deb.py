@@ -14,7 +14,7 @@ from support.installed import ON_BOARD, InstalledSite, wait_until
 
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
 RECORD = "var/lib/edged/keystore/device.enrol"
-PASSING = ("dev", "proc", "run", "sys", "tmp", "var/cache", "var/log", "var/tmp", "root")
+PASSING = ("dev", "proc", "run", "sys", "tmp", "var/cache", "var/log", "var/tmp", "root", "srv")
 """What comes and goes with a running host, whatever is installed."""
 DEBIAN_KEEPS = {
     "etc/.pwd.lock",  # users stay, so that their numbers do not come to belong to somebody else

@@ -41,12 +41,13 @@ class Host:
 
     def __init__(self, directory: Path, name: str, address: str, known: Mapping[str, str], bridge: str) -> None:
         self.name = name
+        self._network = f"{name}-{_tag(directory)}"
         self.address = address
         self.root = directory / "root"
         self._directory = directory
         self._known = known
         self._bridge = bridge
-        self._cgroups = Cgroups(name)
+        self._cgroups = Cgroups(self._network)
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
@@ -64,14 +65,14 @@ class Host:
         keys.mkdir(mode=0o700, exist_ok=True)
         shutil.copy(public_key, keys / "authorized_keys")
         cable = f"v{self.name}"
-        _run("ip", "netns", "add", self.name)
+        _run("ip", "netns", "add", self._network)
         _run(
             "ip",
             "link",
             "add",
             "eth0",
             "netns",
-            self.name,
+            self._network,
             "type",
             "veth",
             "peer",
@@ -81,16 +82,16 @@ class Host:
             self._bridge,
         )
         _run("ip", "-n", self._bridge, "link", "set", cable, "master", "br0", "up")
-        _run("ip", "-n", self.name, "link", "set", "lo", "up")
-        _run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
-        _run("ip", "-n", self.name, "link", "set", "eth0", "up")
+        _run("ip", "-n", self._network, "link", "set", "lo", "up")
+        _run("ip", "-n", self._network, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        _run("ip", "-n", self._network, "link", "set", "eth0", "up")
         self.boot()
 
     def boot(self) -> None:
         """Boot it; :meth:`wait` waits until that is done."""
         command = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--register=no", "--keep-unit"]
         command += [f"--machine={self.name}", f"--hostname={self.name}", "--resolv-conf=off", "--timezone=off"]
-        command += [f"--network-namespace-path=/run/netns/{self.name}", "--link-journal=no", "--console=pipe"]
+        command += [f"--network-namespace-path=/run/netns/{self._network}", "--link-journal=no", "--console=pipe"]
         # mlock(2), and what IPAddressDeny= is made of
         command += ["--capability=CAP_IPC_LOCK,CAP_BPF,CAP_PERFMON", "--system-call-filter=bpf"]
         with (self._directory / "console.log").open("ab") as console:
@@ -163,7 +164,7 @@ class Host:
 
     def add_address(self, address: str) -> None:
         """Give it one more address."""
-        _run("ip", "-n", self.name, "address", "replace", f"{address}/32", "dev", "lo")
+        _run("ip", "-n", self._network, "address", "replace", f"{address}/32", "dev", "lo")
 
     def kill(self) -> None:
         """End every process at once, as a power cut does; its disk stays."""
@@ -193,7 +194,7 @@ class Host:
         """Take it away with all that it holds."""
         if self._process is not None:
             self.kill()
-        subprocess.run(("ip", "netns", "del", self.name), capture_output=True, check=False)
+        subprocess.run(("ip", "netns", "del", self._network), capture_output=True, check=False)
         subprocess.run(("umount", "--lazy", str(self.root)), capture_output=True, check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -211,9 +212,9 @@ class Fleet:
         root = host_root()
         assert root is not None, "no root file system: `make hosts` makes it"
         self._lower = root
-        self.bridge = f"{name}lab"
         self._address = f"{net}.1"
         self._directory = Path(tempfile.mkdtemp(prefix=f"edged-{name}-", dir="/var/tmp"))
+        self.bridge = f"{name}lab-{_tag(self._directory / name)}"
         known = {f"{name}{number}": f"{net}.{_LEAST + number}" for number in range(1, count + 1)}
         self.hosts = [Host(self._directory / one, one, at, known, self.bridge) for one, at in known.items()]
         self.key = self._directory / "key"
@@ -268,6 +269,11 @@ class Fleet:
         )
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+
+def _tag(directory: Path) -> str:
+    """Tell the networks of two runs apart: also from those that a killed run left behind."""
+    return directory.parent.name.rpartition("-")[2]
 
 
 def _child_of(pid: int) -> int:
