@@ -60,10 +60,15 @@ class Table:
 
     def blob(self, field: int) -> bytes:
         """Return a copy of a vector of bytes."""
+        place = self.place(field)
+        return bytes(self._data[place.start : place.stop])
+
+    def place(self, field: int) -> range:
+        """Return where in the buffer a vector of bytes stands."""
         start, size = self._vector(field)
         if start + size > len(self._data):
             raise struct.error
-        return bytes(self._data[start : start + size])
+        return range(start, start + size)
 
     def size(self, field: int) -> int:
         """Return how many elements a vector has."""

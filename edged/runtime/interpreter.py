@@ -17,8 +17,8 @@ from edged.runtime.delegate import DelegateLibrary
 from edged.runtime.delegated import Node
 from edged.runtime.engine import Engine
 from edged.runtime.remembers import Remembers, remembers
+from edged.runtime.signature import Signature, tensor_info
 from edged.runtime.whole import is_whole
-from edged.signal.tensor import TensorInfo
 
 Array = npt.NDArray[np.generic]
 
@@ -127,8 +127,8 @@ class Interpreter:
             found = {one["index"]: one for one in (*runtime.get_input_details(), *runtime.get_output_details())}
             inputs = {name: found[index] for name, index in self._inputs.items()}
             outputs = {name: found[index] for name, index in self._outputs.items()}
-        self.inputs = tuple(_tensor_info(name, detail) for name, detail in inputs.items())
-        self.outputs = tuple(_tensor_info(name, detail) for name, detail in outputs.items())
+        self.inputs = tuple(tensor_info(name, detail) for name, detail in inputs.items())
+        self.outputs = tuple(tensor_info(name, detail) for name, detail in outputs.items())
         self.input_indices = list(self._inputs.values())
         self.output_indices = list(self._outputs.values())
 
@@ -146,6 +146,21 @@ class Interpreter:
                 runtime.set_tensor(index, value)
             runtime.invoke()
             return [runtime.get_tensor(index) for index in self.output_indices]
+        except (ValueError, RuntimeError) as error:
+            raise self._refusal(error) from error
+
+    def signature(self, key: str) -> Signature:
+        """Return another of the model's signatures; after a :meth:`reset` it may have to be fetched anew.
+
+        :raises ModelError: there is none of that name, or the runtime refuses it.
+        """
+        known = self._state.signatures
+        if key not in known:
+            raise ModelError(
+                f"{self._subject} has no signature {key!r}", hint=f"it has {', '.join(map(repr, known)) or 'none'}"
+            )
+        try:
+            return Signature(key, self._runtime.get_signature_runner(key))
         except (ValueError, RuntimeError) as error:
             raise self._refusal(error) from error
 
@@ -240,10 +255,3 @@ def _by_name(details: Sequence[dict[str, Any]]) -> dict[str, int]:
         taken = not one["name"] or one["name"] in named
         named[f"{one['name']}:{one['index']}" if taken else one["name"]] = one["index"]
     return named
-
-
-def _tensor_info(name: str, detail: dict[str, Any]) -> TensorInfo:
-    scale, zero_point = detail["quantization"]
-    shape = tuple(int(size) for size in detail["shape"])
-    extents = tuple(int(size) for size in detail["shape_signature"])
-    return TensorInfo(name, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), extents or shape)

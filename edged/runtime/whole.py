@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from typing import TypeAlias
+
+from edged.runtime.flatbuffer import Buffer
 
 _Kind: TypeAlias = "int | _Table | list[_Table]"
 _Table: TypeAlias = dict[int, _Kind]
@@ -33,7 +34,7 @@ _MODEL: _Table = {
 }
 
 
-def is_whole(data: mmap.mmap) -> bool:
+def is_whole(data: Buffer) -> bool:
     """Tell whether every table and vector ends inside ``data``, a FlatBuffer of a model. Reads no weights."""
     try:
         _check(data, _follow(data, 0), _MODEL)
@@ -42,7 +43,7 @@ def is_whole(data: mmap.mmap) -> bool:
     return True
 
 
-def _check(data: mmap.mmap, at: int, kind: _Kind) -> None:
+def _check(data: Buffer, at: int, kind: _Kind) -> None:
     """Read the last byte of what starts at ``at``, and of all that it points to (flatbuffers.dev/internals)."""
     if isinstance(kind, dict):
         fields = at - _read(data, "<i", at)
@@ -59,11 +60,11 @@ def _check(data: mmap.mmap, at: int, kind: _Kind) -> None:
         _read(data, "B", at + 4 + kind * _read(data, "<I", at) - 1)
 
 
-def _follow(data: mmap.mmap, at: int) -> int:
+def _follow(data: Buffer, at: int) -> int:
     return at + _read(data, "<I", at)
 
 
-def _read(data: mmap.mmap, layout: str, at: int) -> int:
+def _read(data: Buffer, layout: str, at: int) -> int:
     if at < 0:  # which would count from the end
         raise struct.error
     return int(struct.unpack_from(layout, data, at)[0])

@@ -1,0 +1,1 @@
+"""Boards learn together: each from its own data, which stays where it is."""

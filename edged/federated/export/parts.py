@@ -1,0 +1,124 @@
+"""The gradient of one weight, example by example, without ever holding it for all examples where that can be avoided.
+
+A dense layer's gradient for one example is the outer product of what came in and what is passed back, summed over the
+positions where the layer was applied (one for a plain dense layer, many for a convolution). Of one position its norm is
+the product of the factors' norms, and clipping scales one of them (Goodfellow, "Efficient per-example gradient
+computations", 2015).
+
+That no example counts for more than the clip must hold for any numbers. So norms are reckoned without overflow and
+underflow, and what a sum over positions came to is clipped itself, not summed up anew: where positions cancel each
+other out, all that is left is rounding, and it is another one each time.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+Tensor = Any
+"""TensorFlow has no types."""
+
+LARGEST = np.finfo(np.float32).max
+_SMALLEST = np.finfo(np.float32).tiny
+
+
+class Part(Protocol):
+    """The gradient of one weight."""
+
+    def norms(self) -> Tensor:
+        """Return each example's: [batch], :data:`LARGEST` where it is not finite."""
+
+    def plain(self, keep: Tensor) -> Tensor:
+        """Return the sum over the examples in ``keep``."""
+
+    def scaled(self, keep: Tensor, scale: Tensor) -> Tensor:
+        """Return the sum over the examples in ``keep``, each times its ``scale``: [batch]."""
+
+
+class Outer:
+    """Of a matrix.
+
+    :param came: what came in: [batch, positions, in].
+    :param back: what is passed back: [batch, positions, out].
+    :param shape: that the weight has.
+    """
+
+    def __init__(self, came: Tensor, back: Tensor, shape: tuple[int, ...]) -> None:
+        self._came, self._back, self._shape = came, back, shape
+
+    @cached_property
+    def _each(self) -> Tensor:
+        return tf.matmul(self._came, self._back, transpose_a=True)
+
+    def norms(self) -> Tensor:
+        """See :class:`Part`."""
+        if self._came.shape[1] == 1:
+            came, back = norms(self._came), norms(self._back)
+            # Infinite times zero is not zero.
+            return tf.where(tf.maximum(came, back) < LARGEST, came * back, LARGEST)
+        return norms(self._each)
+
+    def plain(self, keep: Tensor) -> Tensor:
+        """See :class:`Part`."""
+        return self._product(kept(self._came, keep), kept(self._back, keep))
+
+    def scaled(self, keep: Tensor, scale: Tensor) -> Tensor:
+        """See :class:`Part`."""
+        if self._came.shape[1] == 1:
+            return self._product(kept(self._came, keep), _times(kept(self._back, keep), scale))
+        return tf.reshape(tf.reduce_sum(_times(kept(self._each, keep), scale), axis=0), self._shape)
+
+    def _product(self, came: Tensor, back: Tensor) -> Tensor:
+        rows, columns = (tf.reshape(factor, [-1, factor.shape[2]]) for factor in (came, back))
+        return tf.reshape(tf.matmul(rows, columns, transpose_a=True), self._shape)
+
+
+class Bias:
+    """Of a bias.
+
+    :param back: what is passed back: [batch, positions, out].
+    """
+
+    def __init__(self, back: Tensor) -> None:
+        self._each = tf.reduce_sum(back, axis=1)
+
+    def norms(self) -> Tensor:
+        """See :class:`Part`."""
+        return norms(self._each)
+
+    def plain(self, keep: Tensor) -> Tensor:
+        """See :class:`Part`."""
+        return tf.reduce_sum(kept(self._each, keep), axis=0)
+
+    def scaled(self, keep: Tensor, scale: Tensor) -> Tensor:
+        """See :class:`Part`."""
+        return tf.reduce_sum(_times(kept(self._each, keep), scale), axis=0)
+
+
+def norms(tensor: Tensor) -> Tensor:
+    """Return the L2 norm of each example: [batch], :data:`LARGEST` where it is not finite.
+
+    Whether it is finite is told before the root is taken: XNNPACK's of infinity is a number.
+    """
+    flat = tf.reshape(tensor, [tensor.shape[0], -1])
+    largest = tf.reduce_max(tf.abs(flat), axis=1)
+    squares = tf.reduce_sum(tf.square(flat / per_example(tf.maximum(largest, _SMALLEST), flat)), axis=1)
+    length = tf.maximum(largest, _SMALLEST) * tf.sqrt(squares)
+    return tf.where(tf.logical_and(squares <= LARGEST, length <= LARGEST), length, LARGEST)
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """Return [batch] as [batch, 1, ...], to go with ``like``."""
+    return tf.reshape(values, [-1] + [1] * (len(like.shape) - 1))
+
+
+def kept(tensor: Tensor, keep: Tensor) -> Tensor:
+    """Return zeros for the examples that are not in ``keep``: a product with zero would leave NaN what is NaN."""
+    return tf.where(per_example(keep, tensor), tensor, 0.0)
+
+
+def _times(tensor: Tensor, scale: Tensor) -> Tensor:
+    return tensor * per_example(scale, tensor)
