@@ -25,7 +25,7 @@ from edged.model import LiveModel, load
 from edged.package.manifest import Manifest
 from edged.package.verify import Package, Publishers, VerifiedPackage
 from edged.runtime import DelegateLibrary, Engine, choose
-from edged.state import Floor, State
+from edged.state import Examples, Floor, State, StoreKeys
 
 _DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
 
@@ -115,6 +115,24 @@ class Board:
     def audit(self, state: State, keystore: Keystore) -> AuditLog:
         """Return this board's audit log, to be written to."""
         return AuditLog(state, self.config.device.name, keystore.signer)
+
+    def examples(self, keystore: Keystore | None) -> Examples:
+        """Open what this board keeps to train models with.
+
+        :param keystore: None to list and to erase, which needs no keys.
+        :raises StateError: it cannot be opened.
+        """
+        if keystore is None:
+            return Examples(self.directory, None)
+        return Examples(
+            self.directory,
+            StoreKeys(
+                keystore.signer,
+                keystore.agreement.public,
+                opener=lambda sealed: self.keys.opener(sealed, keystore),
+                signers=self.keys.signers(),
+            ),
+        )
 
     def clock(self, state: State) -> Clock:
         """Read the time as well as this board knows it."""

@@ -42,6 +42,7 @@ class Model:
     :ivar outputs: how many scores there are.
     :ivar keeps_state: whether state stays inside the interpreter, where only one stream of windows can have it.
     :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
+    :ivar prepare: makes of a window what the model is fed; it holds nothing of the weights.
     :raises ModelError: the chain does not fit the model's tensors.
     """
 
@@ -51,6 +52,7 @@ class Model:
         if shapes != [tensor.shape for tensor in interpreter.inputs]:
             interpreter.resize(shapes)
         self._chain = CompiledChain(chain, interpreter.inputs, interpreter.outputs)
+        self.prepare = self._chain.prepare
         self._feedback = self._chain.feedback
         self._channels = len(chain.input.channels)
         self._remembers = interpreter.has_variables or interpreter.has_resources

@@ -19,7 +19,7 @@ from edged.config.model import ModelConfig
 from edged.errors import MissingFileError, StateLockedError, UsageError
 from edged.files import write_atomically
 from edged.notify import runtime_directory
-from edged.state import Lock, OutboxStore, SetAside, State, SuspectStore
+from edged.state import Examples, Lock, OutboxStore, SetAside, State, SuspectStore
 
 _EXPORT_MODE = 0o644
 _RUNTIME = Path("/run/edged")
@@ -67,9 +67,25 @@ def _facts(board: Board, state: State) -> dict[str, Any]:
         "degraded": reported["degraded"] if running and reported is not None else [],
         "outbox": {"results": waiting, "bytes": size},
         "reported": reported,
+        "examples": _examples(board),
         "models": [_model(board, state, table, serving.get(table.channel, {})) for table in board.config.model],
         "set_aside": [_aside(one) for one in SuspectStore(state).all()],
     }
+
+
+def _examples(board: Board) -> list[dict[str, Any]]:
+    """Return how many windows are kept to train each model with."""
+    if not Examples.exists(board.directory):
+        return []
+    with closing(board.examples(None)) as examples:
+        classes = examples.classes()
+    kept: dict[str, dict[str, Any]] = {}
+    for one in classes:
+        of = kept.setdefault(one.model, {"model": one.model, "windows": 0, "labelled": 0, "bytes": 0})
+        of["windows"] += one.windows
+        of["labelled"] += 0 if one.label is None else one.windows
+        of["bytes"] += one.size
+    return list(kept.values())
 
 
 def _model(board: Board, state: State, table: ModelConfig, serving: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +113,7 @@ def _show(facts: dict[str, Any]) -> None:
             "version": facts["version"],
             "daemon": "runs" if facts["running"] else "does not run",
             "outbox": f"{outbox['results']} results, {outbox['bytes']} bytes",
+            **{f"windows of {one['model']}": _kept(one) for one in facts["examples"]},
             **_lines(facts["reported"]),
         }
     )
@@ -106,6 +123,10 @@ def _show(facts: dict[str, Any]) -> None:
     if aside:
         click.echo("\nset aside (`--export NUMBER -o FILE` writes one, sealed to the hubs):")
         print_table([[one[column] for column in _ASIDE] for one in aside], _ASIDE)
+
+
+def _kept(of: dict[str, Any]) -> str:
+    return f"{of['windows']} kept to train with, {of['labelled']} labelled, {of['bytes']} bytes"
 
 
 def _cell(model: dict[str, Any], column: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from edged.config.names import check_name
-from edged.config.units import check_quantity, parse_duration
+from edged.config.units import check_quantity, parse_duration, parse_size
 from edged.errors import ConfigError
 
 RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
@@ -95,6 +95,66 @@ class TrialTable(SiteTable, frozen=True):
             check_quantity("model.trial.latency", parse_duration, self.latency)
 
 
+class RuleTable(SiteTable, frozen=True):
+    """``model.collect.rule``: a label by a column of the window's own rows, after ``calibrate``.
+
+    :ivar column: one of the manifest's channels.
+    :ivar of: what is made of the column's values in the window.
+    :ivar over: where that lies above this number, the label is ``then``.
+    :ivar otherwise: the label elsewhere; default: such windows are left out.
+    """
+
+    column: str
+    over: float
+    then: str
+    otherwise: str | None = None
+    of: Literal["mean", "max", "min", "last"] = "mean"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.over):
+            raise ConfigError("model.collect.rule.over: a finite number")
+
+
+class CollectTable(SiteTable, frozen=True):
+    """``model.collect``: windows that stay on this board, sealed, to train the model with.
+
+    :ivar label: who says what a window is: an operator (``edged federate data label``), a message on another topic, a
+        rule; or the window itself, for an anomaly detector.
+    :ivar size: bytes of sealed windows that are kept of the model.
+    :ivar every: one window of so many is kept.
+    :ivar at_most_every: and none sooner after another.
+    :ivar topic: where labels come from: with as many ``+`` as the model's topic, or none.
+    :ivar field: JSON pointer of the label in such a message; default: the message is the label.
+    :ivar within: how old a label may be.
+    :ivar names: labels by what the messages call them.
+    """
+
+    label: Literal["operator", "input", "rule", "sensor"]
+    size: str = "64 MB"
+    every: int = 1
+    at_most_every: str = "1 s"
+    rule: RuleTable | None = None
+    topic: str | None = None
+    field: str | None = None
+    within: str = "10 s"
+    names: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        check_quantity("model.collect.size", parse_size, self.size)
+        check_quantity("model.collect.at_most_every", parse_duration, self.at_most_every)
+        check_quantity("model.collect.within", parse_duration, self.within)
+        if self.every < 1:
+            raise ConfigError("model.collect.every: at least 1")
+        if (self.label == "rule") != (self.rule is not None):
+            raise ConfigError("model.collect.rule: goes with label = 'rule'")
+        if (self.label == "sensor") != (self.topic is not None):
+            raise ConfigError("model.collect.topic: goes with label = 'sensor'")
+        if self.topic is None and (self.field is not None or self.names):
+            raise ConfigError("model.collect: field and names are of the messages on `topic`")
+        if self.topic is not None and not _TOPIC_FILTER.fullmatch(self.topic):
+            raise ConfigError(f"model.collect.topic: {self.topic!r} is no topic filter")
+
+
 class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     """``[[model]]``: one model in use. Readings come by `topic`, by `topics`, or `from` another model.
 
@@ -110,6 +170,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     :ivar delegate: the accelerator that runs it, one of ``[runtime.delegates]``.
     :ivar trial: how a new version proves itself.
     :ivar tune: what the publisher lets a site set.
+    :ivar collect: which windows stay on this board to train the model with; default: none.
     """
 
     name: str
@@ -131,6 +192,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     delegate: str | None = None
     trial: TrialTable = TrialTable()
     tune: dict[str, float] = {}
+    collect: CollectTable | None = None
 
     def __post_init__(self) -> None:
         where = f"[[model]] {check_name('model.name', self.name)}"
@@ -149,6 +211,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
             if not (math.isfinite(one.scale) and math.isfinite(one.offset)):
                 raise ConfigError(f"{where}: calibrate.{name}: scale and offset are finite numbers")
         self._check_layout(where)
+        self._check_collect(where)
 
     def _check_layout(self, where: str) -> None:
         if self.format in PICTURES and self.each != "window":
@@ -173,6 +236,16 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
             )
         if self.from_ is not None and (self.sensor is not None or self.fields or self.time is not None):
             raise ConfigError(f"{where}: from: sensor, fields and time are of messages, not of another model's answers")
+
+    def _check_collect(self, where: str) -> None:
+        topic = None if self.collect is None else self.collect.topic
+        if topic is None or "+" not in topic:
+            return
+        if any(one.split("/").count("+") != topic.split("/").count("+") for one in self.filters or ("",)):
+            raise ConfigError(
+                f"{where}: collect.topic: as many + as the model's own topics have, or none",
+                hint="what + stands for tells which window a label is of",
+            )
 
     @property
     def sensors(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class Answers:
     :param slow: seconds of a window's answer above which a model has a thread of its own.
     :param wake: called from such a thread when it has an answer.
     :ivar lanes: by channel; of two, the one that the other stands on comes first.
+    :ivar on_answered: called with each window of a lane that collects them, after all else has been done with it.
     :ivar on_trial: called when a version's trial is over: with the lane, the version, and why it failed, if it did.
     """
 
@@ -46,6 +47,7 @@ class Answers:
         self._workers: dict[str, Worker[_Task, Floats]] = {}
         self._resting: list[_Task] = []
         self.on_trial: Callable[[Lane, LiveModel, TrialError | None], None] = _ignore
+        self.on_answered: Callable[[Lane, Job], None] | None = None
 
     def rest(self) -> None:
         """Let no thread use a model any more; what waits goes on with :meth:`set_lanes`."""
@@ -128,6 +130,8 @@ class Answers:
             except REFUSALS as error:
                 name, channel = follower.config.name, follower.config.channel
                 self._health.refuse(error, f"{name} from {lane.config.channel}", model=name, channel=channel)
+        if lane.collector is not None and self.on_answered is not None:
+            self.on_answered(lane, job)
 
     def _hand_over(self, task: _Task) -> None:
         worker = self._workers.get(task.lane.config.channel)

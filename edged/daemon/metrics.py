@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edged.daemon.collection import Collection
 from edged.daemon.health import Health
 from edged.daemon.links import Links
 from edged.daemon.outgoing import Outgoing
@@ -26,24 +27,31 @@ OUTBOX_BYTES = Family("edged_outbox_bytes", "gauge", "Bytes of those.")
 MODEL = Family("edged_model_info", "gauge", "1, with the version that serves.", ("model", "version", "channel"))
 TRIAL = Family("edged_model_on_trial", "gauge", "Whether that version is on trial.", ("model", "channel"))
 WINDOW = Family("edged_model_window_seconds", "gauge", "What its self-test took a window.", ("model", "channel"))
+EXAMPLES = Family(
+    "edged_examples_total", "counter", "Windows to train with, by what became of them.", ("channel", "outcome")
+)
+EXAMPLE_BYTES = Family("edged_examples_bytes", "gauge", "Sealed bytes of those that are stored.", ("model",))
 BROKER = Family("edged_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
 DEGRADED = Family("edged_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 TEMPERATURE = Family("edged_temperature_celsius", "gauge", "Temperature of the board.")
 
 FAMILIES = (
     MESSAGES, RESULTS, REFUSED, REPEATED, DROPPED, LAST, LOST, ASIDE, IN_FLIGHT, OUTBOX, OUTBOX_BYTES, MODEL,
-    TRIAL, WINDOW, BROKER, DEGRADED, TEMPERATURE, *PROCESS,
+    TRIAL, WINDOW, EXAMPLES, EXAMPLE_BYTES, BROKER, DEGRADED, TEMPERATURE, *PROCESS,
 )  # fmt: skip
 
 
 class Metrics:
     """Takes the numbers from where they stand, from time to time: nothing is counted for them alone."""
 
-    def __init__(self, server: MetricsServer, health: Health, outgoing: Outgoing, links: Links) -> None:
+    def __init__(
+        self, server: MetricsServer, health: Health, outgoing: Outgoing, links: Links, collection: Collection
+    ) -> None:
         self._server = server
         self._health = health
         self._outgoing = outgoing
         self._links = links
+        self._collection = collection
         self.close = server.close
 
     def show(self, lanes: Mapping[str, Lane]) -> None:
@@ -64,6 +72,8 @@ class Metrics:
             IN_FLIGHT: one(outgoing.waiting),
             OUTBOX: one(outgoing.outbox.waiting),
             OUTBOX_BYTES: one(outgoing.outbox.bytes),
+            EXAMPLES: {(at, outcome): count for (at, outcome), count in self._collection.counts.copy().items()},
+            EXAMPLE_BYTES: {(model,): size for model, size in self._collection.sizes.items()},
         }
 
     @staticmethod

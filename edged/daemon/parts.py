@@ -11,6 +11,7 @@ from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
 from edged.daemon.answers import Answers
 from edged.daemon.beat import HEALTH, STATUS, Heartbeat
+from edged.daemon.collection import Collection, open_examples
 from edged.daemon.durable import Durable
 from edged.daemon.health import Health
 from edged.daemon.inventory import INVENTORY, Shelf
@@ -63,6 +64,9 @@ class Parts:
         self.traffic = Traffic(
             self.answers, self.outgoing, self.marks.guard, self.health, self.poison, self.rows, config.limits
         )
+        self.collection = Collection(lambda: open_examples(board, self.keystore))
+        self.answers.on_answered = self.collection.take
+        self.traffic.on_delivery = self.collection.hear
         self.links.uplink.on_message = self.links.sensors.on_message = self.traffic.on_message
         self.shelf = Shelf(
             self.links.uplink,
@@ -99,7 +103,9 @@ class Parts:
         table = self._board.config.metrics
         if table is None:
             return None
-        return Metrics(MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links)
+        return Metrics(
+            MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links, self.collection
+        )
 
     def _make_outgoing(self) -> Outgoing:
         outbox = self._board.config.results.outbox

@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from edged import __version__, notify, outbox
 from edged.board import Board, accept
@@ -68,6 +69,7 @@ class Daemon:
         self._poison = parts.poison
         self._answers = parts.answers
         self._traffic = parts.traffic
+        self._collection = parts.collection
         self._heart = parts.heart
         self._metrics = parts.metrics
         self._shelf = parts.shelf
@@ -140,23 +142,30 @@ class Daemon:
     def _take(self, loaded: Loaded) -> None:
         """Serve what was loaded, and only that."""
         sensors = self._links.sensors
-        before = {topic for lane in self._answers.lanes.values() for topic in lane.config.filters}
+        before = self._topics()
         self._answers.rest()
         lanes = next_lanes(loaded, self._answers.lanes, self._marks.guard, self._decoders)
         for channel, lane in self._answers.lanes.items():
             if lanes.get(channel) is not lane:
                 lane.close()
         self._answers.set_lanes(lanes)
+        self._collection.set_lanes(lanes.values())
         for lane in lanes.values():
             self._log_lane(lane)
-            for topic in lane.config.filters:
-                sensors.subscribe(topic, lane.config.qos)
-        for topic in before - {topic for lane in lanes.values() for topic in lane.config.filters}:
+        topics = self._topics()
+        for topic, qos in topics.items():
+            sensors.subscribe(topic, qos)
+        for topic in before.keys() - topics:
             sensors.unsubscribe(topic)
         for error in loaded.errors.values():
             self._health.last_error = error.message
         self._journal.hubs(loaded.board.hubs())
         self._journal.serving(lanes, loaded.errors)
+
+    def _topics(self) -> dict[str, Literal[0, 1]]:
+        """Return what is subscribed to, with its QoS. Labels that waited at the broker would be of an unknown age."""
+        read = {topic: lane.config.qos for lane in self._answers.lanes.values() for topic in lane.config.filters}
+        return {**dict.fromkeys(self._collection.topics(read), 0), **read}
 
     def _log_lane(self, lane: Lane) -> None:
         config, manifest = lane.config, lane.model.manifest
@@ -225,6 +234,7 @@ class Daemon:
             self._beat()
         self._health.set_aside = self._poison.set_aside
         self._health.note_state("journal", self._rows.error)
+        self._health.note_state("examples", self._collection.error)
         self._durable.mend_if_due()
         self._durable.note_open_windows(self._traffic.open_windows())
         if self._poison.is_calm(time.monotonic()):
@@ -311,6 +321,7 @@ class Daemon:
         if uplink.is_up:
             uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
         self._links.close()
+        self._collection.close()
         if self._metrics is not None:
             self._metrics.close()
         self._save_marks()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from edged.broker import Delivery
@@ -31,7 +31,10 @@ _ANSWERED = 4096
 
 
 class Traffic:
-    """Takes messages, and pays what they are owed."""
+    """Takes messages, and pays what they are owed.
+
+    :ivar on_delivery: called with each message of the sensors before models get it.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Traffic:
         self._postponed = Postponed()
         self._lanes: dict[str, Lane] = {}
         self._matching: dict[str, list[Lane]] = {}
+        self.on_delivery: Callable[[Delivery], None] | None = None
 
     def on_message(self, delivery: Delivery) -> None:
         """Serve one message. Nothing that a message can hold raises."""
@@ -68,6 +72,8 @@ class Traffic:
                 self._health.refuse(error, delivery.topic)
             delivery.ack()
             return
+        if self.on_delivery is not None:
+            self.on_delivery(delivery)
         debt = Debt(delivery.ack, can_wait=delivery.qos > 0)
         message = Message(delivery.topic, delivery.payload, again=delivery.dup)
         self._health.messages += 1

@@ -4,6 +4,7 @@ Sealing, publishing and time are the daemon's.
 """
 
 from edged.pipeline.binding import check_binding, check_chain, check_state
+from edged.pipeline.collect import Collected, Collector, like
 from edged.pipeline.lane import Answered, Job, Lane
 from edged.pipeline.message import Decoders, Message, Reading
 from edged.pipeline.stream import Start
@@ -11,6 +12,8 @@ from edged.pipeline.worker import Worker
 
 __all__ = [
     "Answered",
+    "Collected",
+    "Collector",
     "Decoders",
     "Job",
     "Lane",
@@ -21,4 +24,5 @@ __all__ = [
     "check_binding",
     "check_chain",
     "check_state",
+    "like",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from edged.broker import topic_matches
-from edged.config.model import PICTURES, ModelConfig
+from edged.config.model import PICTURES, CollectTable, ModelConfig
 from edged.errors import ConfigError, naming
 from edged.package.manifest import Manifest
 from edged.signal.decode import Decoder, Layout
@@ -40,6 +40,8 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
         raise ConfigError(f"{where}: journal: for windows of so many rows, without times, rate and gaps")
     with naming(where):
         Decoder(Layout.of(config, manifest.input, channels, limit=0))
+    if config.collect is not None:
+        _check_collect(where, config.collect, manifest)
 
 
 def _check_tune(where: str, config: ModelConfig, manifest: Manifest) -> None:
@@ -54,6 +56,32 @@ def _check_tune(where: str, config: ModelConfig, manifest: Manifest) -> None:
             raise ConfigError(
                 f"{where}: tune.{name}: {value} is out of bounds",
                 hint=f"from {bounds[0]} to {bounds[1]}, says the publisher",
+            )
+
+
+def _check_collect(where: str, collect: CollectTable, manifest: Manifest) -> None:
+    if len(manifest.parts) > 1 or manifest.model.feedback:
+        raise ConfigError(f"{where}: collect: for models with one input, which the window fills")
+    wanted = "anomaly" if collect.label == "input" else "classifier"
+    if manifest.output.kind != wanted:
+        raise ConfigError(
+            f"{where}: collect.label: {collect.label!r} goes with output.kind {wanted!r}, the model's is"
+            f" {manifest.output.kind!r}",
+            hint="an anomaly detector learns the window itself, a classifier needs labels",
+        )
+    rule = collect.rule
+    if rule is not None and rule.column not in manifest.input.channels:
+        raise ConfigError(
+            f"{where}: collect.rule.column: the model has no channel {rule.column!r}",
+            hint=f"it has {', '.join(manifest.input.channels)}",
+        )
+    named = [("names", label) for label in collect.names.values()]
+    named += [] if rule is None else [("rule.then", rule.then), ("rule.otherwise", rule.otherwise or rule.then)]
+    for key, label in named:
+        if label not in manifest.output.labels:
+            raise ConfigError(
+                f"{where}: collect.{key}: {label!r} is no label of the model",
+                hint=f"it has {', '.join(manifest.output.labels)}",
             )
 
 

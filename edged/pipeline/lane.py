@@ -16,6 +16,7 @@ from edged.cose.keys import ContentKey
 from edged.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError
 from edged.model import Floats, LiveModel
 from edged.pipeline.binding import check_binding, check_state, columns_from
+from edged.pipeline.collect import Collector
 from edged.pipeline.message import Decoders, Message, Reading
 from edged.pipeline.probation import Probation
 from edged.pipeline.stream import Name, Start, Stream, Windowed, as_bytes
@@ -81,12 +82,16 @@ class Lane:
         """What the model decided last."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
+        self.collector: Collector | None = None
+        """Set where windows are kept to train the model with."""
         self._sensors = tuple(sensors)
         self._guard = guard
         self._limit = limit
         self._decoders = decoders or Decoders()
         self._check(model)
         self._use(model, None)
+        if config.collect is not None:
+            self.collector = Collector(config, config.collect, model)
 
     @property
     def holds_whole_windows(self) -> bool:
@@ -167,6 +172,8 @@ class Lane:
         self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
         if kept is not None:
             kept.renew(manifest)
+        if self.collector is not None:
+            self.collector.use(model)
         self.encoder = ResultEncoder.of(
             manifest,
             manifest.name,

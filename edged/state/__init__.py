@@ -5,6 +5,7 @@ commands that only accept a package share the database with it.
 """
 
 from edged.state.board import Floor, MarkKey, Rejected, State
+from edged.state.examples import Class, ExampleEditor, Examples, Intake, Like, Loaded, Of, StoreKeys, Which, Window
 from edged.state.hub import ANSWERED, Believed, HubState, Queued
 from edged.state.lock import Lock
 from edged.state.outbox import OutboxStore, Stored, StoredEpoch
@@ -15,19 +16,29 @@ from edged.state.suspects import SetAside, SuspectStore
 __all__ = [
     "ANSWERED",
     "Believed",
+    "Class",
+    "ExampleEditor",
+    "Examples",
     "Floor",
     "HubState",
+    "Intake",
+    "Like",
+    "Loaded",
     "Lock",
     "MarkKey",
+    "Of",
     "OutboxStore",
     "Queued",
     "Rejected",
     "RowStore",
     "SetAside",
     "State",
+    "StoreKeys",
     "Stored",
     "StoredEpoch",
     "StoredReading",
     "SuspectStore",
+    "Which",
+    "Window",
     "open_state",
 ]

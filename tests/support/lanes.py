@@ -14,6 +14,7 @@ from edged.errors import ModelError
 from edged.model import LiveModel
 from edged.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
 from edged.pipeline import Answered, Lane, Message
+from edged.signal.chain import Prepared
 from edged.signal.spec import Input, Output, Window
 
 TOPIC = "factory/press-07/vibration"
@@ -50,6 +51,10 @@ class FakeModel:
         self.windows.append(window[:, 0].tolist())
         share = float(window.mean())
         return np.array([1 - share, share], np.float32)
+
+    @staticmethod
+    def prepare(window: Floats) -> Prepared:
+        return Prepared([window], window)
 
     def close(self) -> None:
         self.closed = True
