@@ -23,7 +23,7 @@ from subjects import CHANNELS, LABELS, Subject, heavy
 from edged.runtime import Interpreter, choose
 
 _BAR = 2.0
-_FAST, _SLOW = 0.001, 0.2
+FAST, _SLOW = 0.001, 0.2
 """Seconds of a window that the two models are to take."""
 EVERY = 0.005
 """Seconds from one reading of the fast model to the next, on average."""
@@ -35,13 +35,14 @@ _WARM_UP = 100
 
 
 @dataclass
-class _Side:
-    """Seconds from a reading to its result, of each round."""
+class Side:
+    """Seconds from a reading to its result, of each round: without the slow load, or beside it."""
 
     median: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
 
     def note(self, seconds: Sequence[float]) -> None:
+        """Take a round's."""
         self.median.append(float(np.percentile(seconds, 50)))
         self.high.append(float(np.percentile(seconds, 99)))
 
@@ -49,9 +50,9 @@ class _Side:
 def measure(directory: Path, *, quick: bool) -> list[Row]:
     """Send readings to the fast model at a steady rate, in turns with the slow one busy and idle."""
     rounds, count = (2, 200) if quick else (9, 300)
-    fast = _sized(directory, "fast", 128, _FAST)
-    slow = _sized(directory, "slow", 2048, _SLOW)
-    alone, beside = _Side(), _Side()
+    fast = sized(directory, "fast", 128, FAST)
+    slow = sized(directory, "slow", 2048, _SLOW)
+    alone, beside = Side(), Side()
     with mosquitto(directory) as port:
         board = Board(directory / "beside", port, fast, slow, log="info")
         with daemon(board.directory):
@@ -76,7 +77,7 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
     ]
 
 
-def _sized(directory: Path, name: str, rows: int, seconds: float) -> Subject:
+def sized(directory: Path, name: str, rows: int, seconds: float) -> Subject:
     """Return a model of as many layers as take about so many seconds a window on this machine."""
     path = directory / f"{name}.tflite"
     took = []

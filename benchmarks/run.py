@@ -22,6 +22,7 @@ _MEASUREMENTS = (
     "hub",
     "own",
     "beside",
+    "learning",
     "envelope",
     "load_time",
     "swap_gap",

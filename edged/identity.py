@@ -31,6 +31,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     DEVICE = "device"
     HUB = "hub"
+    AGGREGATOR = "aggregator"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ _COMMANDS = {
     "hub": "hub",
     "listen": "listen",
     "send": "sensor",
+    "federate": "federate",
+    "aggregator": "aggregator",
     "demo": "demo",
 }
 
@@ -65,6 +67,7 @@ def cli() -> None:
     board       init, install, rollback, models, check, run, status, audit, support-bundle, keystore
     sensor      keygen sensor, send
     hub         hub, keygen hub, listen
+    aggregator  aggregator; boards learn together: federate
     everything  demo
     """
 

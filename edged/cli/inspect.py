@@ -81,6 +81,7 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
         "output": manifest.output.kind,
         "labels": ", ".join(manifest.output.labels),
         "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
+        "trained": "in one place" if manifest.training is None else manifest.training.in_words(),
         "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
         "sealed with": manifest.aead.name,
         "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],

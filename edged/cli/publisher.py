@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from edged.board import mapped
 from edged.cli.common import path_type
@@ -19,7 +20,7 @@ from edged.files import write_atomically
 from edged.identity import Record, Role
 from edged.package.author import Author
 from edged.package.manifest import Manifest
-from edged.package.pack import Chunks, grant, pack, preferred_aead, repack
+from edged.package.pack import Chunks, LearnedFields, grant, pack, preferred_aead, repack
 from edged.package.verify import Package, Publishers
 from edged.trial import check_weights
 
@@ -35,7 +36,13 @@ _LARGE = 8 << 20
 @click.option(
     "--from", "source", type=path_type, help="Take weights and manifest out of this package instead, to go back to it."
 )
-@click.option("--version", type=int, help="With --from: the new version, above all that boards have accepted.")
+@click.option(
+    "--learned", type=path_type, help="Put these weights, which boards learned together, in the place of the model's."
+)
+@click.option("--aggregator", type=path_type, help="With --learned: record of the aggregator that signed them.")
+@click.option(
+    "--version", type=int, help="With --from or --learned: the new version, above all that boards have accepted."
+)
 @click.option("--operator-key", type=path_type, help="With --from: the operator's private key, which opens it.")
 @click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
 @click.option(
@@ -51,6 +58,8 @@ def pack_command(
     model: Path | None,
     manifest: Path | None,
     source: Path | None,
+    learned: Path | None,
+    aggregator: Path | None,
     version: int | None,
     operator_key: Path | None,
     key: Path,
@@ -67,6 +76,8 @@ def pack_command(
                --to press-07.enrol --operator fleet.pub -o gearbox-1.edged
              edged pack --from gearbox-1.edged --version 3 --operator-key fleet.key \\
                --sign acme.key --to press-07.enrol
+             edged pack vibration.tflite --manifest vibration.toml --version 4 \\
+               --learned vibration-9f3a.learned --aggregator fleet.pub --sign acme.key --to press-07.enrol
     """
     records = [Record.read(path, Role.DEVICE) for path in boards]
     recipients = [record.sealing_key for record in records]
@@ -86,15 +97,35 @@ def pack_command(
     else:
         if manifest is None:
             raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
-        author = Author.read(manifest)
-        name, version = author.name, author.version
-        weights = author.weights_path(manifest.parent, model)
-        check_weights(author, manifest.parent, weights)
+        author, base = Author.read(manifest), manifest.parent
+        weights = author.weights_path(base, model)
+        check_weights(author, base, weights)
+        content = mapped(weights)
+        if learned is not None:
+            author, content, sealing["learned"] = _learned(author, base, content, learned, aggregator, version)
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
-        chunks = pack(author, manifest.parent, mapped(weights), signer=signer, **sealing)
+        name, version = author.name, author.version
+        chunks = pack(author, base, content, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
     click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+
+
+def _learned(
+    author: Author, base: Path, model: memoryview, learned: Path, aggregator: Path | None, version: int | None
+) -> tuple[Author, memoryview, LearnedFields]:
+    """Return manifest and model with what boards learned, and what :func:`pack` signs of it."""
+    from edged.federated.learned import Learned  # noqa: PLC0415  most publishers have no use for it
+
+    if aggregator is None or version is None:
+        raise UsageError("--learned wants --aggregator, whose signature is checked, and --version")
+    read = Learned.read(learned, Record.read(aggregator, Role.AGGREGATOR).sign)
+    if version <= author.version:
+        raise UsageError(f"--version: {version} is not above {author.version}, which its manifest has")
+    with naming(learned):
+        changed, self_test = read.into(author, base, bytes(model))
+    fields = LearnedFields(self_test, read.training)
+    return msgspec.structs.replace(author, version=version), memoryview(changed), fields
 
 
 def _pack_again(

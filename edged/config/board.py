@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from edged.config.federated import FederatedTable
 from edged.config.metrics import MetricsTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
 from edged.config.names import check_name
@@ -216,6 +217,7 @@ class BoardConfig(SiteTable, frozen=True):
     model: tuple[ModelConfig, ...] = ()
     limits: Limits = Limits()
     runtime: Runtime = Runtime()
+    federated: FederatedTable | None = None
     metrics: MetricsTable | None = None
     log: Log = Log()
 
@@ -251,6 +253,7 @@ class BoardConfig(SiteTable, frozen=True):
             keystore=replace(self.keystore, **all_absolute(self.keystore, "wrap", "pin")),
             publishers={name: replace(one, **all_absolute(one, "key")) for name, one in self.publishers.items()},
             results=replace(self.results, hubs=tuple(str(base / hub) for hub in self.results.hubs)),
+            federated=None if self.federated is None else self.federated.resolved(base),
             model=tuple(
                 replace(one, sensor=tuple(str(base / path) for path in one.sensors) or None) for one in self.model
             ),

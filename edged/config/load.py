@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from edged.config.aggregator import AggregatorConfig
 from edged.config.board import BoardConfig
 from edged.config.hub import HubConfig
 from edged.errors import ConfigError, MissingFileError
@@ -42,6 +43,11 @@ def load_board(path: Path) -> BoardConfig:
 def load_hub(path: Path) -> HubConfig:
     """Read a hub's configuration: see :func:`_load`."""
     return _load(path, HubConfig).resolved(path.parent.absolute())
+
+
+def load_aggregator(path: Path) -> AggregatorConfig:
+    """Read an aggregator's configuration: see :func:`_load`."""
+    return _load(path, AggregatorConfig).resolved(path.parent.absolute())
 
 
 def _load(path: Path, wanted: type[_Type]) -> _Type:

@@ -8,6 +8,7 @@ from edged.config.names import NAME
 from edged.cose import cbor
 from edged.cose.algorithms import IV_SIZE, Aead
 from edged.errors import ConfigError, FormatError
+from edged.package.training import Training
 from edged.signal.spec import Chain
 
 AAD = cbor.encode(["edged.manifest.1"])
@@ -51,6 +52,7 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     :ivar publisher: thumbprint of the signing key.
     :ivar edged: oldest release of edged that can run it.
     :ivar commit: commitment to the content key (:attr:`edged.cose.keys.ContentKey.commit`).
+    :ivar training: how boards learned these weights; None where one place did.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     summary: str = ""
     license: str = ""
     card: str = ""
+    training: Training | None = None
 
     def encode(self) -> bytes:
         """Return the deterministic CBOR that gets signed."""

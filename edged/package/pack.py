@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edged import __version__
 from edged.cose import cbor
@@ -19,11 +19,19 @@ from edged.cose.sign1 import sign
 from edged.errors import UsageError
 from edged.identity import Record
 from edged.package.author import Author
-from edged.package.manifest import AAD, Digest, Manifest, content_context
+from edged.package.manifest import AAD, Digest, Manifest, SelfTest, content_context
+from edged.package.training import Training
 from edged.package.verify import RECIPIENTS, Package, VerifiedPackage
 
 Chunks = list[bytes | bytearray | memoryview]
 """A package's bytes in pieces, to be written one behind the other; the last is the ciphertext."""
+
+
+class LearnedFields(NamedTuple):
+    """What a manifest says of weights that boards learned together: their own answers, and how they came about."""
+
+    self_test: SelfTest
+    training: Training
 
 
 def preferred_aead(boards: Iterable[Record]) -> Aead:
@@ -41,6 +49,7 @@ def pack(
     to: Sequence[PublicKey],
     aead: Aead,
     created: int,
+    learned: LearnedFields | None = None,
 ) -> Chunks:
     """Return a new package.
 
@@ -48,8 +57,10 @@ def pack(
     :param weights: the .tflite file.
     :param to: the boards and the operator, at most 4096.
     :param created: Unix seconds.
+    :param learned: of weights that boards learned together.
     """
-    fields = {**author.signed_fields(base), "self_test": author.read_self_test(base)}
+    fields = author.signed_fields(base)
+    fields |= {"self_test": author.read_self_test(base)} if learned is None else learned._asdict()
     return _seal(fields, weights, signer, to, aead, created)
 
 

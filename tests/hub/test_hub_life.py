@@ -8,15 +8,14 @@ import resource
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edged.broker import BrokerOptions
 from edged.errors import ConfigError, StateDamagedError
-from support.broker import Client, PlainBroker, spin
+from support.broker import PlainBroker, listening, spin
 from support.faults import often
 from support.hub_process import HubProcess, board_of
 from support.parties import Board
@@ -255,24 +254,11 @@ def test_record_that_is_damaged_is_named_and_changes_nothing(scene: Scene, board
 # --- plaintext stays at home -----------------------------------------------------------------
 
 
-@contextmanager
-def watching(url: str) -> Iterator[Client]:
-    """Hear all that a broker is told."""
-    client = Client(BrokerOptions(url=url, session_expiry=0))
-    client.subscribe("#", 1)
-    client.connect()
-    try:
-        spin(client, until=lambda: client.hears)
-        yield client
-    finally:
-        client.close()
-
-
 @pytest.mark.parametrize("name", ["same", "localhost", "listener"])
 def test_plaintext_is_refused_to_the_broker_in_between(tmp_path: Path, name: str) -> None:
     port = two_free_ports()
     further = ("allow_anonymous true", f"listener {port} 127.0.0.1", "allow_anonymous true")
-    with PlainBroker(tmp_path, listener=further) as broker, watching(broker.url) as spy:
+    with PlainBroker(tmp_path, listener=further) as broker, listening(broker.url) as spy:
         urls = {
             "same": broker.url,
             "localhost": f"mqtt://localhost:{broker.port}",
@@ -299,7 +285,7 @@ def test_plaintext_is_refused_to_the_broker_in_between(tmp_path: Path, name: str
 
 
 def test_plaintext_goes_to_the_broker_in_between_where_it_is_allowed_in_words(tmp_path: Path) -> None:
-    with PlainBroker(tmp_path) as broker, watching(broker.url) as spy:
+    with PlainBroker(tmp_path) as broker, listening(broker.url) as spy:
         hub = HubProcess(tmp_path / "hub", broker.url, local=broker.url, more_local="plaintext_on_upstream = true")
         board = Board("press")
         hub.enrol(board.record, board.record.encode(board.sign))

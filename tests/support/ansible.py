@@ -183,25 +183,20 @@ class Operator:
         return {**table, **change}
 
     def repackage(self, version: str, *, broken: bool = False) -> str:
-        """Make a package of edged with another version, and return that; a broken one does not start."""
-        source = next((self.path / "packages").glob(f"edged_{self.version}~*.deb"))
-        tree = self.path / "tree"
-        _run("dpkg-deb", "--raw-extract", str(source), str(tree))
-        control, (code,) = tree / "DEBIAN" / "control", tree.glob("usr/lib/edged/lib/python3*/site-packages/edged")
-        control.write_text(control.read_text().replace(f"Version: {self.version}", f"Version: {version}"))
-        (code / "__init__.py").write_text(f'__version__ = "{version.partition("-")[0]}"\n')
-        if broken:
-            (code / "daemon" / "process.py").write_text("raise SystemExit(70)\n")
-        (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
-        _run(
-            "dpkg-deb",
-            "-Zgzip",
-            "-z1",
-            "--build",
-            str(tree),
-            str(source.with_name(source.name.replace(self.version, version))),
-        )
-        shutil.rmtree(tree)
+        """Make packages of edged with another version, and return that; a broken one does not start."""
+        for source in (self.path / "packages").glob(f"*_{self.version}~*.deb"):
+            tree = self.path / "tree"
+            _run("dpkg-deb", "--raw-extract", str(source), str(tree))
+            control = tree / "DEBIAN" / "control"
+            control.write_text(control.read_text().replace(self.version, version))
+            for code in tree.glob("usr/lib/edged/lib/python3*/site-packages/edged"):
+                (code / "__init__.py").write_text(f'__version__ = "{version.partition("-")[0]}"\n')
+                if broken:
+                    (code / "daemon" / "process.py").write_text("raise SystemExit(70)\n")
+            (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
+            target = source.with_name(source.name.replace(self.version, version))
+            _run("dpkg-deb", "-Zgzip", "-z1", "--build", str(tree), str(target))
+            shutil.rmtree(tree)
         return version
 
     def _install_collection(self) -> None:

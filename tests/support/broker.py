@@ -104,6 +104,19 @@ def spin(*brokers: Broker, until: Callable[[], object], timeout: float = 15) -> 
             broker.run_once(0.05 if len(brokers) == 1 else 0.005)
 
 
+@contextmanager
+def listening(url: str, name: str = "") -> Iterator[Client]:
+    """Hear all that a broker carries and retains; with a name, what comes while it is not heard, too."""
+    client = Client(BrokerOptions(url=url, client_id=name))
+    client.subscribe("#", 1)
+    client.connect()
+    try:
+        spin(client, until=lambda: client.hears)
+        yield client
+    finally:
+        client.close()
+
+
 class OldBroker:
     """Stands before a broker and speaks no MQTT 5: it hangs up, or says so with ``answer`` first.
 

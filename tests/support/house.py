@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.broker import BrokerOptions
 from edged.channel.reading import ReadingSealer, read_key
-from support.broker import DURABLE, Client, PlainBroker, spin
+from support.broker import DURABLE, PlainBroker, listening, spin
 from support.homeassistant import HomeAssistant
 from support.site import DaemonProcess, Site
 
@@ -149,7 +148,7 @@ class House:
         stack.callback(self._stop_daemon)
         stack.callback(self.kill_hub)
         self.tap, self.home = (
-            stack.enter_context(_listening(broker.url, name))
+            stack.enter_context(listening(broker.url, name))
             for broker, name in ((self.upstream, "tap"), (self.local, "home-tap"))
         )
         with np.load(models / "gearbox" / "golden.npz") as golden:
@@ -315,16 +314,3 @@ def is_unknown(states: States) -> bool:
 def knows_novelty(states: States) -> bool:
     """Tell whether Home Assistant knows entities of that model, be they unavailable."""
     return any("novelty" in entity for entity in states)
-
-
-@contextmanager
-def _listening(url: str, name: str) -> Iterator[Client]:
-    """Hear all that a broker carries, what it retains and what comes while it is not heard included."""
-    client = Client(BrokerOptions(url=url, client_id=name))
-    client.subscribe("#", 1)
-    client.connect()
-    try:
-        spin(client, until=lambda: client.hears)
-        yield client
-    finally:
-        client.close()

@@ -1,0 +1,205 @@
+"""``edged aggregator``: lead boards that learn together: keys, boards, and the server that they connect to."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
+from edged.config.aggregator import TEMPLATE, AggregatorConfig
+from edged.config.board import host_name
+from edged.config.load import load_aggregator
+from edged.errors import BrokerError
+from edged.federated.aggregator import Aggregator
+from edged.files import write_atomically
+from edged.log import set_up_logging
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_DEFAULT_CONFIG = Path("/etc/edged/aggregator.toml")
+_CONFIG_MODE = 0o644
+
+
+def aggregator_option(function: _Function) -> _Function:
+    """Add ``--config``."""
+    return click.option(
+        "-c",
+        "--config",
+        type=path_type,
+        default=_DEFAULT_CONFIG,
+        show_default=True,
+        envvar="EDGED_AGGREGATOR_CONFIG",
+        help="The aggregator's configuration.",
+    )(function)
+
+
+def open_aggregator(config: Path) -> Aggregator:
+    """Return the aggregator that a configuration describes."""
+    return Aggregator(load_aggregator(config))
+
+
+class _WithTraining(click.Group):
+    """A group with one command that is imported when it is called: it needs numpy and a runtime, the others do not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "train"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "train":
+            return super().get_command(ctx, cmd_name)
+        from edged.cli.training import train_command  # noqa: PLC0415  see above
+
+        return train_command
+
+
+@click.group("aggregator", cls=_WithTraining, short_help="Lead boards that learn together.")
+def aggregator_command() -> None:
+    """Lead boards that learn together: see docs/federated.md."""
+
+
+@aggregator_command.command("init", short_help="Make the aggregator's keys, record and configuration.")
+@aggregator_option
+@click.option("--name", help="Stands in the record, where there is no configuration yet (default: this machine's).")
+@click.option("-o", "--output", type=path_type, help="Also write the record here.")
+@json_option
+def init_command(config: Path, name: str | None, output: Path | None, *, as_json: bool) -> None:
+    """Make this aggregator's keys and its record, which boards name in `federated.record`.
+
+    Where there is no configuration yet, it is written too.
+
+    \b
+    Example: edged aggregator init -o aggregator.pub
+    """
+    if not config.exists():
+        template = TEMPLATE.format(name=name or host_name()).encode()
+        write_atomically(config, [template], mode=_CONFIG_MODE, replace=False)
+    aggregator = open_aggregator(config)
+    aggregator.make_directory()
+    with aggregator.as_owner():
+        record = aggregator.make()
+        encoded = aggregator.record_path.read_bytes()
+    if output is not None:
+        write_atomically(output, [encoded], mode=_CONFIG_MODE, replace=True)
+    facts = {
+        "id": record.id,
+        "fingerprint": record.fingerprint,
+        "record": str(output or aggregator.record_path),
+        "configuration": str(config),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    print_facts(facts)
+    click.echo("\nTake the record to the boards (federated.record), and compare the fingerprint there.")
+
+
+@aggregator_command.command("allow", short_help="Let boards connect and take part.")
+@click.argument("records", nargs=-1, required=True, type=path_type, metavar="FILE.node...")
+@click.option("--replace", is_flag=True, help="Also a board whose keys changed without its old key's signature.")
+@aggregator_option
+def allow_command(records: tuple[Path, ...], config: Path, *, replace: bool) -> None:
+    """Let boards connect and take part; a server that runs takes them over within seconds.
+
+    \b
+    Example: edged aggregator allow press-07.node press-08.node
+    """
+    aggregator = open_aggregator(config)
+    for path in records:
+        content = path.absolute()
+        with aggregator.as_owner():
+            record = aggregator.allow(content, replace=replace)
+        click.echo(f"allowed {record.device.id}  {record.device.fingerprint}")
+
+
+@aggregator_command.command("revoke", short_help="Cut boards off.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@aggregator_option
+def revoke_command(names: tuple[str, ...], config: Path) -> None:
+    """Cut boards off; a server that runs does it within seconds.
+
+    \b
+    Example: edged aggregator revoke press-07
+    """
+    aggregator = open_aggregator(config)
+    for name in names:
+        with aggregator.as_owner():
+            aggregator.revoke(name)
+        click.echo(f"revoked {name}")
+
+
+@aggregator_command.command("serve", short_help="Run the server that boards connect to.")
+@aggregator_option
+def serve_command(config: Path) -> None:
+    """Run Flower's SuperLink on this machine's loopback, for the boards that are allowed; they come through the proxy.
+
+    \b
+    Example: edged aggregator serve
+    """
+    configured: AggregatorConfig = load_aggregator(config)
+    set_up_logging(configured.log.level)
+    need_flower_quietly()
+    from edged.federated.flower.superlink import serve  # noqa: PLC0415  an extra
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    aggregator = Aggregator(configured)
+    with aggregator.as_owner():
+        serve(aggregator, stop)
+
+
+@aggregator_command.command("status", short_help="List the boards that are allowed, and which are connected.")
+@aggregator_option
+@json_option
+def status_command(config: Path, *, as_json: bool) -> None:
+    """List the boards that are allowed, and which are connected.
+
+    \b
+    Example: edged aggregator status --json
+    """
+    aggregator = open_aggregator(config)
+    need_flower_quietly()
+    from edged.cose.openssh import public_pem  # noqa: PLC0415  for this command alone
+    from edged.federated.flower.control import Control  # noqa: PLC0415  an extra
+
+    with aggregator.as_owner():
+        record, boards, last = aggregator.record(), aggregator.boards(), aggregator.last_run()
+        control = Control(aggregator.address, aggregator.tls.ca)
+        try:
+            nodes, serving = control.nodes(), True
+        except BrokerError:
+            nodes, serving = {}, False
+        finally:
+            control.close()
+    states = {name: nodes.get(public_pem(one.node), (0, "not registered"))[1] for name, one in boards.items()}
+    if as_json:
+        found = {name: {"fingerprint": one.device.fingerprint, "state": states[name]} for name, one in boards.items()}
+        print_json({"name": record.id, "serving": serving, "last_run": last, "boards": found})
+        return
+    print_facts(
+        {
+            "aggregator": f"{record.id}  {record.fingerprint}",
+            "server": f"serves on {aggregator.address}" if serving else "does not run: `edged aggregator serve`",
+            "last run": last or "none",
+            "boards": f"{len(boards)} allowed, {sum(state == 'online' for state in states.values())} connected",
+        }
+    )
+    if boards:
+        click.echo()
+        rows = [(name, states[name], one.device.fingerprint) for name, one in boards.items()]
+        print_table(rows, ("board", "state", "fingerprint"))
+
+
+def need_flower_quietly() -> None:
+    """Check that Flower is there, and turn off what it tells others and the terminal."""
+    from edged.federated.flower import need_flower  # noqa: PLC0415  an extra
+
+    need_flower()
+    from edged.federated.flower.processes import hush, quiet  # noqa: PLC0415  as above
+
+    quiet()  # before the first import of Flower
+    hush()

@@ -1,0 +1,171 @@
+"""``edged federate``: learn together with other boards, from what stays here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from contextlib import closing, suppress
+from pathlib import Path
+
+import click
+
+from edged.board import Board
+from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
+from edged.cli.data import data_group
+from edged.config.federated import FederatedTable
+from edged.config.load import load_board
+from edged.errors import ConfigError, StateLockedError
+from edged.federated.budget import Budget
+from edged.federated.nodes import make_node_key, open_node_key, vouch
+from edged.federated.order import Rounds
+from edged.files import read_bounded, write_atomically
+from edged.identity import Record, Role
+from edged.log import set_up_logging
+from edged.memory import harden
+from edged.state import Lock
+
+_LOG = logging.getLogger(__name__)
+_LIMIT = 64 * 1024
+_RECORD_MODE = 0o644
+
+
+def _table(board: Board) -> FederatedTable:
+    if board.config.federated is None:
+        raise ConfigError(
+            "the configuration has no [federated]", hint="docs/federated.md says what stands in it; aggregator first"
+        )
+    return board.config.federated
+
+
+def _directory(board: Board) -> Path:
+    return board.directory / "federated"
+
+
+@click.group("federate", short_help="Learn together with other boards.")
+def federate_command() -> None:
+    """Learn together with other boards, from windows that stay here."""
+
+
+federate_command.add_command(data_group)
+
+
+@federate_command.command("init", short_help="Make this board's node key and its record.")
+@config_option
+@click.option("-o", "--output", type=path_type, help="Where to write the node record (default: NAME.node).")
+@json_option
+def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
+    """Make the key that this board authenticates its connection with, and write its node record for the aggregator.
+
+    The key is sealed to this board's own key. Where there is one, its record is written again.
+
+    \b
+    Example: edged federate init -o press-07.node
+    """
+    board = Board(load_board(config))
+    _table(board)
+    with board.as_owner():
+        keystore = board.keystore()
+        record = board.keys.opened_record(keystore)
+        encoded = read_bounded(board.keys.record_path, _LIMIT)
+        path = _directory(board) / "node.key"
+        if path.exists():
+            made = vouch(open_node_key(path, record, keystore).public, record, encoded, keystore)
+        else:
+            made = make_node_key(path, record, encoded, keystore)
+    target = output or Path(f"{record.id}.node")
+    write_atomically(target, [made], mode=_RECORD_MODE, replace=True)
+    facts = {"id": record.id, "fingerprint": record.fingerprint, "node record": str(target)}
+    if as_json:
+        print_json(facts)
+        return
+    print_facts(facts)
+    click.echo(f"\nTake {target} to the aggregator (`edged aggregator allow`), and compare the fingerprint there.")
+
+
+@federate_command.command("run", short_help="Take part in rounds.")
+@config_option
+def run_command(config: Path) -> None:
+    """Take part in rounds, whenever [federated.when] allows (systemd does: `systemctl start edged-federated`).
+
+    \b
+    Example: edged federate run --config ./edged.toml
+    """
+    board = Board(load_board(config))
+    table = _table(board)
+    set_up_logging(board.config.log.level)
+    from edged.federated.flower import need_flower  # noqa: PLC0415  an extra
+
+    need_flower()
+    from edged.federated.flower.processes import quiet  # noqa: PLC0415  as above
+
+    quiet()  # before the first import of Flower
+    from edged.federated.conditions import Conditions  # noqa: PLC0415  for this command alone
+    from edged.federated.flower.board import BoardProcess  # noqa: PLC0415  as above
+    from edged.federated.material import opener  # noqa: PLC0415  as above
+    from edged.federated.work import Worker  # noqa: PLC0415  as above
+
+    for line in harden().describe():
+        _LOG.info("%s", line)
+    with board.as_owner(), closing(Lock(board.directory, "federated.lock")):
+        directory = _directory(board)
+        keystore = board.keystore()
+        device = board.keys.opened_record(keystore)
+        node = open_node_key(directory / "node.key", device, keystore)
+        conditions = Conditions(table.when)
+        worker = Worker(
+            table,
+            Record.read(Path(table.record), Role.AGGREGATOR),
+            device,
+            keystore.signer,
+            Rounds(directory / "rounds"),
+            Budget(directory / "budget", table.privacy),
+            opener(board, keystore),
+            may_train=conditions.in_the_way,
+        )
+        process = BoardProcess(table, node, worker, directory, may_train=conditions.in_the_way)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: process.stop.set())
+        process.run()
+
+
+@federate_command.command("status", short_help="Show how it goes, and what was given away.")
+@config_option
+@json_option
+def status_command(config: Path, *, as_json: bool) -> None:
+    """Show whether this board takes part, what it answered, and what it has given away of itself.
+
+    \b
+    Example: edged federate status
+    """
+    board = Board(load_board(config))
+    table = _table(board)
+    with board.as_owner():
+        directory = _directory(board)
+        status: dict[str, object] = {"state": "never ran", "answered": {}}
+        with suppress(OSError, ValueError):
+            status = json.loads((directory / "status.json").read_text())
+        running = False
+        try:
+            Lock(board.directory, "federated.lock").close()
+        except StateLockedError:
+            running = True
+        epsilons = Budget(directory / "budget", table.privacy).epsilons()
+    if as_json:
+        print_json({"running": running, **status, "epsilon": epsilons, "delta": table.privacy.delta})
+        return
+    answered = status.get("answered")
+    counts = answered.items() if isinstance(answered, dict) else ()
+    allowed = "" if table.privacy.epsilon is None else f" of {table.privacy.epsilon:g}"
+    spent = (f"{model} {one:.3g}{allowed} at delta {table.privacy.delta:g}" for model, one in epsilons.items())
+    print_facts(
+        {
+            "process": "runs" if running else "does not run",
+            "state": status["state"],
+            "aggregator": table.aggregator,
+            "models": ", ".join(table.models),
+            "updates": "masked alone" if table.secure else "masked, or sealed to the aggregator",
+            "answered": ", ".join(f"{kind} {count}" for kind, count in counts) or "nothing",
+            "epsilon": "; ".join(spent) or "nothing counted: rounds without noise have none",
+        }
+    )

@@ -1,0 +1,180 @@
+"""What an aggregator has on its disk: keys and record, the boards that it allows, the number of its last run."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edged.config.aggregator import AggregatorConfig
+from edged.config.secret import read_secret
+from edged.cose import cbor
+from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, naming
+from edged.federated.loopback import Loopback
+from edged.federated.nodes import NodeRecord
+from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+from edged.identity import Record, Role
+from edged.keystore import Keystore, create_keystore, open_keystore
+
+_RECORD_MODE = 0o644
+_LIMIT = 64 * 1024
+_NODE = ".node"
+_USER = "edged-aggregator"
+
+
+class Aggregator:
+    """One aggregator's directory.
+
+    :ivar record_path: its public record, which boards name in ``federated.record``.
+    :ivar secret_path: what whoever leads a run shows the SuperLink: fresh each time that it is started.
+    """
+
+    def __init__(self, config: AggregatorConfig) -> None:
+        self.config = config
+        self.directory = Path(config.aggregator.state)
+        self.record_path = self.directory / "aggregator.pub"
+        self.secret_path = self.directory / "run" / "secret"
+        self.tls = Loopback.at(self.directory / "tls")
+        self.address = f"localhost:{config.aggregator.port}"
+        self._boards = self.directory / "boards"
+        self._run = self.directory / "last-run"
+        self._read: tuple[bytes | None, bytes | None] | None = None
+
+    def _secrets(self) -> tuple[bytes | None, bytes | None]:
+        if self._read is not None:
+            return self._read
+        table, secrets = self.config.keystore, []
+        for name, reference in (("keystore.wrap", table.wrap), ("keystore.pin", table.pin)):
+            with naming(name):
+                secrets.append(None if reference is None else read_secret(reference))
+        return secrets[0], secrets[1]
+
+    def make_directory(self) -> None:
+        """Make the directory if it is absent; for the system user of that role where root calls and there is one."""
+        if self.directory.exists():
+            return
+        make_private_directory(self.directory)
+        if os.geteuid() == 0:
+            with suppress(KeyError):
+                user = pwd.getpwnam(_USER)
+                os.chown(self.directory, user.pw_uid, user.pw_gid)
+
+    @contextmanager
+    def as_owner(self) -> Iterator[None]:
+        """Where root calls and the directory is the server's user's, act as that user in the block."""
+        owner = self.directory.stat() if self.directory.exists() else None
+        if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+            yield
+            return
+        self._read = self._secrets()
+        groups = os.getgroups()
+        os.setgroups([owner.st_gid])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups(groups)
+
+    def make(self) -> Record:
+        """Make keys, their record, and the certificate for the loopback.
+
+        :raises OutputError: there are keys.
+        """
+        make_private_directory(self.directory)
+        keystore = create_keystore(self.config.keystore.uri, self.directory / "keys", *self._secrets())
+        try:
+            name = self.config.aggregator.name
+            agreement = keystore.agreement.public
+            record = Record(Role.AGGREGATOR, name, keystore.signer.public, agreement, None, int(time.time()))
+            write_atomically(self.record_path, [record.encode(keystore.signer)], mode=_RECORD_MODE, replace=True)
+            Loopback.make(self.directory / "tls")
+        except EdgedError:
+            keystore.destroy()
+            raise
+        return record
+
+    def keystore(self) -> Keystore:
+        """Open the keys.
+
+        :raises KeystoreError: they are absent or cannot be opened.
+        """
+        return open_keystore(self.config.keystore.uri, self.directory / "keys", *self._secrets())
+
+    def record(self) -> Record:
+        """Return the public record.
+
+        :raises MissingFileError: `edged aggregator init` has not run.
+        """
+        try:
+            return Record.read(self.record_path, Role.AGGREGATOR)
+        except MissingFileError as error:
+            raise MissingFileError(error.message, hint="`edged aggregator init` makes keys and record") from error
+
+    # --- boards -----------------------------------------------------------------------------------
+
+    def boards(self) -> dict[str, NodeRecord]:
+        """Return the boards that are allowed, by name."""
+        found = (NodeRecord.read(path) for path in sorted(self._boards.glob(f"*{_NODE}")))
+        return {record.device.id: record for record in found}
+
+    def allow(self, path: Path, *, replace: bool = False) -> NodeRecord:
+        """Allow the board whose node record is in file ``path``.
+
+        :param replace: also where a record of that name with another device key is there.
+        :raises MismatchError: one is.
+        """
+        record = NodeRecord.read(path)
+        name = record.device.id
+        known = self.boards().get(name)
+        if known is not None and not replace:
+            with naming(path, f"compare the fingerprint {record.device.fingerprint} at the board, then use --replace"):
+                record.device.check_replaces(known.device)
+        for other in self.boards().values():
+            if other.node == record.node and other.device.id != name:
+                raise MismatchError(f"{path}: {other.device.id} has the same node key")
+        make_private_directory(self._boards)
+        content = read_bounded(path, _LIMIT)
+        write_atomically(self._boards / f"{name}{_NODE}", [content], mode=PRIVATE_FILE, replace=True)
+        return record
+
+    def revoke(self, name: str) -> NodeRecord:
+        """Allow a board no more.
+
+        :raises UsageError: it was not allowed.
+        """
+        boards = self.boards()
+        if name not in boards:
+            raise UsageError(f"{name} is not allowed", hint=f"allowed are {', '.join(boards) or 'none'}")
+        (self._boards / f"{name}{_NODE}").unlink()
+        return boards[name]
+
+    # --- runs -------------------------------------------------------------------------------------
+
+    def begin_run(self) -> int:
+        """Return the number of a new run, above every earlier one: boards take no lower one any more. Durable.
+
+        It begins with the time, so that an aggregator that lost its directory does not begin below what boards took.
+        """
+        number = max(self.last_run() + 1, int(time.time()))
+        write_atomically(self._run, [cbor.encode(number)], mode=PRIVATE_FILE, replace=True)
+        return number
+
+    def last_run(self) -> int:
+        """Return the number of the last run; 0 before the first."""
+        if not self._run.exists():
+            return 0
+        with naming(self._run, "without it, the next run's number is the time"):
+            number = cbor.decode_canonical(read_bounded(self._run, _LIMIT))
+            if type(number) is not int:
+                raise FormatError("not the number of a run")
+            return number
+
+    def outcome(self, model: str, run: int) -> Path:
+        """Return where a run's outcome is written: what `edged pack --learned` takes."""
+        return make_private_directory(self.directory / "learned") / f"{model}-{run}.learned"

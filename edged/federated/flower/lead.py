@@ -1,0 +1,160 @@
+"""Leads one training from beginning to end: a run at the SuperLink, its rounds, and what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from edged.cose.openssh import public_pem
+from edged.errors import BrokerError, KeystoreError, MissingFileError
+from edged.federated.aggregator import Aggregator
+from edged.federated.flower.choose import Averaging, choose
+from edged.federated.flower.control import Control
+from edged.federated.flower.grid import Connected, open_run
+from edged.federated.flower.processes import hush
+from edged.federated.flower.strategy import Guard, HeldOut, Rules
+from edged.federated.flower.training import Settings, train
+from edged.federated.plan import Plan
+from edged.federated.privacy import epsilon
+from edged.federated.report import RoundReport
+from edged.federated.weights import Weights
+from edged.files import read_private
+from edged.package.training import Training
+from edged.state import Lock
+
+_PATIENCE = 30.0
+_POLL = 0.2
+_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a training is to do.
+
+    :ivar least: updates that a round must have.
+    :ivar bound: L2 norm that no board's change may exceed.
+    """
+
+    model: str
+    plan: Plan
+    averaging: Averaging
+    settings: Settings
+    least: int
+    bound: float | None = None
+    tolerance: float = 0.02
+    delta: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    :ivar run: its number at the aggregator.
+    :ivar weights: what is published: those with the best held-out score, or the last that were kept.
+    :ivar first: held-out score that it began with; minus infinity without one.
+    :ivar training: the record to publish them with; None where no round was kept.
+    """
+
+    run: int
+    weights: Weights
+    reports: list[RoundReport]
+    first: float
+    training: Training | None
+
+
+def lead(
+    aggregator: Aggregator,
+    wanted: Wanted,
+    initial: Weights,
+    held_out: HeldOut | None = None,
+    told: Callable[[RoundReport], None] = lambda _: None,
+) -> Outcome:
+    """Train with the boards that are allowed and connected.
+
+    :param initial: the weights to begin with.
+    :raises StateLockedError: another training is led from here.
+    :raises EdgedError: why it could not begin, or did not come to its end.
+    """
+    with closing(Lock(aggregator.directory, "training.lock")):
+        return _lead(aggregator, wanted, initial, held_out, told)
+
+
+def _lead(
+    aggregator: Aggregator,
+    wanted: Wanted,
+    initial: Weights,
+    held_out: HeldOut | None,
+    told: Callable[[RoundReport], None],
+) -> Outcome:
+    hush()
+    keystore = aggregator.keystore()
+    control = Control(aggregator.address, aggregator.tls.ca)
+    try:
+        secret = _secret(aggregator)
+        numbers = {pem: number for pem, (number, _) in control.nodes().items()}
+        allowed = aggregator.boards().values()
+        boards = {numbers[pem]: one for one in allowed if (pem := public_pem(one.node)) in numbers}
+        run = aggregator.begin_run()
+        control.start_run()
+        token = _token(control, secret)
+    finally:
+        control.close()
+    rules = Rules(
+        run=run,
+        model=wanted.model,
+        plan=wanted.plan,
+        masked=wanted.averaging.masked,
+        least=wanted.least,
+        bound=wanted.bound,
+        tolerance=wanted.tolerance,
+    )
+    strategy = choose(wanted.averaging, list(initial), wanted.least)
+    guard = Guard(strategy, rules, initial, boards, keystore.signer, keystore.agreement, held_out)
+    ca = aggregator.tls.ca.read_bytes()
+    with open_run(aggregator.address, ca, token, wanted.settings.patience) as (grid, flower_run):
+        connected = Connected(grid, flower_run.run_id)
+        train(grid, connected, guard, rules, wanted.settings, told)
+    training = _record(aggregator, run, wanted, guard) if guard.rounds else None
+    return Outcome(run, guard.published, guard.reports, guard.first, training)
+
+
+def _secret(aggregator: Aggregator) -> bytes:
+    try:
+        return read_private(aggregator.secret_path, _LIMIT)
+    except MissingFileError as error:
+        raise KeystoreError(error.message, hint="does `edged aggregator serve` run?") from error
+
+
+def _token(control: Control, secret: bytes) -> str:
+    """Return what shows the SuperLink that this process leads the run."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        if token := control.acquire(secret):
+            return token
+        time.sleep(_POLL)
+    raise BrokerError(f"the SuperLink at {control.address} started no run", hint="its own log says why")
+
+
+def _record(aggregator: Aggregator, run: int, wanted: Wanted, guard: Guard) -> Training:
+    """Return the training record, which the publisher signs with the weights."""
+    averaging, plan = wanted.averaging, wanted.plan
+    spent = None
+    if averaging.noise:  # every board is in every round: each round is one step at a rate of 1
+        spent = epsilon(averaging.noise, 1.0, len(guard.reports), wanted.delta).epsilon
+    local = plan.noise > 0 and not averaging.noise
+    return Training(
+        run=run,
+        aggregator=aggregator.record().sign.thumbprint,
+        rounds=guard.rounds,
+        boards=guard.boards,
+        strategy=averaging.strategy,
+        masked=averaging.masked,
+        score=guard.best if guard.best >= 0 else None,
+        clip=plan.clip if local else averaging.clip,
+        noise=plan.noise if local else averaging.noise,
+        local=local,
+        epsilon=spent,
+        delta=None if spent is None else wanted.delta,
+    )

@@ -1,0 +1,162 @@
+"""Orders: what an aggregator asks of a board in one round, signed, and carried out once.
+
+Flower authenticates boards to the aggregator and not the aggregator's wishes to the board: whoever reaches its control
+interface may ask for anything. So a board believes an order, which the aggregator's own key signed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edged.config.federated import FederatedTable
+from edged.config.names import NAME
+from edged.cose import cbor
+from edged.cose.keys import PublicKey, Signer
+from edged.cose.sign1 import Sign1, sign
+from edged.errors import ConfigError, FormatError, MismatchError, NotAllowedError, ReplayError, naming
+from edged.federated.plan import Plan
+from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+
+_AAD = cbor.encode(["edged.order.1"])
+_KEYS = {"run", "round", "model", "weights", "plan", "masked", "issued"}
+_MOST_RUN, _MOST_ROUND, _MOST_DATE = 1 << 53, 1 << 20, 1 << 53
+_DIGEST = 32
+_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one round asks of a board.
+
+    :ivar run: number of the training run; an aggregator's numbers only grow.
+    :ivar round: from 1 on, within the run.
+    :ivar weights: SHA-256 of the weights that the round begins with (:func:`edged.federated.weights.digest`).
+    :ivar masked: whether updates go through SecAgg+, so that the aggregator sees their sum alone.
+    :ivar issued: Unix seconds, by the aggregator's clock.
+    """
+
+    run: int
+    round: int
+    model: str
+    weights: bytes
+    plan: Plan
+    masked: bool
+    issued: int = field(default_factory=lambda: int(time.time()))
+
+    def encode(self, signer: Signer) -> bytes:
+        """Return the signed order."""
+        payload = {name: getattr(self, name) for name in _KEYS} | {"plan": msgspec.to_builtins(self.plan)}
+        return sign(cbor.encode(payload), _AAD, signer)
+
+    @classmethod
+    def open(cls, data: bytes, aggregator: PublicKey) -> Order:
+        """Take a signed order.
+
+        :param aggregator: the key that is pinned.
+        :raises FormatError: it is none.
+        :raises UnknownSignerError: another key signed it.
+        :raises SignatureError: the signature does not hold.
+        """
+        payload = cbor.decode_canonical(Sign1.parse(data).verify(aggregator, _AAD))
+        if not isinstance(payload, dict) or set(payload) != _KEYS:
+            raise FormatError("the order has keys missing or unknown")
+        for name, most in (("run", _MOST_RUN), ("round", _MOST_ROUND), ("issued", _MOST_DATE)):
+            if type(payload[name]) is not int or not 0 <= payload[name] < most:
+                raise FormatError(f"the order's {name} is no number below {most}")
+        model, weights = payload["model"], payload["weights"]
+        if not isinstance(model, str) or not NAME.fullmatch(model):
+            raise FormatError("the order names no model")
+        if not isinstance(weights, bytes) or len(weights) != _DIGEST or type(payload["masked"]) is not bool:
+            raise FormatError("the order's weights are no SHA-256, or masked is neither true nor false")
+        try:
+            plan = msgspec.convert(payload.pop("plan"), Plan)
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise FormatError(f"the order's plan does not fit: {error}") from error
+        return cls(**payload, plan=plan)
+
+    def check(self, table: FederatedTable) -> None:
+        """Check that this board's owner allows what is asked.
+
+        :raises NotAllowedError: the owner does not.
+        """
+        if self.model not in table.models:
+            raise NotAllowedError(
+                f"the order is to train {self.model}, which is not among federated.models",
+                hint=f"this board trains {', '.join(table.models)}",
+            )
+        if table.secure and not self.masked:
+            raise NotAllowedError(
+                f"run {self.run} does not mask its updates, and federated.secure wants that",
+                hint="the aggregator trains with --secure, or this board's owner sets secure = false",
+            )
+        _check_privacy(self.plan, table)
+
+    def check_weights(self, weights: bytes) -> None:
+        """Check that these are the weights that the round begins with.
+
+        :param weights: their digest.
+        :raises MismatchError: they are others.
+        """
+        if self.weights != weights:
+            raise MismatchError("the weights are not those that the order was signed for")
+
+
+def _check_privacy(plan: Plan, table: FederatedTable) -> None:
+    wanted = table.privacy
+    if wanted.clip is not None and (plan.clip is None or plan.clip > wanted.clip):
+        raise NotAllowedError(
+            f"the round clips examples at {plan.clip}, and federated.privacy.clip is {wanted.clip:g}",
+            hint=f"the aggregator trains with --clip {wanted.clip:g}",
+        )
+    if plan.noise < wanted.noise:
+        raise NotAllowedError(
+            f"the round's noise is {plan.noise:g}, and federated.privacy.noise is {wanted.noise:g}",
+            hint=f"the aggregator trains with --noise {wanted.noise:g}",
+        )
+
+
+class Rounds:
+    """The last round that was taken of each aggregator, durably: a round is trained once, whatever is sent again.
+
+    :param path: the file that holds them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: dict[bytes, Sequence[int]] = {}
+        if path.exists():
+            with naming(path, "a copy of an older one lets older rounds be repeated; removing it, all of them"):
+                self._last = _parse(cbor.decode_canonical(read_bounded(path, _LIMIT)))
+
+    def check(self, aggregator: PublicKey, run: int, number: int) -> None:
+        """Refuse a round that was taken before, or that is older than one that was.
+
+        :raises ReplayError: it is.
+        """
+        last = self._last.get(aggregator.thumbprint, (0, 0))
+        if (run, number) <= tuple(last):
+            raise ReplayError(f"round {number} of run {run} is not newer than round {last[1]} of run {last[0]}")
+
+    def take(self, aggregator: PublicKey, run: int, number: int) -> None:
+        """Note a round as taken, before it is trained.
+
+        :raises ReplayError: as :meth:`check`.
+        :raises OutputError: it cannot be noted.
+        """
+        self.check(aggregator, run, number)
+        self._last[aggregator.thumbprint] = [run, number]
+        make_private_directory(self._path.parent)
+        write_atomically(self._path, [cbor.encode(self._last)], mode=PRIVATE_FILE, replace=True)
+
+
+def _parse(value: object) -> dict[bytes, Sequence[int]]:
+    try:
+        found: dict[bytes, Sequence[int]] = msgspec.convert(value, dict[bytes, tuple[int, int]])
+    except msgspec.ValidationError as error:
+        raise FormatError(f"not the rounds that a board took: {error}") from error
+    return found

@@ -1,0 +1,134 @@
+"""A board's share of a round: believe the order, train on its own examples, hand back what it learned.
+
+What is trained, and on what, comes from the caller, so that neither Flower nor a store is needed to see what is done
+with an order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.config.federated import FederatedTable
+from edged.cose.algorithms import Aead
+from edged.cose.keys import PublicKey, Signer
+from edged.errors import MismatchError, NotAllowedError
+from edged.federated.budget import Budget
+from edged.federated.fit import Fitted, fit
+from edged.federated.order import Order, Rounds
+from edged.federated.trainer import Trainer
+from edged.federated.update import Round, seal_update
+from edged.federated.weights import Weights, decode, difference, digest
+from edged.identity import Record
+
+_LOG = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a round works with.
+
+    :ivar trainer: the model.
+    :ivar x: this board's examples.
+    :ivar y: what is wanted for each.
+    """
+
+    trainer: Trainer
+    x: Floats
+    y: Floats
+
+
+Open = Callable[[str], AbstractContextManager[Material]]
+"""Opens the model of a name with this board's examples for it."""
+
+
+class Outcome(NamedTuple):
+    """What a round came to."""
+
+    order: Order
+    start: Weights
+    fitted: Fitted
+
+
+class Worker:
+    """Carries out orders on one board.
+
+    :param table: what its owner allows.
+    :param aggregator: the aggregator's pinned record.
+    :param device: this board's own record.
+    :param signer: the private half of the record's signing key.
+    :param may_train: what is in the way of training now, or None.
+    """
+
+    def __init__(
+        self,
+        table: FederatedTable,
+        aggregator: Record,
+        device: Record,
+        signer: Signer,
+        rounds: Rounds,
+        budget: Budget,
+        open_material: Open,
+        *,
+        may_train: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.least = table.least
+        self._table = table
+        self._aggregator = aggregator
+        self._device = device
+        self._signer = signer
+        self._rounds = rounds
+        self._budget = budget
+        self._open = open_material
+        self._may_train = may_train
+
+    def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
+        """Carry out an order.
+
+        :param order: signed.
+        :param weights: that the round begins with, encoded.
+        :param masked: whether what comes of it will be masked.
+        :raises TrustError: why it is not believed, or not allowed.
+        :raises FormatError: order or weights do not fit.
+        :raises ModelError: the model cannot be trained.
+        """
+        believed = Order.open(order, self._aggregator.sign)
+        believed.check(self._table)
+        if believed.masked is not masked:
+            raise MismatchError(
+                "the order was signed for a masked round, or for one that is not, and this is the other"
+            )
+        if (reason := self._may_train()) is not None:
+            raise NotAllowedError(f"not now: {reason}", hint="[federated.when] says when this board may train")
+        self._rounds.check(self._key, believed.run, believed.round)
+        with self._open(believed.model) as material:
+            start = decode(weights, material.trainer.shapes)
+            believed.check_weights(digest(start))
+            self._budget.check(believed.model, believed.plan, len(material.x))
+            self._rounds.take(self._key, believed.run, believed.round)
+            fitted = fit(material.trainer, start, material.x, material.y, believed.plan, np.random.default_rng())
+        self._budget.spend(believed.model, believed.plan, fitted)
+        _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
+        return Outcome(believed, start, fitted)
+
+    def sealed(self, learned: Outcome) -> bytes:
+        """Return an update for the aggregator's eyes alone."""
+        about = Round(learned.order.run, learned.order.round, self._device.id)
+        aead = self._device.aead or Aead.A256GCM
+        return seal_update(learned.fitted.weights, about, self._signer, aead, self._aggregator.sealing_key)
+
+    @staticmethod
+    def moved(learned: Outcome) -> Weights:
+        """Return how far the weights moved: what goes into a masked sum."""
+        return difference(learned.fitted.weights, learned.start)
+
+    @property
+    def _key(self) -> PublicKey:
+        return self._aggregator.sign

@@ -1,0 +1,223 @@
+"""Learning together with the commands that people type, from keys to the package that comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.board import Board, mapped
+from edged.cli.training import _scorer
+from edged.config.load import load_board
+from edged.errors import MissingFileError, UsageError
+from edged.federated.trainer import Trainer
+from edged.runtime import choose
+from edged.signal.fingerprint import fingerprint
+from edged.state import Intake, Of, Window
+from support.federation import free_port
+from support.site import run_edged
+from support.vibration import MANIFEST, PLAN, WEIGHTS, Chain, board, held_out
+
+BOARDS, WINDOWS, ROUNDS = 3, 100, 1
+_SECONDS = 60
+
+
+class Fleet:
+    """A publisher, an aggregator and boards in a folder, by command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.chmod(0o700)
+        self.port = free_port()
+        for role, name in (("publisher", "acme"), ("hub", "home")):
+            self.edged("keygen", role, "--id", name, "--no-passphrase")
+        (folder / "aggregator.toml").write_text(
+            f'[aggregator]\nname = "fleet"\nstate = "aggregator"\nport = {self.port}\n'
+        )
+        self.aggregator("init", "-o", "aggregator.pub")
+        self.configs = [self._make_board(number) for number in range(BOARDS)]
+        granted = [part for number in range(BOARDS) for part in ("--to", f"press-{number}.enrol")]
+        self.edged("pack", WEIGHTS, "-m", MANIFEST, "--sign", "acme.key", *granted, "-o", "vibration-1.edged")
+        chain = Chain()
+        for number, config in enumerate(self.configs):
+            self.edged("install", "vibration-1.edged", "-c", config)
+            self._collect(chain, number, config)
+
+    def edged(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run_edged(*arguments, cwd=self.folder, check=check)
+
+    def aggregator(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.edged("aggregator", *arguments, "-c", "aggregator.toml", check=check)
+
+    def _make_board(self, number: int) -> Path:
+        config = self.folder / f"press-{number}.toml"
+        config.write_text(
+            f"""
+[device]
+name = "press-{number}"
+state = "press-{number}"
+[broker]
+url = "mqtt://127.0.0.1:1"
+[publishers.acme]
+key = "acme.pub"
+models = ["vibration"]
+[results]
+hubs = ["home.pub"]
+[federated]
+aggregator = "localhost:{self.port}"
+record = "aggregator.pub"
+ca = "aggregator/tls/ca.pem"
+models = ["vibration"]
+[[model]]
+name = "vibration"
+channel = "c1"
+topic = "press/{number}"
+[model.collect]
+label = "operator"
+"""
+        )
+        self.edged("init", "-c", config, "-o", f"press-{number}.enrol")
+        self.edged("federate", "init", "-c", config, "-o", f"press-{number}.node")
+        return config
+
+    @staticmethod
+    def _collect(chain: Chain, number: int, config: Path) -> None:
+        """Put into a board's store what its daemon would."""
+        seen, here = board(chain, number, WINDOWS), Board(load_board(config))
+        package = here.packages.all()[0].path
+        of = Of("vibration", fingerprint(here.verify(mapped(package), package).manifest))
+        windows = [
+            Window(int(label), 1_000_000 * at, x.astype("<f4").tobytes())
+            for at, (x, label) in enumerate(zip(seen.x, seen.labels, strict=True))
+        ]
+        with closing(here.examples(here.keystore())) as examples:
+            Intake(examples).add(of, windows, 1 << 26)
+
+    @contextmanager
+    def running(self, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+        """Have a command that serves in the block."""
+        log = self.folder / f"{arguments[0]}-{Path(str(arguments[-1])).stem}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                ["timeout", "300", sys.executable, "-m", "edged", *map(str, arguments)],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_SECONDS)
+            print(log.read_text()[-1500:])
+
+    def wait_for(self, boards: int) -> None:
+        until = time.monotonic() + _SECONDS
+        while True:
+            found = json.loads(self.aggregator("status", "--json").stdout)
+            if found["serving"] and sum(one["state"] == "online" for one in found["boards"].values()) == boards:
+                return
+            assert time.monotonic() < until, found
+            time.sleep(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_three_boards_learn_by_command_and_a_package_comes_of_it(tmp_path: Path) -> None:
+    """Masked, as boards insist by default; from windows in their stores, with the model out of their packages."""
+    fleet = Fleet(tmp_path)
+    windows = held_out(Chain(), BOARDS, 30)
+    np.savez(tmp_path / "held-out.npz", x=windows.x, y=windows.y)
+    assert "allowed press-0" in fleet.aggregator("allow", *(f"press-{number}.node" for number in range(BOARDS))).stdout
+    train = (
+        *("train", "vibration", "--model", WEIGHTS, "--rounds", ROUNDS, "--held-out", "held-out.npz", "--range", 4),
+        *("--epochs", PLAN.epochs, "--batch", PLAN.batch, "--rate", PLAN.rate, "--patience", 30, "-o", "out.learned"),
+    )
+    with fleet.running("aggregator", "serve", "-c", "aggregator.toml"):
+        with (
+            fleet.running("federate", "run", "-c", fleet.configs[0]) as first,
+            fleet.running("federate", "run", "-c", fleet.configs[1]) as second,
+            fleet.running("federate", "run", "-c", fleet.configs[2]) as third,
+        ):
+            fleet.wait_for(BOARDS)
+            done = fleet.aggregator(*train, "--png", "curve.png")
+            print(done.stdout)
+            status = json.loads(fleet.edged("federate", "status", "--json", "-c", fleet.configs[0]).stdout)
+            assert status["running"]
+            assert status["answered"]["answered"] == 4 * ROUNDS  # a masked round has four steps
+            for process in (first, second, third):  # all at once: each takes a while to end
+                process.terminate()
+        until = time.monotonic() + _SECONDS
+        fleet.aggregator("revoke", "press-2")
+        while "press-2" in json.loads(fleet.aggregator("status", "--json").stdout)["boards"]:
+            assert time.monotonic() < until
+    assert "updates masked" in done.stdout
+    assert (tmp_path / "curve.png").exists()
+    fleet.edged(
+        *("pack", WEIGHTS, "-m", MANIFEST, "--learned", "out.learned", "--aggregator", "aggregator.pub"),
+        *("--version", 2, "--sign", "acme.key", "--to", "press-0.enrol", "-o", "vibration-2.edged"),
+    )
+    assert "installed vibration 2" in fleet.edged("install", "vibration-2.edged", "-c", fleet.configs[0]).stdout
+    listed = fleet.edged("federate", "data", "list", "-c", fleet.configs[0]).stdout
+    assert "vibration" in listed
+
+
+def test_errors_name_the_way_out(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "a.toml").write_text('[aggregator]\nname = "fleet"\nstate = "a"\nport = 1\n')
+
+    def fail(*arguments: object) -> str:
+        done = run_edged(*arguments, cwd=tmp_path, check=False)
+        assert done.returncode
+        return done.stderr
+
+    assert "edged aggregator init" in fail("aggregator", "serve", "-c", "a.toml")
+    run_edged("aggregator", "init", "-c", "a.toml", cwd=tmp_path)
+    assert "exists already" in fail("aggregator", "init", "-c", "a.toml")
+    assert "edged federate init" in fail("aggregator", "allow", "a.toml", "-c", "a.toml")
+    assert "is not allowed" in fail("aggregator", "revoke", "press-7", "-c", "a.toml")
+    assert "edged aggregator serve" in fail("aggregator", "train", "m", "--model", WEIGHTS, "-c", "a.toml")
+    assert "aggregator init" in fail("aggregator", "status", "-c", "b.toml") or "--config" in fail(
+        "aggregator", "status", "-c", "b.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "score"),
+    [
+        (np.zeros((4, 18)), np.eye(4), None),
+        (np.zeros((4, 17)), np.eye(4), "x is"),
+        (np.zeros((0, 18)), np.zeros((0, 4)), "x is"),
+        (np.zeros((4, 18)), np.eye(3), "y is"),
+    ],
+)
+def test_held_out_examples_fit_the_model_or_are_refused(
+    tmp_path: Path, x: np.ndarray, y: np.ndarray, score: str | None
+) -> None:
+    trainer = Trainer(WEIGHTS, choose())
+    np.savez(tmp_path / "held-out.npz", x=x, y=y)
+    if score is None:
+        assert 0 <= _scorer(trainer, tmp_path / "held-out.npz")(trainer.weights()) <= 1
+        return
+    with pytest.raises(UsageError, match=score):
+        _scorer(trainer, tmp_path / "held-out.npz")
+
+
+def test_held_out_examples_in_another_form_are_told(tmp_path: Path) -> None:
+    trainer = Trainer(WEIGHTS, choose())
+    with pytest.raises(MissingFileError):
+        _scorer(trainer, tmp_path / "absent.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(UsageError, match="npz"):
+        _scorer(trainer, tmp_path / "text.npz")

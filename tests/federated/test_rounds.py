@@ -1,0 +1,61 @@
+"""Three boards with machines of their own learn together, through real SuperLink and SuperNode processes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.federated.flower.choose import Averaging
+from edged.federated.flower.lead import Wanted, lead
+from edged.federated.flower.training import Settings
+from edged.federated.learned import Learned
+from edged.federated.report import curves, draw
+from edged.federated.trainer import Trainer
+from edged.runtime import choose
+from support.federation import MODEL, Federation
+from support.vibration import PLAN, WEIGHTS, Chain, accuracy, board, compare, held_out
+
+BOARDS, WINDOWS, ROUNDS = 3, 200, 10
+WITHIN = 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_ten_rounds_come_within_two_points_of_central_training(tmp_path: Path) -> None:
+    chain, trainer = Chain(), Trainer(WEIGHTS, choose())
+    windows = held_out(chain, BOARDS, 50)
+    boards = [board(chain, number, WINDOWS) for number in range(BOARDS)]
+    here = compare(trainer, boards, windows, ROUNDS, PLAN)
+    wanted = Wanted(MODEL, PLAN, Averaging(), Settings(ROUNDS, patience=30), least=BOARDS, bound=50.0)
+    with Federation(tmp_path / "f", BOARDS, {"material": "vibration", "windows": WINDOWS}) as fleet:
+        outcome = lead(
+            fleet.aggregator,
+            wanted,
+            trainer.weights(),
+            lambda weights: accuracy(trainer, weights, windows),
+            lambda report: print(report.line(), flush=True),
+        )
+        key = fleet.aggregator.keystore().signer
+        path = fleet.aggregator.outcome(MODEL, outcome.run)
+        assert outcome.training is not None
+        Learned.of(MODEL, outcome.weights, outcome.training).write(path, key)
+        again = Learned.read(path, key.public)
+    together = [outcome.first, *(report.score or 0.0 for report in outcome.reports)]
+    named = {
+        "together, through Flower": together,
+        "all data in one place": [here.centrally],
+        **{f"board {number} alone": [score] for number, score in enumerate(here.alone)},
+    }
+    print(curves(named))
+    draw(tmp_path / "rounds.png", named, f"{BOARDS} boards, {ROUNDS} rounds")
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+    print(f"the picture: {shutil.copy(tmp_path / 'rounds.png', tmp_path.parent / 'rounds.png')}")
+    assert len(outcome.reports) == ROUNDS
+    assert all(len(report.boards) == BOARDS for report in outcome.reports)
+    assert together[-1] >= here.centrally - WITHIN
+    assert together[-1] > max(here.alone) > np.mean(here.alone)
+    assert again.training == outcome.training
+    assert again.training.score == max(report.score or 0 for report in outcome.reports)

@@ -1,0 +1,113 @@
+"""A board of a test federation, in a process of its own: `python federated_board.py FOLDER`.
+
+Its SuperNode is Flower's own program, which asks for messages every three seconds, and nothing sets that; here it asks
+more often, or a test would mostly wait.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from edged.config.federated import FederatedTable, Privacy
+from edged.federated.budget import Budget
+from edged.federated.flower import processes
+from edged.federated.nodes import open_node_key
+from edged.federated.order import Rounds
+from edged.federated.update import Round, seal_update
+from edged.federated.work import Material, Outcome, Worker
+from edged.identity import Record, Role
+from edged.keystore.file import FileKeystore
+
+processes.quiet()
+from edged.federated.flower.board import BoardProcess  # noqa: E402  Flower reads its switches when it is imported
+
+_IMPATIENT = """
+import time, types
+import flwr.supernode.start_client_internal as worker
+worker.time = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, 0.3))})
+"""
+processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
+
+
+class Liar(Worker):
+    """A board that does in one way or another what it should not, or leaves a note of what it learned for the test."""
+
+    how = ""
+    folder = Path()
+    _first: bytes | None = None
+
+    def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
+        outcome = super().train(order, weights, masked=masked)
+        np.savez(self.folder / f"moved-{outcome.order.round}.npz", *Worker.moved(outcome))
+        return outcome
+
+    def sealed(self, learned: Outcome) -> bytes:
+        weights = learned.fitted.weights
+        if self.how == "x1000":
+            weights = [start + 1000 * (end - start) for start, end in zip(learned.start, weights, strict=True)]
+        elif self.how == "nan":
+            weights = [np.full_like(one, np.nan) for one in weights]
+        elif self.how == "replay":  # the first round's update for ever
+            self._first = self._first or super().sealed(learned)
+            return self._first
+        else:
+            return super().sealed(learned)
+        about = Round(learned.order.run, learned.order.round, self._device.id)
+        return seal_update(weights, about, self._signer, self._device.aead, self._aggregator.sealing_key)
+
+
+def main(folder: Path) -> None:
+    setting = json.loads((folder / "board.json").read_text())
+    sys.path.insert(0, setting["tests"])
+    keystore = FileKeystore.open(folder / "keys", None)
+    device = Record.read(folder / "device.enrol", Role.DEVICE)
+    table = FederatedTable(
+        aggregator=setting["aggregator"],
+        record=setting["record"],
+        ca=setting["ca"],
+        models=(setting["model"],),
+        secure=setting["secure"],
+        privacy=Privacy(**setting.get("privacy", {})),
+    )
+
+    @contextmanager
+    def material(_: str) -> Iterator[Material]:
+        (folder / "training").touch()
+        time.sleep(setting.get("slow", 0))
+        if setting["material"] == "vibration":
+            from support.vibration_board import open_material  # noqa: PLC0415
+
+            with open_material(setting) as opened:
+                yield opened
+            return
+        from support.learner import Softmax, examples  # noqa: PLC0415
+
+        yield Material(Softmax(), *examples(setting["number"]))
+
+    worker = Liar(
+        table,
+        Record.read(Path(table.record), Role.AGGREGATOR),
+        device,
+        keystore.signer,
+        Rounds(folder / "rounds"),
+        Budget(folder / "budget", table.privacy),
+        material,
+    )
+    worker.how, worker.folder = setting.get("how", ""), folder
+    process = BoardProcess(table, open_node_key(folder / "node.key", device, keystore), worker, folder / "federated")
+    signal.signal(signal.SIGTERM, lambda *_: process.stop.set())
+    process.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main(Path(sys.argv[1]))

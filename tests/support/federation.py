@@ -1,0 +1,180 @@
+"""A federation for a test: a SuperLink, an aggregator, and boards in processes of their own, on the loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edged.config.aggregator import Aggregator as AggregatorTable
+from edged.config.aggregator import AggregatorConfig
+from edged.cose.algorithms import Aead
+from edged.federated.aggregator import Aggregator
+from edged.federated.flower.control import Control
+from edged.federated.flower.superlink import register, superlink
+from edged.federated.nodes import make_node_key
+from edged.files import make_private_directory
+from edged.identity import Record, Role
+from edged.keystore.file import FileKeystore
+
+_BOARD = Path(__file__).with_name("federated_board.py")
+_TESTS = Path(__file__).parents[1]
+_SECONDS = 30
+MODEL = "bearing"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class TestBoard:
+    """One board: its keys and its process."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path, number: int, setting: dict[str, Any]) -> None:
+        self.folder = make_private_directory(folder)
+        self.name = f"press-{number:02d}"
+        self.keystore = FileKeystore.create(folder / "keys", None)
+        signer, agreement = self.keystore.signer, self.keystore.agreement
+        self.record = Record(Role.DEVICE, self.name, signer.public, agreement.public, Aead.A256GCM, int(time.time()))
+        encoded = self.record.encode(signer)
+        (folder / "device.enrol").write_bytes(encoded)
+        self.node = folder / f"{self.name}.node"
+        self.node.write_bytes(make_node_key(folder / "node.key", self.record, encoded, self.keystore))
+        (folder / "board.json").write_text(json.dumps({"number": number, "tests": str(_TESTS), **setting}))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["timeout", "600", sys.executable, _BOARD, self.folder],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of `timeout`, whose child the board is."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """What it answered, by kind."""
+        with suppress(OSError, ValueError):
+            found: dict[str, int] = json.loads((self.folder / "federated" / "status.json").read_text())["answered"]
+            return found
+        return {}
+
+    def kill(self) -> None:
+        """End everything of it at once, as a power cut does."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_SECONDS)
+
+    def terminate(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Federation:
+    """An aggregator that serves, and boards.
+
+    :param setting: of every board; ``each`` adds to it by number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        boards: int,
+        setting: dict[str, Any] | None = None,
+        each: Callable[[int], dict[str, Any]] = lambda _: {},
+    ) -> None:
+        self.folder = make_private_directory(folder)
+        table = AggregatorTable(name="fleet", state=str(folder / "aggregator"), port=free_port())
+        self.aggregator = Aggregator(AggregatorConfig(aggregator=table))
+        self.aggregator.make()
+        self.common = common = {
+            "aggregator": self.aggregator.address,
+            "record": str(self.aggregator.record_path),
+            "ca": str(self.aggregator.tls.ca),
+            "model": MODEL,
+            "secure": False,
+            "material": "softmax",
+            **(setting or {}),
+        }
+        self.boards = [
+            TestBoard(folder / f"board-{number}", number, {**common, **each(number)}) for number in range(boards)
+        ]
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for board in self.boards:
+                self.aggregator.allow(board.node)
+            _, self.control = stack.enter_context(superlink(self.aggregator, self.folder / "superlink.log"))
+            for board in self.boards:
+                stack.callback(board.stop)
+                board.start()
+            self.wait_for(len(self.boards))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for board in self.boards:
+            board.terminate()  # all at once: each takes a while
+        self._stack.close()
+
+    def stranger(self, number: int, *, start: bool = True) -> TestBoard:
+        """Start one more board, which nobody has allowed."""
+        board = TestBoard(self.folder / f"board-{number}", number, self.common)
+        self._stack.callback(board.stop)
+        if start:
+            board.start()
+        return board
+
+    def wait_for(self, boards: int) -> None:
+        """Wait until so many are connected."""
+        until = time.monotonic() + _SECONDS
+        while sum(state == "online" for _, state in self.control.nodes().values()) < boards:
+            assert time.monotonic() < until, [board.log[-2000:] for board in self.boards]
+            time.sleep(0.2)
+
+    def register(self) -> None:
+        """Do what a serving aggregator does every two seconds."""
+        register(self.aggregator, self.control)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "superlink.log").read_text()
+
+
+__all__ = ["MODEL", "Control", "Federation", "TestBoard", "free_port"]
