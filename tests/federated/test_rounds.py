@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ from edged.federated.flower.choose import Averaging
 from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.training import Settings
 from edged.federated.learned import Learned
+from edged.federated.plan import Plan
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
 from edged.runtime import choose
 from support.federation import MODEL, Federation
+from support.learner import Softmax
 from support.vibration import PLAN, WEIGHTS, Chain, accuracy, board, compare, held_out
 
 BOARDS, WINDOWS, ROUNDS = 3, 200, 10
 WITHIN = 0.02
+_SECONDS = 60
 
 
 @pytest.mark.slow
@@ -59,3 +63,27 @@ def test_ten_rounds_come_within_two_points_of_central_training(tmp_path: Path) -
     assert together[-1] > max(here.alone) > np.mean(here.alone)
     assert again.training == outcome.training
     assert again.training.score == max(report.score or 0 for report in outcome.reports)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_board_that_lost_its_power_takes_part_again(tmp_path: Path) -> None:
+    """By itself, once it is up; in rounds that it has not taken before."""
+    start = Softmax().weights()
+    plan = Plan(epochs=1, batch=16, rate=0.1)
+    wanted = Wanted(MODEL, plan, Averaging(), Settings(1, patience=60), least=BOARDS)
+    with Federation(tmp_path / "f", BOARDS) as fleet:
+        before = lead(fleet.aggregator, wanted, start)
+        lost = fleet.boards[0]
+        lost.kill()
+        until = time.monotonic() + _SECONDS
+        while fleet.online() == BOARDS:
+            assert time.monotonic() < until, "nobody misses it"
+            time.sleep(0.5)
+        lost.start()
+        fleet.wait_for(BOARDS, _SECONDS)
+        after = lead(fleet.aggregator, wanted, before.weights)
+    for outcome in (before, after):
+        (report,) = outcome.reports
+        assert report.kept, report
+        assert set(report.boards) == {board.name for board in fleet.boards}

@@ -161,10 +161,14 @@ class Federation:
             board.start()
         return board
 
-    def wait_for(self, boards: int) -> None:
+    def online(self) -> int:
+        """Return how many the SuperLink takes for connected."""
+        return sum(state == "online" for _, state in self.control.nodes().values())
+
+    def wait_for(self, boards: int, seconds: float = _SECONDS) -> None:
         """Wait until so many are connected."""
-        until = time.monotonic() + _SECONDS
-        while sum(state == "online" for _, state in self.control.nodes().values()) < boards:
+        until = time.monotonic() + seconds
+        while self.online() < boards:
             assert time.monotonic() < until, [board.log[-2000:] for board in self.boards]
             time.sleep(0.2)
 

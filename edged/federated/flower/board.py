@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -30,7 +31,8 @@ _LOG = logging.getLogger(__name__)
 _POLL = 0.5
 _LOOK = 10.0
 """Seconds between looks at whether the board may train."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+"""Seconds before a SuperNode is started again. After a power cut Flower refuses it until it was missed: 60 s."""
 _SECRET = 32
 
 
@@ -78,7 +80,7 @@ class BoardProcess:
                 pause = _FIRST_PAUSE
             if not self.stop.is_set() and self._may_train() is None:
                 self._tell(f"the SuperNode ended; another is started in {pause:.0f} s")
-                self.stop.wait(pause)
+                self.stop.wait(pause * (1 - random.random() / 4))  # noqa: S311  so that a fleet does not come back as one
                 pause = min(2 * pause, _LONGEST_PAUSE)
         notify.stopping()
         self._tell("does not run")
