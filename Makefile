@@ -14,8 +14,10 @@ SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README
 RELEASE ?= $(shell . /etc/os-release && echo "$$VERSION_ID")
 ARCH ?= $(shell dpkg --print-architecture)
 REVISION ?= 1
-DEB = .venv/deb/edged_$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edged/__init__.py)-$(REVISION)~deb
-DEBS = $(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(DEB)$(release)_$(arch).deb)),$(DEB)$(RELEASE)_$(ARCH).deb)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edged/__init__.py)
+DEB = .venv/deb/edged_$(VERSION)-$(REVISION)~deb
+FEDERATED_DEB = .venv/deb/edged-federated_$(VERSION)-$(REVISION)~deb
+DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(package)$(release)_$(arch).deb)),$(package)$(RELEASE)_$(ARCH).deb))
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test homeassistant check bench faults hosts arm64 deb lock clean always
@@ -27,15 +29,16 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb  ## run all tests, against the built wheel
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver python3-systemd
+test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/federated/.installed .venv/train/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb $(FEDERATED_DEB)12_$(ARCH).deb  ## run all tests, against the built wheel
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver python3-systemd nginx
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
 	else \
 	    echo "This machine has no second Python from 3.11 to 3.13: the unit tests run on one alone"; \
 	fi
 	cd tests && ../.venv/interop/bin/pytest interop
-	cd tests && EDGED_HOSTS=2 ../.venv/test/bin/pytest --ignore=interop
+	cd tests && EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" ../.venv/federated/bin/pytest federated
+	cd tests && EDGED_HOSTS=2 ../.venv/test/bin/pytest --ignore=interop --ignore=federated
 
 homeassistant: .venv/homeassistant/.installed  ## a real Home Assistant for the tests, in an environment of its own
 
@@ -53,14 +56,14 @@ faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
 	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
 
-hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
+hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb $(FEDERATED_DEB)12_$(ARCH).deb  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
 	@.ci/apt mosquitto faketime
 	cd tests && EDGED_HOSTS=3 ../.venv/test/bin/pytest -s hosts
 
 arm64: $(DEB)12_arm64.deb  ## the package for arm64, tried with a real model under qemu-user; needs root
 	.ci/arm64 .venv/arm64/root $< "$${EDGED_MODELS:-../shared/models}"
 
-deb: $(DEBS)  ## the Debian package for this machine, in .venv/deb; make deb ALL=1: for Debian 12 and 13, amd64 and arm64
+deb: $(DEBS)  ## the Debian packages for this machine, in .venv/deb; make deb ALL=1: for Debian 12 and 13, amd64 and arm64
 
 lock: $(WHEEL)  ## pin anew what the Debian packages hold; needs a Python 3.11 and a 3.13
 	deploy/debian/lock .venv/wheel/*.whl
@@ -93,6 +96,15 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,$(LITERT)"
 	@touch $@
 
+# Flower is exact about what else is there; TensorFlow is large, and makes models that the others run.
+.venv/federated/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,federated,$(LITERT)" 'dp-accounting~=0.6' 'matplotlib~=3.11'
+	@touch $@
+
+.venv/train/.installed: $(WHEEL)
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "train,$(LITERT)"
+	@touch $@
+
 .venv/bench/.installed: $(WHEEL)
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "bench,$(LITERT)"
 	@touch $@
@@ -101,10 +113,18 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,fuzz,$(LITERT)"
 	@touch $@
 
-# The stem says for what: 12_amd64.
-$(DEB)%.deb: $(WHEEL) $(shell find deploy/debian systemd docs -type f) README.md CHANGELOG.md
-	@.ci/apt readelf
-	@deploy/debian/build $(subst _, ,$*) .venv/wheel/*.whl $@
+# The stem says for what: 12_amd64. One rule each: of a rule with two patterns make expects both files at once.
+DEB_SOURCES := $(WHEEL) $(shell find -L deploy/debian deploy/aggregator systemd docs -type f) README.md CHANGELOG.md
+define build-deb
+@.ci/apt readelf
+@deploy/debian/build $(subst _, ,$*) .venv/wheel/*.whl $@
+endef
+
+$(DEB)%.deb: $(DEB_SOURCES)
+	$(build-deb)
+
+$(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
+	$(build-deb)
 
 # examples/javascript, and a Node-RED, for tests/hub; without npm those tests skip, saying so.
 .venv/node/.installed: tests/hub/node/package.json tests/hub/node/.npmrc

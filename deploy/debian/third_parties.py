@@ -19,38 +19,51 @@ from uuid import NAMESPACE_URL, uuid5
 Json = dict[str, object]
 
 _LICENCE = re.compile(r"(licen[cs]e|copying|notice|authors|edl-|epl-)", re.IGNORECASE)
-_WORDS = {"Apache 2.0": "Apache-2.0", "3-Clause BSD License": "BSD-3-Clause"}
+_WORDS = {
+    "Apache 2.0": "Apache-2.0",
+    "3-Clause BSD License": "BSD-3-Clause",
+    "BSD, Public Domain": "BSD-2-Clause AND LicenseRef-public-domain",
+    "ISC License": "ISC",
+    "MIT License": "MIT",
+}
 """Licences that wheels name in words of their own, as SPDX has them."""
 _BUNDLED = tomllib.loads(Path(__file__).with_name("bundled.toml").read_text(encoding="utf-8"))
-_CLASSIFIERS = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD-3-Clause"}
+_CLASSIFIERS = {
+    "Apache Software License": "Apache-2.0",
+    "BSD License": "BSD-3-Clause",
+    "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+}
 
 
 def main() -> None:
     """Read the wheels' own notes in ``site``; write into ``documents``."""
-    site, requirements, version, architecture, documents = sys.argv[1:]
+    site, requirements, package, version, architecture, documents = sys.argv[1:]
     pinned = _hashes(Path(requirements))
     found = {_normal(info.name.partition("-")[0]): info for info in sorted(Path(site).glob("*.dist-info"))}
-    own = found.pop("edged")
+    own = found.pop("edged", None)
     if found.keys() != pinned.keys():
         sys.exit(f"error: installed and pinned differ in {', '.join(sorted(found.keys() ^ pinned.keys()))}")
     notices = [_notice(name, info, Path(site)) for name, info in found.items()]
     words = [f"--- {licence}\n\n{text.strip()}" for licence, text in _BUNDLED["words"].items()]
     Path(documents, "THIRD-PARTY-NOTICES").write_text("\n\n".join((*notices, "=" * 79, *words, "")), encoding="utf-8")
-    root = {
-        **_component(_metadata(own), []),
-        "type": "application",
-        "purl": f"pkg:deb/edged@{version}?arch={architecture}",
-    }
+    purl = f"pkg:deb/{package}@{version}?arch={architecture}"
+    described = (
+        {"bom-ref": purl, "name": package, "version": version} if own is None else _component(_metadata(own), [])
+    )
+    root = {**described, "type": "application", "purl": purl}
     made = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC).isoformat()
     bill = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_URL, f'edged/{version}/{architecture}')}",
+        "serialNumber": f"urn:uuid:{uuid5(NAMESPACE_URL, f'{package}/{version}/{architecture}')}",
         "version": 1,
         "metadata": {"timestamp": made, "component": root},
         "components": [_with_parts(info, pinned[name]) for name, info in found.items()],
     }
-    Path(documents, "edged.cdx.json").write_text(json.dumps(bill, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    Path(documents, f"{package}.cdx.json").write_text(
+        json.dumps(bill, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def _hashes(requirements: Path) -> dict[str, list[str]]:
@@ -74,7 +87,7 @@ def _licence(metadata: Message) -> str | None:
     if expression := metadata["License-Expression"]:
         return str(expression)
     words = str(metadata["License"] or "").strip()
-    if words and "\n" not in words and not words.startswith("Copyright"):
+    if words and words != "UNKNOWN" and "\n" not in words and not words.startswith("Copyright"):
         return _WORDS.get(words, words)
     classifiers = (value.rpartition(" :: ")[2] for value in metadata.get_all("Classifier", []))
     return next((_CLASSIFIERS[name] for name in classifiers if name in _CLASSIFIERS), None)

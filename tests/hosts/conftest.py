@@ -40,9 +40,22 @@ def _able() -> None:
 @pytest.fixture(scope="session")
 def package() -> Path:
     """The newest .deb for this Debian release and architecture, as `make deb` makes it."""
+    return _newest("edged")
+
+
+@pytest.fixture(scope="session")
+def federated_package(package: Path) -> Path:
+    """That of edged-federated; it stands on the same version of edged."""
+    found = _newest("edged-federated")
+    if found.name != package.name.replace("edged_", "edged-federated_"):
+        pytest.skip(f"{found.name} does not go with {package.name}: `make deb` makes both")
+    return found
+
+
+def _newest(name: str) -> Path:
     folder = Path(os.environ.get("EDGED_DEB", Path(__file__).resolve().parents[2] / ".venv" / "deb"))
     architecture = _ARCHITECTURES.get(platform.machine(), "")
-    found = sorted(folder.glob(f"edged_*~deb12_{architecture}.deb"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.glob(f"{name}_*~deb12_{architecture}.deb"), key=lambda path: path.stat().st_mtime)
     if not found:
-        pytest.skip("no package: `make deb` makes it")
+        pytest.skip(f"no package of {name}: `make deb` makes it")
     return found[-1]

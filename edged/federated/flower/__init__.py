@@ -20,7 +20,7 @@ def need_flower() -> None:
 
     :raises ConfigError: it is not.
     """
-    hint = "pip install 'edged[federated]', in an environment of its own"
+    hint = "the package edged-federated, or pip install 'edged[federated]' in an environment of its own"
     try:
         found = importlib.metadata.version("flwr")
     except importlib.metadata.PackageNotFoundError:

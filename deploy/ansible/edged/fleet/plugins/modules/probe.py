@@ -55,6 +55,10 @@ installed:
   description: Version of the package edged, empty for none.
   returned: always
   type: str
+federated:
+  description: Version of the package edged-federated, empty for none.
+  returned: always
+  type: str
 apt:
   description: Whether Ansible can install packages there (python3-apt).
   returned: always
@@ -101,7 +105,8 @@ def main() -> None:
     module.exit_json(
         changed=False,
         architecture=module.run_command(["dpkg", "--print-architecture"], check_rc=True)[1].strip(),
-        installed=_installed(module),
+        installed=_installed(module, "edged"),
+        federated=_installed(module, "edged-federated"),
         apt=importlib.util.find_spec("apt") is not None,
         random=_random(),
         clock=time.time(),
@@ -112,8 +117,8 @@ def main() -> None:
     )
 
 
-def _installed(module: AnsibleModule) -> str:
-    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", "edged"]
+def _installed(module: AnsibleModule, package: str) -> str:
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package]
     status, _, version = module.run_command(query)[1].partition(" ")
     return version if status == "installed" else ""
 
