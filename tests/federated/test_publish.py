@@ -22,6 +22,7 @@ from edged.package.training import Training
 from edged.package.verify import Package
 from edged.runtime import choose
 from support import vibration
+from support.published import answers, enrol, install_learned, lay_out
 from support.site import Site
 
 WINDOWS = 5  # of every condition
@@ -57,19 +58,11 @@ def weights() -> Weights:
     return fit(trainer, trainer.weights(), x, y, vibration.PLAN, np.random.default_rng(1)).weights
 
 
-def enrol(site: Site, engine: str = "auto") -> None:
-    site.configure('format = "cbor"\neach = "window"', name="vibration", engine=engine)
-    site.init()
-
-
-def lay_out(site: Site, weights: Weights) -> list[str]:
-    """Put a publisher's files there, and return how it is told to pack what boards learned."""
-    for path in (vibration.WEIGHTS, vibration.MANIFEST, vibration.SELF_TEST, vibration.FOLDER / "README.md"):
-        (site.path / path.name).write_bytes(path.read_bytes())
+def learned(site: Site, weights: Weights) -> list[object]:
+    """Return how what boards learned is packed."""
     (site.path / "fleet.pub").write_bytes(AGGREGATOR.encode(SIGNER))
-    write(site.path / "vibration-7.learned", weights)
-    pack = ["pack", "vibration.tflite", "--manifest", "vibration.toml", "--sign", "acme.key", "--to", "board.enrol"]
-    return [*pack, "--learned", "vibration-7.learned", "--aggregator", "fleet.pub"]
+    written = write(site.path / "vibration-7.learned", weights)
+    return [*lay_out(site), "--learned", written, "--aggregator", "fleet.pub"]
 
 
 @pytest.mark.parametrize("engine", ["litert", "tflite"])
@@ -79,21 +72,12 @@ def test_what_boards_learned_comes_back_sealed_and_answers_over_mqtt(site: Site,
     except ConfigError as error:
         pytest.skip(error.message)
     test = vibration.held_out(vibration.Chain(), 1, WINDOWS)
-    learned = Trainer(rewritten(vibration.WEIGHTS.read_bytes(), weights), choose())
     before = Trainer(vibration.WEIGHTS, choose()).infer(test.x)
-    expected = learned.infer(test.x)
+    expected = Trainer(rewritten(vibration.WEIGHTS.read_bytes(), weights), choose()).infer(test.x)
     enrol(site, engine)
-    packed = site.edged(*lay_out(site, weights), "--version", "2").stdout
-    site.install(site.path / "vibration-2.edged")
-    np.savez(site.path / "vibration-test.npz", x=test.rows)
-
-    with site.daemon() as daemon, site.listener(len(test.rows)) as listener:
-        listener.wait_connected()
-        send = ("vibration-test.npz", "--array", "x", "--each", "window", "--format", "cbor")
-        site.edged("send", *send, "-t", site.topic, *site.connection())
-        results = listener.results()
-        assert daemon.stop() == 0
-
+    (site.path / "fleet.pub").write_bytes(AGGREGATOR.encode(SIGNER))
+    packed = install_learned(site, write(site.path / "vibration-7.learned", weights), site.path / "fleet.pub")
+    results = answers(site, test.rows)
     assert "vibration 2" in packed
     assert np.array([result["scores"] for result in results]) == pytest.approx(expected, abs=1e-5)
     assert {result["version"] for result in results} == {2}
@@ -103,7 +87,7 @@ def test_what_boards_learned_comes_back_sealed_and_answers_over_mqtt(site: Site,
 
 def test_the_package_says_how_its_weights_came_about(site: Site, weights: Weights) -> None:
     enrol(site)
-    site.edged(*lay_out(site, weights), "--version", "2")
+    site.edged(*learned(site, weights), "--version", "2")
     manifest = Manifest.parse(
         Package.parse(memoryview((site.path / "vibration-2.edged").read_bytes())).signed.unverified
     )
@@ -114,7 +98,7 @@ def test_the_package_says_how_its_weights_came_about(site: Site, weights: Weight
 
 def test_a_version_that_does_not_grow_is_refused(site: Site, weights: Weights) -> None:
     enrol(site)
-    refused = site.edged(*lay_out(site, weights), "--version", "1", check=False)
+    refused = site.edged(*learned(site, weights), "--version", "1", check=False)
     assert refused.returncode == 64
     assert "1 is not above 1" in refused.stderr
 
@@ -138,7 +122,7 @@ def test_a_changed_byte_is_refused(tmp_path: Path, weights: Weights) -> None:
 def test_weights_go_into_no_other_model(site: Site, weights: Weights, model: str) -> None:
     """Neither under its name, nor where the shapes differ."""
     enrol(site)
-    pack = lay_out(site, weights)
+    pack = learned(site, weights)
     wrong = [weights[0][:1], *weights[1:]] if model == "vibration" else weights
     write(site.path / "vibration-7.learned", wrong, model=model)
     refused = site.edged(*pack, "--version", "2", check=False)

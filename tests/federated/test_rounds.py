@@ -19,7 +19,9 @@ from edged.federated.trainer import Trainer
 from edged.runtime import choose
 from support.federation import MODEL, Federation
 from support.learner import Softmax
-from support.vibration import PLAN, WEIGHTS, Chain, accuracy, board, compare, held_out
+from support.published import answers, enrol, install_learned
+from support.site import Site
+from support.vibration import CONDITIONS, PLAN, WEIGHTS, Chain, accuracy, board, compare, held_out
 
 BOARDS, WINDOWS, ROUNDS = 3, 200, 10
 WITHIN = 0.02
@@ -28,13 +30,17 @@ _SECONDS = 60
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_ten_rounds_come_within_two_points_of_central_training(tmp_path: Path) -> None:
+def test_ten_rounds_come_within_two_points_of_central_training_and_their_model_answers_so(
+    tmp_path: Path, site: Site
+) -> None:
     chain, trainer = Chain(), Trainer(WEIGHTS, choose())
     windows = held_out(chain, BOARDS, 50)
     boards = [board(chain, number, WINDOWS) for number in range(BOARDS)]
     here = compare(trainer, boards, windows, ROUNDS, PLAN)
-    wanted = Wanted(MODEL, PLAN, Averaging(), Settings(ROUNDS, patience=30), least=BOARDS, bound=50.0)
-    with Federation(tmp_path / "f", BOARDS, {"material": "vibration", "windows": WINDOWS}) as fleet:
+    wanted = Wanted("vibration", PLAN, Averaging(), Settings(ROUNDS, patience=30), least=BOARDS, bound=50.0)
+    with Federation(
+        tmp_path / "f", BOARDS, {"model": "vibration", "material": "vibration", "windows": WINDOWS}
+    ) as fleet:
         outcome = lead(
             fleet.aggregator,
             wanted,
@@ -43,10 +49,14 @@ def test_ten_rounds_come_within_two_points_of_central_training(tmp_path: Path) -
             lambda report: print(report.line(), flush=True),
         )
         key = fleet.aggregator.keystore().signer
-        path = fleet.aggregator.outcome(MODEL, outcome.run)
+        path = fleet.aggregator.outcome("vibration", outcome.run)
         assert outcome.training is not None
-        Learned.of(MODEL, outcome.weights, outcome.training).write(path, key)
+        Learned.of("vibration", outcome.weights, outcome.training).write(path, key)
         again = Learned.read(path, key.public)
+        enrol(site)
+        install_learned(site, path, fleet.aggregator.record_path)
+    results = answers(site, windows.rows)
+    said = [result["label"] == CONDITIONS[label] for result, label in zip(results, windows.labels, strict=True)]
     together = [outcome.first, *(report.score or 0.0 for report in outcome.reports)]
     named = {
         "together, through Flower": together,
@@ -61,6 +71,8 @@ def test_ten_rounds_come_within_two_points_of_central_training(tmp_path: Path) -
     assert all(len(report.boards) == BOARDS for report in outcome.reports)
     assert together[-1] >= here.centrally - WITHIN
     assert together[-1] > max(here.alone) > np.mean(here.alone)
+    print(f"over MQTT, from a sealed package: {np.mean(said):.2%} of {len(said)} windows")
+    assert np.mean(said) == pytest.approx(max(together), abs=1 / len(said))
     assert again.training == outcome.training
     assert again.training.score == max(report.score or 0 for report in outcome.reports)
 
