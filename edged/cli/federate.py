@@ -150,14 +150,15 @@ def status_command(config: Path, *, as_json: bool) -> None:
             Lock(board.directory, "federated.lock").close()
         except StateLockedError:
             running = True
-        epsilons = Budget(directory / "budget", table.privacy).epsilons()
+        spent = Budget(directory / "budget", table.privacy).spent()
     if as_json:
+        epsilons = {model: {"epsilon": one.epsilon, "assumes": one.assumptions} for model, one in spent.items()}
         print_json({"running": running, **status, "epsilon": epsilons, "delta": table.privacy.delta})
         return
     answered = status.get("answered")
     counts = answered.items() if isinstance(answered, dict) else ()
     allowed = "" if table.privacy.epsilon is None else f" of {table.privacy.epsilon:g}"
-    spent = (f"{model} {one:.3g}{allowed} at delta {table.privacy.delta:g}" for model, one in epsilons.items())
+    told = (f"{model} {one.epsilon:.3g}{allowed}: {one.assumptions}" for model, one in spent.items())
     print_facts(
         {
             "process": "runs" if running else "does not run",
@@ -166,6 +167,6 @@ def status_command(config: Path, *, as_json: bool) -> None:
             "models": ", ".join(table.models),
             "updates": "masked alone" if table.secure else "masked, or sealed to the aggregator",
             "answered": ", ".join(f"{kind} {count}" for kind, count in counts) or "nothing",
-            "epsilon": "; ".join(spent) or "nothing counted: rounds without noise have none",
+            "epsilon": "; ".join(told) or "nothing counted: rounds without noise have none",
         }
     )

@@ -137,6 +137,8 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
         click.echo("edged: hint: what boards refused, their own logs say (journalctl -u edged-federated)", err=True)
     else:
         click.echo(f"\n{outcome.training.in_words()}\n{path}")
+        if outcome.spent is not None:
+            click.echo(f"epsilon: {outcome.spent.assumptions}")
         click.echo("Take it to the publisher: edged pack --learned says how.")
     return 0 if path is not None else 1
 

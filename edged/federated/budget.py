@@ -12,7 +12,7 @@ from edged.cose import cbor
 from edged.errors import FormatError, NotAllowedError, naming
 from edged.federated.fit import Fitted
 from edged.federated.plan import Plan
-from edged.federated.privacy import Phase, spent
+from edged.federated.privacy import Phase, Spent, spent
 from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 
 _LIMIT = 1024 * 1024
@@ -62,9 +62,9 @@ class Budget:
         counted = {name: [list(one) for one in phases] for name, phases in self._phases.items()}
         write_atomically(self._path, [cbor.encode(counted)], mode=PRIVATE_FILE, replace=True)
 
-    def epsilons(self) -> dict[str, float]:
+    def spent(self) -> dict[str, Spent]:
         """Return what was spent on each model."""
-        return {model: spent(phases, self._privacy.delta).epsilon for model, phases in self._phases.items()}
+        return {model: spent(phases, self._privacy.delta) for model, phases in self._phases.items()}
 
 
 def _phase(noise: float, sampling: float, steps: int) -> Phase:

@@ -10,13 +10,17 @@ becomes an epsilon at a given delta (Canonne, Kamath and Steinke, "The discrete 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
 
 from edged.errors import ConfigError
 
 ORDERS = (*range(2, 257), 512, 1024)
 """Of the divergence. The best of them counts; those left out make epsilon larger than it need be, never smaller."""
+
+
+Unit: TypeAlias = Literal["example", "board"]
+_HOLDS: Mapping[Unit, str] = {"example": "stores", "board": "fleets"}
 
 
 class Phase(NamedTuple):
@@ -45,27 +49,28 @@ class Spent(NamedTuple):
     assumptions: str
 
 
-def epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> Spent:
+def epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: float, unit: Unit = "example") -> Spent:
     """Return what so many steps alike have spent.
 
     :raises ConfigError: a number is out of its bounds.
     """
-    return spent([Phase(noise_multiplier, sampling_rate, steps)], delta)
+    return spent([Phase(noise_multiplier, sampling_rate, steps)], delta, unit)
 
 
-def spent(phases: Iterable[Phase], delta: float) -> Spent:
+def spent(phases: Iterable[Phase], delta: float, unit: Unit = "example") -> Spent:
     """Return what all of these have spent together, one after another, on the same examples.
 
-    :param delta: the chance that the promise does not hold; well below one over the number of examples.
+    :param delta: the chance that the promise does not hold; well below one over the number of examples, or boards.
+    :param unit: what the noise hides: an example on its board, or a whole board.
     :raises ConfigError: a number is out of its bounds.
     """
     taken = [phase for phase in map(_checked, phases) if phase.steps and phase.sampling_rate]
     if not 0 < delta < 1:
         raise ConfigError(f"delta: between 0 and 1, not {delta:g}")
     if not taken:
-        return Spent(0.0, 0, _assumptions(delta, taken))
+        return Spent(0.0, 0, _assumptions(delta, taken, unit))
     best, order = min((_converted(_divergence(taken, order), order, delta), order) for order in ORDERS)
-    return Spent(best, order if math.isfinite(best) else 0, _assumptions(delta, taken))
+    return Spent(best, order if math.isfinite(best) else 0, _assumptions(delta, taken, unit))
 
 
 def _checked(phase: Phase) -> Phase:
@@ -108,15 +113,15 @@ def _converted(divergence: float, order: int, delta: float) -> float:
     return max(0.0, divergence + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1))
 
 
-def _assumptions(delta: float, phases: Iterable[Phase]) -> str:
+def _assumptions(delta: float, phases: Iterable[Phase], unit: Unit) -> str:
     told = "; ".join(
-        f"{phase.steps} steps, each example in a step with chance {phase.sampling_rate:.4g},"
+        f"{phase.steps} steps, each {unit} in a step with chance {phase.sampling_rate:.4g},"
         f" noise {phase.noise_multiplier:g} times the clip"
         for phase in phases
     )
     return (
-        f"delta {delta:g}; {told or 'no steps'}; two stores are neighbours where one has a single example more;"
-        " examples are sampled independently (Poisson), and whoever sees the result knows neither samples nor noise;"
+        f"delta {delta:g}; {told or 'no steps'}; two {_HOLDS[unit]} are neighbours where one has a single {unit} more;"
+        f" {unit}s are sampled independently (Poisson), and whoever sees the result knows neither samples nor noise;"
         " noise is Gaussian of real numbers, which floats come near to; only the weights are shown: losses and counts"
         " are not covered"
     )

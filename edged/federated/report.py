@@ -84,11 +84,11 @@ def draw(path: Path, named: dict[str, Sequence[float]], title: str) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, scores in named.items():
+    for number, (name, scores) in enumerate(named.items()):
         if len(scores) == 1:
-            axes.axhline(100 * scores[0], linestyle="--", label=f"{name} ({scores[0]:.1%})", color="gray")
+            axes.axhline(100 * scores[0], linestyle="--", label=f"{name} ({scores[0]:.1%})", color=f"C{number}")
         else:
-            axes.plot(range(len(scores)), [100 * score for score in scores], marker="o", label=name)
+            axes.plot(range(len(scores)), [100 * score for score in scores], marker="o", label=name, color=f"C{number}")
     axes.set_xlabel("round")
     axes.set_ylabel("held-out score, %")
     axes.set_title(title)

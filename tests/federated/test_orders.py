@@ -276,7 +276,7 @@ def test_a_budget_lasts_for_so_many_rounds_over_restarts(tmp_path: Path) -> None
         take_round()
     with pytest.raises(NotAllowedError, match=r"privacy\.epsilon"):
         for_ever(take_round)
-    spent = Budget(path, privacy).epsilons()["bearing"]
+    spent = Budget(path, privacy).spent()["bearing"].epsilon
     assert 0.9 * 6.0 < spent <= 6.0
     Budget(path, privacy).check("pump", plan, 100)  # each model by itself
 
@@ -285,7 +285,7 @@ def test_rounds_without_noise_are_not_counted(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "budget", Privacy())
     budget.check("bearing", PLAN, 100)
     budget.spend("bearing", PLAN, fitted(10, 0.1))
-    assert budget.epsilons() == {}
+    assert budget.spent() == {}
 
 
 # --- without Flower ------------------------------------------------------------------------------

@@ -137,6 +137,7 @@ def test_the_assumptions_are_told_with_the_number() -> None:
         "not covered",
     ):
         assert word in told
+    assert "two fleets are neighbours where one has a single board more" in epsilon(1, 1, 10, 1e-5, "board").assumptions
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from edged.federated.flower.processes import hush
 from edged.federated.flower.strategy import Guard, HeldOut, Rules
 from edged.federated.flower.training import Settings, train
 from edged.federated.plan import Plan
-from edged.federated.privacy import epsilon
+from edged.federated.privacy import Spent, epsilon
 from edged.federated.report import RoundReport
 from edged.federated.weights import Weights
 from edged.files import read_private
@@ -55,6 +55,7 @@ class Outcome:
     :ivar weights: what is published: those with the best held-out score, or the last that were kept.
     :ivar first: held-out score that it began with; minus infinity without one.
     :ivar training: the record to publish them with; None where no round was kept.
+    :ivar spent: what central noise promises to each board; None without it.
     """
 
     run: int
@@ -62,6 +63,7 @@ class Outcome:
     reports: list[RoundReport]
     first: float
     training: Training | None
+    spent: Spent | None = None
 
 
 def lead(
@@ -116,8 +118,11 @@ def _lead(
     with open_run(aggregator.address, ca, token, wanted.settings.patience) as (grid, flower_run):
         connected = Connected(grid, flower_run.run_id)
         train(grid, connected, guard, rules, wanted.settings, told)
-    training = _record(aggregator, run, wanted, guard) if guard.rounds else None
-    return Outcome(run, guard.published, guard.reports, guard.first, training)
+    spent = None
+    if wanted.averaging.noise:  # every board is in every round: each round is one step at a rate of 1
+        spent = epsilon(wanted.averaging.noise, 1.0, len(guard.reports), wanted.delta, "board")
+    training = _record(aggregator, run, wanted, guard, spent) if guard.rounds else None
+    return Outcome(run, guard.published, guard.reports, guard.first, training, spent)
 
 
 def _secret(aggregator: Aggregator) -> bytes:
@@ -137,12 +142,9 @@ def _token(control: Control, secret: bytes) -> str:
     raise BrokerError(f"the SuperLink at {control.address} started no run", hint="its own log says why")
 
 
-def _record(aggregator: Aggregator, run: int, wanted: Wanted, guard: Guard) -> Training:
+def _record(aggregator: Aggregator, run: int, wanted: Wanted, guard: Guard, spent: Spent | None) -> Training:
     """Return the training record, which the publisher signs with the weights."""
     averaging, plan = wanted.averaging, wanted.plan
-    spent = None
-    if averaging.noise:  # every board is in every round: each round is one step at a rate of 1
-        spent = epsilon(averaging.noise, 1.0, len(guard.reports), wanted.delta).epsilon
     local = plan.noise > 0 and not averaging.noise
     return Training(
         run=run,
@@ -155,6 +157,6 @@ def _record(aggregator: Aggregator, run: int, wanted: Wanted, guard: Guard) -> T
         clip=plan.clip if local else averaging.clip,
         noise=plan.noise if local else averaging.noise,
         local=local,
-        epsilon=spent,
+        epsilon=None if spent is None else spent.epsilon,
         delta=None if spent is None else wanted.delta,
     )
