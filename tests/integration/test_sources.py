@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edged.broker import Broker
+from support.house import VIBRATION
 from support.site import Site
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -28,15 +29,10 @@ channels = ["level"]
 [output]
 kind = "regressor"
 """
-DNN = """
+DNN = f"""
 name = "gearbox"
 version = 1
-[input]
-channels = ["a1", "a2", "a3", "a4"]
-[window]
-size = 300
-[features]
-use = ["sum_abs", { name = "std", ddof = 1 }, "max", { name = "kurtosis", bias = false }]
+{VIBRATION}
 [output]
 kind = "classifier"
 labels = ["healthy", "broken"]

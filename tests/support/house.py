@@ -21,18 +21,22 @@ BOARD = "press-07"
 _MODELS = Path(__file__).resolve().parents[1] / "models"
 _PATIENCE = 30.0
 
-States = dict[str, dict[str, Any]]
-"""What Home Assistant shows, by entity id."""
-
-GEARBOX = """
-name = "gearbox"
-version = 3
+VIBRATION = """\
 [input]
 channels = ["a1", "a2", "a3", "a4"]
 [window]
 size = 300
 [features]
-use = ["sum_abs", { name = "std", ddof = 1 }, "max", { name = "kurtosis", bias = false }]
+use = ["sum_abs", { name = "std", ddof = 1 }, "max", { name = "kurtosis", bias = false }]"""
+"""What the models of the gearbox make of its four accelerometers."""
+
+States = dict[str, dict[str, Any]]
+"""What Home Assistant shows, by entity id."""
+
+GEARBOX = f"""
+name = "gearbox"
+version = 3
+{VIBRATION}
 [output]
 kind = "classifier"
 labels = ["healthy", "broken"]
@@ -40,17 +44,12 @@ labels = ["healthy", "broken"]
 when = "window"
 [home_assistant]
 name = "Gearbox of the press"
-binary = { broken = "problem" }
+binary = {{ broken = "problem" }}
 """
-NOVELTY = """
+NOVELTY = f"""
 name = "novelty"
 version = 1
-[input]
-channels = ["a1", "a2", "a3", "a4"]
-[window]
-size = 300
-[features]
-use = ["sum_abs", { name = "std", ddof = 1 }, "max", { name = "kurtosis", bias = false }]
+{VIBRATION}
 [normalise]
 method = "minmax"
 min = -0.61986393
