@@ -54,10 +54,11 @@ def tensorflow() -> str:
 
 def run(python: str, script: str | Path, *, cwd: Path) -> str:
     source = ["-c", HEAD + script] if isinstance(script, str) else [str(script)]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # a script finds its neighbours
     found = subprocess.run(
         [python, *source],
         cwd=cwd,
-        env={**os.environ, **SOURCE, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**kept, **SOURCE, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         timeout=100,

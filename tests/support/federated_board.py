@@ -34,8 +34,8 @@ _IMPATIENT = """
 import time, types
 import flwr.supernode.start_client_internal as worker
 worker.time = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, 0.3))})
-import flwr.supernode.fleet_http_connection as link
-link.HEARTBEAT_DEFAULT_INTERVAL = 10
+import flwr.supercore.heartbeat as beat, flwr.supernode.fleet_http_connection as link
+beat.HEARTBEAT_DEFAULT_INTERVAL = link.HEARTBEAT_DEFAULT_INTERVAL = 10
 """
 processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
 
