@@ -54,7 +54,9 @@ def tensorflow() -> str:
 
 def run(python: str, script: str | Path, *, cwd: Path) -> str:
     source = ["-c", HEAD + script] if isinstance(script, str) else [str(script)]
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # a script finds its neighbours
+    kept = {
+        name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"
+    }  # a script finds its neighbours
     found = subprocess.run(
         [python, *source],
         cwd=cwd,
