@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
-import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,6 +19,7 @@ from edged.identity import Record, Role
 from edged.keyring import Keyring
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed, PackageStore
+from edged.machine import acting_as_owner
 from edged.model import LiveModel, load
 from edged.package.manifest import Manifest
 from edged.package.verify import Package, Publishers, VerifiedPackage
@@ -51,21 +50,8 @@ class Board:
         before: systemd gives credentials to the user that it starts, which is root then. The user's groups come with
         it, because one of them may be what opens the TPM.
         """
-        owner = self.directory.stat() if self.directory.exists() else None
-        if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+        with acting_as_owner(self.directory, self.keys.read_secrets):
             yield
-            return
-        self.keys.read_secrets()
-        groups = os.getgroups()
-        os.setgroups(_groups_of(owner.st_uid, owner.st_gid))
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
 
     def keystore(self) -> Keystore:
         """Open the board's keys.
@@ -267,14 +253,6 @@ def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
     """Raise the version floor to what was accepted, durably."""
     manifest = accepted.manifest
     state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
-
-
-def _groups_of(user: int, group: int) -> list[int]:
-    """Return the groups that a user is in."""
-    try:
-        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-    except KeyError:
-        return [group]
 
 
 def mapped(path: Path) -> memoryview:

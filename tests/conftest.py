@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +49,15 @@ def site(tmp_path: Path, models: Path, tls_broker: PrivateBroker, request: pytes
     tls = tls_broker.client(name)
     tmp_path.chmod(0o700)
     return Site(tmp_path, models, tls_broker.url, {"ca": tls.ca, "cert": tls.cert, "key": tls.key}, name=name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, in RAM, of 8 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a file system")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)

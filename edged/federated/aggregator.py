@@ -18,6 +18,7 @@ from edged.federated.nodes import NodeRecord
 from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
+from edged.machine import acting_as_owner
 
 _RECORD_MODE = 0o644
 _LIMIT = 64 * 1024
@@ -65,21 +66,11 @@ class Aggregator:
     @contextmanager
     def as_owner(self) -> Iterator[None]:
         """Where root calls and the directory is the server's user's, act as that user in the block."""
-        owner = self.directory.stat() if self.directory.exists() else None
-        if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+        with acting_as_owner(self.directory, self._read_secrets):
             yield
-            return
+
+    def _read_secrets(self) -> None:
         self._read = self._secrets()
-        groups = os.getgroups()
-        os.setgroups([owner.st_gid])
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
 
     def make(self) -> Record:
         """Make keys, their record, and the certificate for the loopback.

@@ -141,18 +141,6 @@ def test_results_wait_for_a_hub_that_subscribes(site: Site, windows: np.ndarray)
 # --- the disk --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, in RAM, of 8 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
-
-
 def _fill(disk: Path) -> None:
     file = os.open(disk / "filler", os.O_WRONLY | os.O_CREAT)
     with suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -152,8 +153,6 @@ while True:
 def test_a_child_reads_its_secret_from_memory_and_ends_with_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys  # noqa: PLC0415  it is what is replaced
-
     tmp_path.chmod(0o700)
     beside = tmp_path / "bin"
     beside.mkdir()

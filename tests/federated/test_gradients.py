@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edged.errors import ConfigError, FormatError, ModelError
 from edged.federated import noise
-from edged.federated.fit import fit, mean_loss
+from edged.federated.fit import Fitted, fit, mean_loss
 from edged.federated.plan import Plan
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, add, decode, difference, digest, encode, limited, norm
@@ -326,7 +326,7 @@ def examples(trainer: Trainer) -> tuple[np.ndarray, np.ndarray]:
     return x, np.eye(3, dtype=np.float32)[rng.integers(3, size=22)]
 
 
-def run(trainer: Trainer, examples: tuple[np.ndarray, np.ndarray], start: Weights, plan: Plan):  # noqa: ANN201
+def run(trainer: Trainer, examples: tuple[np.ndarray, np.ndarray], start: Weights, plan: Plan) -> Fitted:
     return fit(trainer, start, *examples, plan, np.random.default_rng(10))
 
 

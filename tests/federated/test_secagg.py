@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ from flwr.common import Code, FitRes, Status, bytes_to_ndarray, ndarrays_to_para
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, Key, Stage
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from flwr.compat.common import recorddict_compat as compat
+from flwr.supercore.task_identity import TaskIdentity
 
 from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError, NotAllowedError
-from edged.federated.flower.choose import Averaging
+from edged.federated.flower.choose import Averaging, choose
 from edged.federated.flower.grid import RunGrid
 from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.secagg import Masking, masks, quantisation_step
@@ -103,9 +106,7 @@ def test_two_seeds_that_flower_folds_to_one_give_two_masks() -> None:
 
 
 def test_flower_uses_our_masks_on_both_sides() -> None:
-    import importlib  # noqa: PLC0415  both packages hide the module behind a function of its name
-
-    for name in (
+    for name in (  # by name: both packages hide the module behind a function
         "client.mod.secure_aggregation.secaggplus_mod",
         "server.workflow.secure_aggregation.secaggplus_workflow",
     ):
@@ -159,14 +160,10 @@ def masked_training(boards: int, answer: Callable[[int, Message], Message], roun
     start = [np.zeros(shape, np.float32) for shape in SHAPES]
     rules = Rules(run=1, model=MODEL, plan=PLAN, masked=True, least=3)
     with Simulation(boards, answer) as simulation:
-        from types import SimpleNamespace  # noqa: PLC0415  records of boards that have only a name
-
         named = {
             node: SimpleNamespace(device=SimpleNamespace(id=f"board-{number}"))
             for node, number in simulation.nodes.items()
         }
-        from edged.federated.flower.choose import choose  # noqa: PLC0415
-
         key = PrivateKey.generate()
         guard = Guard(choose(Averaging(masked=True), start, 3), rules, start, named, key, key, None)
         train(simulation.grid, simulation.boards, guard, rules, Settings(rounds, 20, LARGEST))
@@ -270,8 +267,6 @@ class Curious:
 
 @pytest.fixture
 def curious() -> Curious:
-    from flwr.supercore.task_identity import TaskIdentity  # noqa: PLC0415  what a message is made with
-
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 8
     return Curious()
 

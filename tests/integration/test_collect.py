@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -362,18 +362,6 @@ def test_a_damaged_store_is_begun_anew(site: Site) -> None:
     assert listed(site) == {None: 100}
     data(site, "erase", "--all", "--yes")
     assert not (site.state / "examples.db.damaged").exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, in RAM, of 8 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.mark.root
