@@ -119,7 +119,7 @@ def test_root_acts_as_a_directorys_owner_with_the_owners_groups_and_is_root_agai
     owner = pwd.getpwnam("nobody")
     os.chown(tmp_path, owner.pw_uid, owner.pw_gid)
     groups, read = os.getgroups(), []
-    with acting_as_owner(tmp_path, lambda: read.append(os.geteuid())):
+    with machine.acting_as_owner(tmp_path, lambda: read.append(os.geteuid())):
         assert (os.geteuid(), os.getegid()) == (owner.pw_uid, owner.pw_gid)
         assert set(os.getgroups()) == set(os.getgrouplist("nobody", owner.pw_gid))
     assert read == [0]
