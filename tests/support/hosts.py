@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from support.cgroups import Cgroups
+from support.server import children
 
 _ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "root"
 _SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
@@ -114,7 +115,7 @@ class Host:
         until = time.monotonic() + _BOOT
         self._leader = 0
         while time.monotonic() < until:
-            self._leader = self._leader or _child_of(self._process.pid)
+            self._leader = self._leader or _init_of(self._process.pid)
             if self._leader and self._state() in {"running", "degraded"}:
                 if self._cgroups.hand_over(self._leader):
                     self._inside("systemctl", "daemon-reexec")
@@ -276,12 +277,16 @@ def _tag(directory: Path) -> str:
     return directory.parent.name.rpartition("-")[2]
 
 
-def _child_of(pid: int) -> int:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return 0
-    return int(children[0]) if children else 0
+def _init_of(pid: int) -> int:
+    """Return the first process of the container that ``pid`` runs; 0 while there is none.
+
+    It is not always systemd-nspawn's first child: an earlier one lays out the file system, and ends.
+    """
+    with contextlib.suppress(OSError):
+        for child in children(pid):
+            if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                return child
+    return 0
 
 
 def _run(*command: str) -> None:
