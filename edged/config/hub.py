@@ -87,10 +87,12 @@ class PageTable(SiteTable, frozen=True):
 
     :ivar address: where it is served.
     :ivar token: refers to the secret that callers must know; wanted where the address is not this machine's own.
+    :ivar proxy: the numeric address of a proxy that lets in only whom it knows: from there no token is wanted.
     """
 
     address: str = "127.0.0.1:8099"
     token: str | None = None
+    proxy: str | None = None
 
 
 class Log(SiteTable, frozen=True):

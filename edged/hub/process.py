@@ -51,7 +51,7 @@ class HubProcess:
     def _serve_page(self, table: PageTable) -> Page:
         token = None if table.token is None else read_secret(table.token).decode()
         self._snapshot.refresh()
-        page = Page(table.address, token, self._snapshot.page, self._hub.history)
+        page = Page(table.address, token, self._snapshot.page, self._hub.history, table.proxy)
         _LOG.info("page: %s", page.url)
         return page
 

@@ -23,9 +23,11 @@ MOST_LINE, MOST_HEAD = 2048, 16 * 1024
 _READ, _WRITE, _LINGER = 5.0, 20.0, 1.0
 """Seconds for a whole request, for a whole answer, and for a client to hang up."""
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -35,22 +37,32 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked. ``path`` is as it came: nothing is decoded in it."""
+    """What was asked.
+
+    :ivar path: as it came: nothing is decoded in it.
+    :ivar peer: the address that it came from; empty on a unix socket.
+    """
 
     method: str
     path: str
     query: str
     headers: Message
+    peer: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered; ``body`` None: the status in words."""
+    """What is answered.
+
+    :ivar body: None: the status in words.
+    :ivar framed: whether pages of the same origin may show it within themselves.
+    """
 
     status: HTTPStatus = HTTPStatus.OK
     body: bytes | None = None
     type: str = "text/plain"
     headers: Mapping[str, str] = field(default_factory=dict)
+    framed: bool = False
 
 
 class Server(ThreadingHTTPServer):
@@ -111,7 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(refused)
             elif self.parse_request():  # else it has answered
                 path, _, query = self.path.partition("?")
-                self._send(self._server.answer(Request(self.command, path, query, self.headers)))
+                peer = str(next(iter(self.client_address), ""))
+                self._send(self._server.answer(Request(self.command, path, query, self.headers, peer)))
             self._linger()
         except OSError:
             pass  # the client went away, or was too slow
@@ -164,6 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(_WRITE)
         self.send_response(answer.status)
         shown = {"Content-Type": f"{answer.type}; charset=utf-8", "Cache-Control": "no-store"}
+        shown["Content-Security-Policy"] = f"{_POLICY}'{'self' if answer.framed else 'none'}'"
         if answer.status != HTTPStatus.NOT_MODIFIED:
             shown["Content-Length"] = str(len(body))
         for name, value in {**shown, **_HEADERS, **answer.headers}.items():

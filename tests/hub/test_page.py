@@ -22,6 +22,7 @@ import pytest
 
 from edged.hub.page.history import History
 from edged.hub.page.server import Page
+from support.proxy import Nginx, free_port, nginx
 
 _SECONDS = 20
 _LONGEST = 900
@@ -93,6 +94,10 @@ class Browser:
         """Go to an address."""
         self._call("/url", {"url": url})
 
+    def enter_frame(self) -> None:
+        """Go on within the first frame of the page."""
+        self._call("/frame", {"id": 0})
+
     def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401  whatever JSON holds
         """Return what JavaScript returns."""
         return self._call("/execute/sync", {"script": script, "args": arguments})
@@ -160,9 +165,9 @@ class MadeUp:
         self.age = 0.0  # of the snapshot, in seconds
         self.page = self.serve("127.0.0.1:0")
 
-    def serve(self, address: str, token: str | None = None) -> Page:
+    def serve(self, address: str, token: str | None = None, proxy: str | None = None) -> Page:
         """Serve it at an address."""
-        self.page = Page(address, token, self._data, self.history)
+        self.page = Page(address, token, self._data, self.history, proxy)
         return self.page
 
     def _data(self) -> bytes:
@@ -311,6 +316,41 @@ for (const ground of ["--ground", "--panel", "--warn-ground"])
     found.text[ink + ground] = contrast(ink, ground);
 for (let number = 0; number < 8; number += 1) found.bands[number] = contrast(`--colour-${number}`, "--panel");
 return found;
+"""
+
+
+def test_it_works_within_the_page_of_a_proxy_that_serves_it_below_a_path(
+    browser: Browser, hub: MadeUp, tmp_path: Path
+) -> None:
+    """As Home Assistant's ingress does: /api/hassio_ingress/SECRET/ is taken off, and the rest is asked of the hub."""
+    if nginx() is None:
+        pytest.skip("no nginx here: apt-get install nginx")
+    port = free_port()
+    with closing(hub.serve("0.0.0.0:0", proxy="127.0.0.2")) as page:
+        behind = page.url.rstrip("/").rpartition(":")[2]
+        with Nginx(tmp_path, port, INGRESS.format(port=port, behind=behind)) as proxy:
+            browser.open(f"http://127.0.0.1:{port}/")
+            browser.enter_frame()
+            browser.wait(SHOWN)
+            assert "68.04 °C" in browser.text
+            asked = {request.partition("?")[0] for status, _, request in proxy.log if status == 200}
+            below = "GET /api/hassio_ingress/secret/"
+            assert {"GET /", below, f"{below}page.css", f"{below}words.js", f"{below}data.json"} <= asked
+            assert asked == {"GET /"} | {one for one in asked if one.startswith(below)}
+
+
+INGRESS = """
+server {{
+    listen 127.0.0.1:{port};
+    location = / {{
+        default_type text/html;
+        return 200 '<!doctype html><link rel="icon" href="data:,"><iframe src="/api/hassio_ingress/secret/"></iframe>';
+    }}
+    location /api/hassio_ingress/secret/ {{
+        proxy_bind 127.0.0.2;
+        proxy_pass http://127.0.0.1:{behind}/;
+    }}
+}}
 """
 
 

@@ -1,4 +1,4 @@
-"""The proxy between boards and an aggregator: a real nginx with the project's own configuration, on a free loopback port."""
+"""A real nginx on a free loopback port: also with the project's own configuration, between boards and an aggregator."""
 
 from __future__ import annotations
 
@@ -36,38 +36,17 @@ def nginx() -> str | None:
     return shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 
-class Proxy:
-    """It, in front of a SuperLink on loopback.
+class Nginx:
+    """It, with one site.
 
-    :param folder: a new directory for its files.
-    :param behind: the SuperLink's port.
-    :param behind_ca: who vouches for the SuperLink's certificate.
-    :ivar address: HOST:PORT; ``ca`` is the file of who vouches for it.
+    :param folder: a directory for its files.
+    :param port: that the site listens on.
+    :param site: its ``server`` block.
     """
 
-    def __init__(self, folder: Path, behind: int, behind_ca: Path) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, port: int, site: str) -> None:
         self._folder = folder
-        authority = trustme.CA()
-        certificate = authority.issue_cert("localhost", "127.0.0.1")
-        self.ca = folder / "ca.pem"
-        authority.cert_pem.write_to_path(self.ca)
-        certificate.private_key_pem.write_to_path(folder / "key.pem")
-        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        names = {
-            "listen 8443 ssl": f"listen {self.address} ssl",
-            "    listen [::]:8443 ssl;\n": "",
-            "/etc/edged/tls/aggregator.crt": f"{folder}/cert.pem",
-            "/etc/edged/tls/aggregator.key": f"{folder}/key.pem",
-            "/var/lib/edged-aggregator/tls/ca.pem": str(behind_ca),
-            "127.0.0.1:9092": f"127.0.0.1:{behind}",
-        }
-        site = CONFIGURATION.read_text()
-        for name, here in names.items():
-            assert site.count(name) == 1, name
-            site = site.replace(name, here)
+        self.port = port
         (folder / "site.conf").write_text(site)
         (folder / "nginx.conf").write_text(_AROUND.format(folder=folder))
 
@@ -90,9 +69,43 @@ class Proxy:
 
     @property
     def log(self) -> list[tuple[int, str, str]]:
-        """What it was asked: status, address of the SuperLink or "-" where it was not troubled, and the request."""
+        """What it was asked: status, address of the server behind it or "-" where that was not troubled, and the request."""
         lines = (line.split(" ", 2) for line in (self._folder / "access.log").read_text().splitlines())
         return [(int(status), behind, request) for status, behind, request in lines]
+
+
+class Proxy(Nginx):
+    """The proxy of an aggregator, in front of a SuperLink on loopback.
+
+    :param folder: a new directory for its files.
+    :param behind: the SuperLink's port.
+    :param behind_ca: who vouches for the SuperLink's certificate.
+    :ivar address: HOST:PORT; ``ca`` is the file of who vouches for it.
+    """
+
+    def __init__(self, folder: Path, behind: int, behind_ca: Path) -> None:
+        folder.mkdir()
+        authority = trustme.CA()
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.ca = folder / "ca.pem"
+        authority.cert_pem.write_to_path(self.ca)
+        certificate.private_key_pem.write_to_path(folder / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        names = {
+            "listen 8443 ssl": f"listen {self.address} ssl",
+            "    listen [::]:8443 ssl;\n": "",
+            "/etc/edged/tls/aggregator.crt": f"{folder}/cert.pem",
+            "/etc/edged/tls/aggregator.key": f"{folder}/key.pem",
+            "/var/lib/edged-aggregator/tls/ca.pem": str(behind_ca),
+            "127.0.0.1:9092": f"127.0.0.1:{behind}",
+        }
+        site = CONFIGURATION.read_text()
+        for name, here in names.items():
+            assert site.count(name) == 1, name
+            site = site.replace(name, here)
+        super().__init__(folder, port, site)
 
 
 def free_port() -> int:

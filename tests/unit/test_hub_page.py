@@ -34,9 +34,9 @@ class Answer:
         self.body = raw.read()
 
 
-def ask(page: Page, path: str = "/", method: str = "GET", **headers: str) -> Answer:
+def ask(page: Page, path: str = "/", method: str = "GET", *, peer: str = "127.0.0.1", **headers: str) -> Answer:
     port = port_of(page)
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(peer, 0))) as connection:
         connection.putrequest(method, path, skip_host="Host" in headers)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
@@ -270,7 +270,7 @@ def test_wrong_token_is_refused(closed_page: Page, given: str) -> None:
 def test_token_is_taken_once_and_then_kept_where_scripts_and_other_sites_do_not_see_it(closed_page: Page) -> None:
     answer = ask(closed_page, f"/?token={TOKEN.replace(' ', '%20')}")
     assert answer.status == 303
-    assert answer.headers["Location"] == "/"
+    assert answer.headers["Location"] == "./"  # also behind a proxy that serves it below a path
     kept, *attributes = answer.headers["Set-Cookie"].split("; ")
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} < set(attributes)
     assert TOKEN not in kept
@@ -288,6 +288,37 @@ def test_away_from_loopback_any_host_will_do_with_the_token() -> None:
         assert ask(page, Host="hub.example").status == 401
         kept = ask(page, "/?token=" + TOKEN.replace(" ", "+"), Host="hub.example").headers["Set-Cookie"].split(";")[0]
         assert ask(page, "/data.json", Host="hub.example", Cookie=kept).status == 200
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_a_proxy_needs_no_token_and_nobody_else_is_served(address: str) -> None:
+    """As Home Assistant's ingress: from one address come only those who have logged in there."""
+    with closing(Page(address, None, data, History(), proxy="127.0.0.2")) as page:
+        for path in [*FILES, "/data.json", "/none"]:
+            assert ask(page, path).status == 403
+            assert "frame-ancestors 'none'" in ask(page, path).headers["Content-Security-Policy"]
+            proxied = ask(page, path, peer="127.0.0.2")
+            assert proxied.status == (404 if path == "/none" else 200)
+            assert "frame-ancestors 'self'" in proxied.headers["Content-Security-Policy"]
+        for forged in ({"X_Forwarded_For": "127.0.0.2"}, {"X_Ingress_Path": "/api"}, {"Forwarded": "for=127.0.0.2"}):
+            assert ask(page, **forged).status == 403
+        # it is on this machine, as a browser that was led astray is
+        assert ask(page, "/data.json", peer="127.0.0.2", Host="evil.example").status == 421
+
+
+def test_beside_a_proxy_the_token_opens_the_page_to_others() -> None:
+    with closing(Page("0.0.0.0:0", TOKEN, data, History(), proxy="127.0.0.2")) as page:
+        assert ask(page, "/data.json", peer="127.0.0.2").status == 200
+        assert ask(page, "/data.json").status == 401
+        kept = ask(page, "/?token=" + TOKEN.replace(" ", "+")).headers["Set-Cookie"].split(";")[0]
+        assert ask(page, "/data.json", Cookie=kept).status == 200
+
+
+@pytest.mark.parametrize("proxy", ["", "localhost", "172.30.32.0/23", "172.30.32.2:8099"])
+def test_proxy_that_is_no_address_is_refused(proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"page\.proxy") as caught:
+        Page("0.0.0.0:0", None, data, History(), proxy=proxy)
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])

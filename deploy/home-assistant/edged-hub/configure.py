@@ -5,6 +5,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+_INGRESS = "172.30.32.2"
+"""The Supervisor, in its own network: it hands on what administrators of Home Assistant ask for."""
+
 
 class WantsMore(Exception):  # noqa: N818  it is no error until somebody ends the program over it
     """Something must be said in the options that nothing else says."""
@@ -35,9 +38,8 @@ def hub_toml(
         "hub": {"name": "home-assistant", "state": str(state), "boards": str(boards)},
         "upstream.main": upstream,
         "local": local,
+        "page": {"address": "0.0.0.0:8099", "proxy": _INGRESS, "token": options.get("page_token")},
     }
-    if options.get("page_token"):
-        tables["page"] = {"address": "0.0.0.0:8099", "token": options["page_token"]}
     found: dict[str, str] = {}
     text = "# Written at each start; a hub.toml of your own in the add-on's configuration folder takes its place.\n"
     for table, values in tables.items():

@@ -6,6 +6,7 @@
   begin at another one.
 * The token stands in an address once. What the browser then keeps is derived from it, so that it holds across restarts
   of the hub, and gives the token itself away to nobody.
+* A proxy that knows its users, as Home Assistant's ingress does, needs no token, and may show the page within its own.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _SHORTEST_TOKEN = 16
 _YEAR = 365 * 24 * 3600
 _MOST_PORT = 65535
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _ASK = b"""<!doctype html>
 <html lang="en"><title>edged hub: token wanted</title>
-<p>This page wants the hub's token. Open it once as <code>/?token=TOKEN</code>, with the token that
+<p>This page wants the hub's token. Open it once as <code>?token=TOKEN</code>, with the token that
 <code>[page] token</code> in <code>hub.toml</code> refers to; this browser then remembers it.
-<p><a href="/">Try again</a>, if you have just done so.
+<p><a href="./">Try again</a>, if you have just done so.
 """
 """The link helps who came by a link: a browser sends no strict cookie along with what another page began."""
 
@@ -78,34 +80,50 @@ class Address:
 class Access:
     """Decides about requests.
 
-    :raises ConfigError: the address is open to others and there is no token, or the token can be guessed.
+    :param proxy: the numeric address of a proxy that lets in only whom it knows; requests from there pass.
+    :raises ConfigError: the address is open to others and there is neither token nor proxy; the token can be guessed;
+        ``proxy`` is no address.
     """
 
-    def __init__(self, address: Address, token: str | None) -> None:
+    def __init__(self, address: Address, token: str | None, proxy: str | None = None) -> None:
         if token is not None and len(token) < _SHORTEST_TOKEN:
             raise ConfigError(
                 f"page.token: fewer than {_SHORTEST_TOKEN} characters can be guessed",
                 hint="openssl rand -hex 16 makes one",
             )
-        if token is None and not address.is_loopback:
+        if token is None and proxy is None and not address.is_loopback:
             raise ConfigError(
                 f"page.address: others than this machine reach {address.host}, and page.token is not set",
                 hint="set page.token, or serve on 127.0.0.1 and come through ssh -L",
             )
-        self._names = _OWN_NAMES | {address.name} if address.is_loopback else None
+        self._own = _OWN_NAMES | {address.name} if address.is_loopback else _OWN_NAMES
+        self._is_loopback = address.is_loopback
+        self._proxy = None if proxy is None else _proxy(proxy)
         self._token = token
         self._cookie = f"edged-hub-{address.port}"  # cookies are shared by all ports of a host
         self._pass = "" if token is None else hmac.new(token.encode(), b"edged.hub.page", hashlib.sha256).hexdigest()
+
+    def is_proxied(self, request: Request) -> bool:
+        """Tell whether a request comes from the proxy."""
+        return self._proxy is not None and _plain(request.peer) == self._proxy
 
     def refuse(self, request: Request) -> Answer | None:
         """Return what to answer instead, or None where the request may pass."""
         hosts = request.headers.get_all("Host", [])
         if len(hosts) != 1 or not (named := _HOST.fullmatch(hosts[0].lower())):
             return Answer(HTTPStatus.BAD_REQUEST)
-        if self._names is not None and named[1] not in self._names:
+        is_proxied = self.is_proxied(request)
+        # a proxy on this machine has the address of every browser on it
+        is_local = self._is_loopback or (is_proxied and _plain(request.peer).is_loopback)
+        if is_local and named[1] not in self._own:
             return Answer(HTTPStatus.MISDIRECTED_REQUEST, b"This page is served to localhost only.\n")
-        if self._token is None:
+        return None if is_proxied else self._refuse_unknown(request)
+
+    def _refuse_unknown(self, request: Request) -> Answer | None:
+        if self._token is None and self._is_loopback:
             return None
+        if self._token is None:
+            return Answer(HTTPStatus.FORBIDDEN, b"This page is served through its proxy only.\n")
         if request.path == "/" and "token=" in request.query:
             return self._let_in(request.query)
         if any(_equal(value, self._pass) for value in self._kept(request)):
@@ -117,7 +135,7 @@ class Access:
         if self._token is None or len(given) != 1 or not _equal(given[0], self._token):
             return self._ask()
         cookie = f"{self._cookie}={self._pass}; Path=/; Max-Age={_YEAR}; HttpOnly; SameSite=Strict"
-        return Answer(HTTPStatus.SEE_OTHER, headers={"Location": "/", "Set-Cookie": cookie})
+        return Answer(HTTPStatus.SEE_OTHER, headers={"Location": "./", "Set-Cookie": cookie})
 
     def _kept(self, request: Request) -> list[str]:
         """Return what the browser has kept."""
@@ -131,3 +149,23 @@ class Access:
 
 def _equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(errors="replace"), other.encode(errors="replace"))
+
+
+def _proxy(text: str) -> _Ip:
+    """Read the address of a proxy.
+
+    :raises ConfigError: it is none.
+    """
+    try:
+        return _plain(text)
+    except ValueError:
+        raise ConfigError(f"page.proxy: {text!r} is no address", hint="a numeric one, as 172.30.32.2") from None
+
+
+def _plain(text: str) -> _Ip:
+    """Return an IP address, of version 4 also where a socket for both versions has it as one of version 6.
+
+    :raises ValueError: it is none.
+    """
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address

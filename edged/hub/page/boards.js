@@ -1,7 +1,7 @@
 // The boards: a card each, or a row each that unfolds where there are many.
 
-import { Chart, colourOf, scoreText, valueText } from "/chart.js";
-import { ago, count, duration, keep, make, pace, plural, setMark, setText, show, size } from "/words.js";
+import { Chart, colourOf, scoreText, valueText } from "./chart.js";
+import { ago, count, duration, keep, make, pace, plural, setMark, setText, show, size } from "./words.js";
 
 const MOST_CARDS = 8;
 const LONG_LABEL = 14; // characters

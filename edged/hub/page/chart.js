@@ -1,6 +1,6 @@
 // A chart of the last hour of one channel: its score or value as a line, its labels as a band below that.
 
-import { clock, keep, make, makeSvg, measure, minus, setText, show } from "/words.js";
+import { clock, keep, make, makeSvg, measure, minus, setText, show } from "./words.js";
 
 const SPAN = 3600;
 const WIDTH = 360;

@@ -1,8 +1,8 @@
 // Asks the hub again and again, and shows what it says.
 
-import { Boards, conditionOf, keepTexts } from "/boards.js";
-import { Table, refusedRows, versionRows } from "/tables.js";
-import { clock, count, keep, make, plural, setMark, setText, show } from "/words.js";
+import { Boards, conditionOf, keepTexts } from "./boards.js";
+import { Table, refusedRows, versionRows } from "./tables.js";
+import { clock, count, keep, make, plural, setMark, setText, show } from "./words.js";
 
 const EVERY = 2000; // milliseconds
 const LONGEST = 30_000;
@@ -38,7 +38,7 @@ function now() {
 
 async function ask() {
   const from = since;
-  const response = await fetch(`/data.json?since=${from}`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
+  const response = await fetch(`data.json?since=${from}`, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
   if (!response.ok) throw Object.assign(new Error(), { status: response.status });
   const data = await response.json();
   hubTime = data.now;

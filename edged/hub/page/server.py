@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib import resources
 from threading import Thread
@@ -50,16 +50,19 @@ class Page:
     :param token: what callers must know; wanted where the address is not this machine's own.
     :param data: returns the hub's snapshot as a JSON object. Called in the threads that serve.
     :param history: what the charts show.
+    :param proxy: the numeric address of a proxy that lets in only whom it knows, and may show the page within its own.
     :raises ConfigError: the address cannot be used, or wants a token, or the token can be guessed.
     """
 
-    def __init__(self, address: str, token: str | None, data: Callable[[], bytes], history: History) -> None:
+    def __init__(
+        self, address: str, token: str | None, data: Callable[[], bytes], history: History, proxy: str | None = None
+    ) -> None:
         self._data = data
         self._history = history
         self._failing = False
         self._files = _read_files()
         at = Address.parse(address)
-        self._access = Access(at, token)
+        self._access = Access(at, token, proxy)
         try:
             self._server = Server(at.family, (at.host, at.port), self._answer)
         except OSError as error:
@@ -75,6 +78,9 @@ class Page:
         self._thread.join()
 
     def _answer(self, request: Request) -> Answer:
+        return replace(self._answer_one(request), framed=self._access.is_proxied(request))
+
+    def _answer_one(self, request: Request) -> Answer:
         if request.method not in {"GET", "HEAD"}:
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
         if refused := self._access.refuse(request):

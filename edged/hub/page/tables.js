@@ -1,6 +1,6 @@
 // What differs between boards, and what was refused, as tables.
 
-import { clock, count, keep, make, setText, show } from "/words.js";
+import { clock, count, keep, make, setText, show } from "./words.js";
 
 const MOST_NAMES = 6;
 
