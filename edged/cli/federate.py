@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def run_command(config: Path) -> None:
         keystore = board.keystore()
         device = board.keys.opened_record(keystore)
         node = open_node_key(directory / "node.key", device, keystore)
-        conditions = Conditions(table.when)
+        conditions, stop = Conditions(table.when), threading.Event()
         worker = Worker(
             table,
             Record.read(Path(table.record), Role.AGGREGATOR),
@@ -121,11 +122,11 @@ def run_command(config: Path) -> None:
             Rounds(directory / "rounds"),
             Budget(directory / "budget", table.privacy),
             opener(board, keystore),
-            may_train=conditions.in_the_way,
+            may_train=lambda: "it is being stopped" if stop.is_set() else conditions.in_the_way(),
         )
-        process = BoardProcess(table, node, worker, directory, may_train=conditions.in_the_way)
+        process = BoardProcess(table, node, worker, directory, may_train=conditions.in_the_way, stop=stop)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: process.stop.set())
+            signal.signal(number, lambda *_: stop.set())
         process.run()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,15 @@ class Fitted(NamedTuple):
     sampling: float
 
 
-def fit(trainer: Trainer, start: Weights, x: Floats, y: Floats, plan: Plan, random: np.random.Generator) -> Fitted:
+def fit(
+    trainer: Trainer,
+    start: Weights,
+    x: Floats,
+    y: Floats,
+    plan: Plan,
+    random: np.random.Generator,
+    check: Callable[[], None] = lambda: None,
+) -> Fitted:
     """Train as planned, from ``start``. The trainer keeps the weights that come out.
 
     With noise, every step takes each example with the same chance, and the order of examples has no part in it: what
@@ -48,6 +56,7 @@ def fit(trainer: Trainer, start: Weights, x: Floats, y: Floats, plan: Plan, rand
     :param x: [n, *trainer.inputs]
     :param y: [n, *trainer.outputs]
     :param random: shuffles examples where there is no noise.
+    :param check: is called before each step; what it raises ends the training.
     :raises FormatError: ``start`` does not fit the model, or has values that are not finite.
     :raises ModelError: there are no examples, they do not fit the model, or training runs away.
     """
@@ -58,6 +67,7 @@ def fit(trainer: Trainer, start: Weights, x: Floats, y: Floats, plan: Plan, rand
     before = mean_loss(trainer, x, y)
     weights, steps = start, 0
     for places in _batches(examples, size, plan, random):
+        check()
         gradient = _gradient(trainer, x[places], y[places], plan)
         if plan.noise and plan.clip is not None:
             gradient = noisy(gradient, plan.noise * plan.clip)

@@ -7,6 +7,7 @@ with an order.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from edged.identity import Record
 
 _LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
+_LOOK = 2.0
+"""Seconds between looks, while it trains, at whether the board still may."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Worker:
         self._may_train = may_train
 
     def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
-        """Carry out an order.
+        """Carry out an order, for as long as the board may train.
 
         :param order: signed.
         :param weights: that the round begins with, encoded.
@@ -105,18 +108,34 @@ class Worker:
             raise MismatchError(
                 "the order was signed for a masked round, or for one that is not, and this is the other"
             )
-        if (reason := self._may_train()) is not None:
-            raise NotAllowedError(f"not now: {reason}", hint="[federated.when] says when this board may train")
+        self._check_free("not now")
         self._rounds.check(self._key, believed.run, believed.round)
         with self._open(believed.model) as material:
             start = decode(weights, material.trainer.shapes)
             believed.check_weights(digest(start))
             self._budget.check(believed.model, believed.plan, len(material.x))
             self._rounds.take(self._key, believed.run, believed.round)
-            fitted = fit(material.trainer, start, material.x, material.y, believed.plan, np.random.default_rng())
+            examples = material.x, material.y
+            fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
         self._budget.spend(believed.model, believed.plan, fitted)
         _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
         return Outcome(believed, start, fitted)
+
+    def _check_free(self, when: str) -> None:
+        if (reason := self._may_train()) is not None:
+            raise NotAllowedError(f"{when}: {reason}", hint="[federated.when] says when this board may train")
+
+    def _watch(self) -> Callable[[], None]:
+        """Return what looks from time to time whether the board still may train."""
+        looked = time.monotonic()
+
+        def check() -> None:
+            nonlocal looked
+            if time.monotonic() - looked >= _LOOK:
+                self._check_free("no longer")
+                looked = time.monotonic()
+
+        return check
 
     def sealed(self, learned: Outcome) -> bytes:
         """Return an update for the aggregator's eyes alone."""
