@@ -20,6 +20,7 @@ from edged.errors import ConfigError, StateLockedError
 from edged.federated.budget import Budget
 from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
+from edged.federated.reach import unreachable
 from edged.files import read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.log import set_up_logging
@@ -152,9 +153,12 @@ def status_command(config: Path, *, as_json: bool) -> None:
         except StateLockedError:
             running = True
         spent = Budget(directory / "budget", table.privacy).spent()
+    in_the_way = unreachable(table.aggregator, table.ca)
     if as_json:
         epsilons = {model: {"epsilon": one.epsilon, "assumes": one.assumptions} for model, one in spent.items()}
-        print_json({"running": running, **status, "epsilon": epsilons, "delta": table.privacy.delta})
+        reached = {"address": table.aggregator, "answers": in_the_way is None, "error": in_the_way or ""}
+        facts = {"running": running, **status, "aggregator": reached}
+        print_json({**facts, "epsilon": epsilons, "delta": table.privacy.delta})
         return
     answered = status.get("answered")
     counts = answered.items() if isinstance(answered, dict) else ()
@@ -164,7 +168,7 @@ def status_command(config: Path, *, as_json: bool) -> None:
         {
             "process": "runs" if running else "does not run",
             "state": status["state"],
-            "aggregator": table.aggregator,
+            "aggregator": f"{table.aggregator}, {'answers' if in_the_way is None else in_the_way}",
             "models": ", ".join(table.models),
             "updates": "masked alone" if table.secure else "masked, or sealed to the aggregator",
             "answered": ", ".join(f"{kind} {count}" for kind, count in counts) or "nothing",

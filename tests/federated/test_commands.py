@@ -156,12 +156,14 @@ def test_three_boards_learn_by_command_and_a_package_comes_of_it(tmp_path: Path)
             status = json.loads(fleet.edged("federate", "status", "--json", "-c", fleet.configs[0]).stdout)
             assert status["running"]
             assert status["answered"]["answered"] == 4 * ROUNDS  # a masked round has four steps
+            assert status["aggregator"]["answers"], status["aggregator"]
             for process in (first, second, third):  # all at once: each takes a while to end
                 process.terminate()
         until = time.monotonic() + _SECONDS
         fleet.aggregator("revoke", "press-2")
         while "press-2" in json.loads(fleet.aggregator("status", "--json").stdout)["boards"]:
             assert time.monotonic() < until
+    assert "Connection refused" in fleet.edged("federate", "status", "-c", fleet.configs[0]).stdout
     assert "updates masked" in done.stdout
     assert (tmp_path / "curve.png").exists()
     fleet.edged(
