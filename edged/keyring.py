@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edged.config.board import KeystoreTable
-from edged.config.secret import read_secret
+from edged.config.secret import KeystoreSecrets
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.keys import Agreement, PublicKey
@@ -19,7 +19,6 @@ from edged.errors import (
     MismatchError,
     MissingFileError,
     NotARecipientError,
-    naming,
 )
 from edged.files import make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
@@ -38,6 +37,7 @@ class Keyring:
 
     :param table: how the configuration names them.
     :param directory: where ``file:`` and ``tpm2:`` keys, records and packages stand.
+    :ivar secrets: what the keys are opened with.
     """
 
     def __init__(self, table: KeystoreTable, directory: Path) -> None:
@@ -46,26 +46,19 @@ class Keyring:
         self.record_path = directory / "device.enrol"
         self.following_path = directory / "next.enrol"
         self._former = FormerKeys(directory / "former")
-        self._secrets: dict[str, bytes] = {}
+        self.secrets = KeystoreSecrets()
 
     def read_secrets(self) -> None:
         """Read what the keys are opened with, as the user who may; it is not read again.
 
         :raises EdgedError: a secret of the keys in use is absent or open to others.
         """
-        self.read_secrets_of(self.table)
+        self.secrets.of(self.table)
         for former in self._former.all():
             try:
-                self.read_secrets_of(former.table)
+                self.secrets.of(former.table)
             except EdgedError:  # asked for once more if a package needs those keys
                 continue
-
-    def read_secrets_of(self, table: KeystoreTable) -> tuple[bytes | None, bytes | None]:
-        """Return what encrypts the file keys that ``table`` names, and their PIN.
-
-        :raises EdgedError: a secret is absent or open to others.
-        """
-        return self._secret("keystore.wrap", table.wrap), self._secret("keystore.pin", table.pin)
 
     def open(self) -> Keystore:
         """Open the keys in use. The first time that they are those of a migration, their record takes its place.
@@ -216,7 +209,7 @@ class Keyring:
     @contextmanager
     def _making(self, table: KeystoreTable) -> Iterator[Keystore]:
         """Make keys, and remove them again if the block fails: a token keeps what no record names."""
-        made = create_keystore(table.uri, self.key_directory, *self.read_secrets_of(table))
+        made = create_keystore(table.uri, self.key_directory, *self.secrets.of(table))
         try:
             yield made
         except EdgedError:
@@ -224,7 +217,7 @@ class Keyring:
             raise
 
     def _open(self, table: KeystoreTable) -> Keystore:
-        return open_keystore(table.uri, self.key_directory, *self.read_secrets_of(table))
+        return open_keystore(table.uri, self.key_directory, *self.secrets.of(table))
 
     def _open_former(self, former: Former) -> Keystore:
         try:
@@ -234,14 +227,6 @@ class Keyring:
                 f"the old keys at {former.table.uri}: {error.message}",
                 hint=f"if they are gone for good, remove {self._former.path(former)}",
             ) from error
-
-    def _secret(self, name: str, reference: str | None) -> bytes | None:
-        if reference is None:
-            return None
-        if reference not in self._secrets:
-            with naming(name):
-                self._secrets[reference] = read_secret(reference)
-        return self._secrets[reference]
 
 
 def _belongs(record: Record, keystore: Keystore) -> bool:

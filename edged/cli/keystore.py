@@ -123,7 +123,7 @@ def migrate_command(uri: str, pin_file: str | None, wrap: str | None, output: Pa
         wrap=None if wrap is None else _absolute(wrap),
         pin=None if pin_file is None else _absolute(pin_file),
     )
-    board.keys.read_secrets_of(table)
+    board.keys.secrets.of(table)
     with board.as_owner(), closing(State(board.directory)) as state:
         record = board.keys.migrate(table)
         log = board.audit(state, board.keystore())

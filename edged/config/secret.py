@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edged.errors import MissingFileError
+from edged.config.board import KeystoreTable
+from edged.errors import MissingFileError, naming
 from edged.files import check_private, read_bounded
 
 _SCHEME = "credential:"
@@ -37,3 +38,25 @@ def secret_path(reference: str) -> Path:
             hint=f"LoadCredentialEncrypted={name}:... in the unit; for a command, systemd-run -p with the same",
         )
     return path
+
+
+class KeystoreSecrets:
+    """What opens the keys that ``[keystore]`` tables name: read once, by who may, and kept for who opens them."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, bytes] = {}
+
+    def of(self, table: KeystoreTable) -> tuple[bytes | None, bytes | None]:
+        """Return what encrypts the file keys that ``table`` names, and their PIN.
+
+        :raises EdgedError: a secret is absent or open to others.
+        """
+        return self._one("keystore.wrap", table.wrap), self._one("keystore.pin", table.pin)
+
+    def _one(self, name: str, reference: str | None) -> bytes | None:
+        if reference is None:
+            return None
+        if reference not in self._read:
+            with naming(name):
+                self._read[reference] = read_secret(reference)
+        return self._read[reference]

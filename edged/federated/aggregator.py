@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edged.config.aggregator import AggregatorConfig
-from edged.config.secret import read_secret
+from edged.config.secret import KeystoreSecrets
 from edged.cose import cbor
 from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, naming
 from edged.federated.loopback import Loopback
@@ -42,16 +42,7 @@ class Aggregator:
         self.address = f"localhost:{config.aggregator.port}"
         self._boards = self.directory / "boards"
         self._run = self.directory / "last-run"
-        self._read: tuple[bytes | None, bytes | None] | None = None
-
-    def _secrets(self) -> tuple[bytes | None, bytes | None]:
-        if self._read is not None:
-            return self._read
-        table, secrets = self.config.keystore, []
-        for name, reference in (("keystore.wrap", table.wrap), ("keystore.pin", table.pin)):
-            with naming(name):
-                secrets.append(None if reference is None else read_secret(reference))
-        return secrets[0], secrets[1]
+        self._secrets = KeystoreSecrets()
 
     def make_directory(self) -> None:
         """Make the directory if it is absent; for the system user of that role where root calls and there is one."""
@@ -66,19 +57,17 @@ class Aggregator:
     @contextmanager
     def as_owner(self) -> Iterator[None]:
         """Where root calls and the directory is the server's user's, act as that user in the block."""
-        with acting_as_owner(self.directory, self._read_secrets):
+        with acting_as_owner(self.directory, lambda: self._secrets.of(self.config.keystore)):
             yield
-
-    def _read_secrets(self) -> None:
-        self._read = self._secrets()
 
     def make(self) -> Record:
         """Make keys, their record, and the certificate for the loopback.
 
         :raises OutputError: there are keys.
         """
+        table = self.config.keystore
         make_private_directory(self.directory)
-        keystore = create_keystore(self.config.keystore.uri, self.directory / "keys", *self._secrets())
+        keystore = create_keystore(table.uri, self.directory / "keys", *self._secrets.of(table))
         try:
             name = self.config.aggregator.name
             agreement = keystore.agreement.public
@@ -95,7 +84,8 @@ class Aggregator:
 
         :raises KeystoreError: they are absent or cannot be opened.
         """
-        return open_keystore(self.config.keystore.uri, self.directory / "keys", *self._secrets())
+        table = self.config.keystore
+        return open_keystore(table.uri, self.directory / "keys", *self._secrets.of(table))
 
     def record(self) -> Record:
         """Return the public record.

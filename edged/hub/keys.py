@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from edged.config.board import KeystoreTable
-from edged.config.secret import read_secret
+from edged.config.secret import KeystoreSecrets
 from edged.cose.keys import Agreement
-from edged.errors import EdgedError, MissingFileError, naming
+from edged.errors import EdgedError, MissingFileError
 from edged.files import make_private_directory, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import create_keystore, open_keystore
@@ -29,13 +29,6 @@ class HubKeys:
         self._table = table
         self._directory = directory / "keys"
 
-    def _secrets(self) -> tuple[bytes | None, bytes | None]:
-        secrets = []
-        for name, reference in (("keystore.wrap", self._table.wrap), ("keystore.pin", self._table.pin)):
-            with naming(name):
-                secrets.append(None if reference is None else read_secret(reference))
-        return secrets[0], secrets[1]
-
     def make(self, name: str) -> Record:
         """Make keys and their record.
 
@@ -43,7 +36,7 @@ class HubKeys:
         :raises KeystoreError: the key store refuses.
         """
         make_private_directory(self.record_path.parent)
-        made = create_keystore(self._table.uri, self._directory, *self._secrets())
+        made = create_keystore(self._table.uri, self._directory, *KeystoreSecrets().of(self._table))
         try:
             record = Record(Role.HUB, name, made.signer.public, made.agreement.public, None, int(time.time()))
             write_atomically(self.record_path, [record.encode(made.signer)], mode=_RECORD_MODE, replace=True)
@@ -57,7 +50,7 @@ class HubKeys:
 
         :raises KeystoreError: it is absent or cannot be opened.
         """
-        return open_keystore(self._table.uri, self._directory, *self._secrets()).agreement
+        return open_keystore(self._table.uri, self._directory, *KeystoreSecrets().of(self._table)).agreement
 
     def record(self) -> Record:
         """Return the public record.
