@@ -17,6 +17,10 @@ REVISION ?= 1
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' edged/__init__.py)
 DEB = .venv/deb/edged_$(VERSION)-$(REVISION)~deb
 FEDERATED_DEB = .venv/deb/edged-federated_$(VERSION)-$(REVISION)~deb
+# make hosts DEBIAN=13: the Debian of the hosts that tests boot
+DEBIAN ?= 12
+HOST_DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(package)$(DEBIAN)_$(ARCH).deb)
+
 DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(package)$(release)_$(arch).deb)),$(package)$(RELEASE)_$(ARCH).deb))
 
 .DELETE_ON_ERROR:
@@ -29,7 +33,7 @@ demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed mod
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/federated/.installed .venv/train/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb $(FEDERATED_DEB)12_$(ARCH).deb  ## run all tests, against the built wheel
+test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/federated/.installed .venv/train/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## run all tests, against the built wheel
 	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver python3-systemd nginx
 	@if [ -x .venv/second/bin/pytest ]; then \
 	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
@@ -38,7 +42,7 @@ test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .ve
 	fi
 	cd tests && ../.venv/interop/bin/pytest interop
 	cd tests && EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" ../.venv/federated/bin/pytest federated
-	cd tests && EDGED_HOSTS=2 ../.venv/test/bin/pytest --ignore=interop --ignore=federated
+	cd tests && EDGED_HOSTS=2 EDGED_HOST_ROOT="$(CURDIR)/.venv/hosts/$(DEBIAN)/root" ../.venv/test/bin/pytest --ignore=interop --ignore=federated
 
 homeassistant: .venv/homeassistant/.installed  ## a real Home Assistant for the tests, in an environment of its own
 
@@ -56,9 +60,9 @@ faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
 	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
 
-hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/.made $(DEB)12_$(ARCH).deb $(FEDERATED_DEB)12_$(ARCH).deb  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
+hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
 	@.ci/apt mosquitto faketime
-	cd tests && EDGED_HOSTS=3 ../.venv/test/bin/pytest -s hosts
+	cd tests && EDGED_HOSTS=3 EDGED_HOST_ROOT="$(CURDIR)/.venv/hosts/$(DEBIAN)/root" ../.venv/test/bin/pytest -s hosts
 
 arm64: $(DEB)12_arm64.deb  ## the package for arm64, tried with a real model under qemu-user; needs root
 	.ci/arm64 .venv/arm64/root $< "$${EDGED_MODELS:-../shared/models}"
@@ -154,11 +158,11 @@ $(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
 	@touch $@
 
 # What `make clean` could not remove again is not made.
-.venv/hosts/.made: .ci/host-root
+.venv/hosts/%/.made: .ci/host-root
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@if [ "$$(id -u)" = 0 ]; then \
 	    .ci/apt debootstrap systemd-container openssh-client iproute2 && \
-	    echo "Making a Debian 12 for the tests with real hosts; this takes about a minute" && .ci/host-root $(@D)/root; \
+	    echo "Making a Debian $* for the tests with real hosts; this takes about a minute" && .ci/host-root $* $(@D)/root; \
 	else \
 	    echo "Not root: the tests with real hosts are skipped"; \
 	fi

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.hosts import host_root
+from support.hosts import host_release, host_root
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _TOOLS = ("systemd-nspawn", "ip", "ssh-keygen", "nsenter")
@@ -39,7 +39,7 @@ def _able() -> None:
 
 @pytest.fixture(scope="session")
 def package() -> Path:
-    """The newest .deb for this Debian release and architecture, as `make deb` makes it."""
+    """The newest .deb for the hosts' Debian release and this architecture, as `make deb` makes it."""
     return _newest("edged")
 
 
@@ -55,7 +55,8 @@ def federated_package(package: Path) -> Path:
 def _newest(name: str) -> Path:
     folder = Path(os.environ.get("EDGED_DEB", Path(__file__).resolve().parents[2] / ".venv" / "deb"))
     architecture = _ARCHITECTURES.get(platform.machine(), "")
-    found = sorted(folder.glob(f"{name}_*~deb12_{architecture}.deb"), key=lambda path: path.stat().st_mtime)
+    pattern = f"{name}_*~deb{host_release()}_{architecture}.deb"
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         pytest.skip(f"no package of {name}: `make deb` makes it")
     return found[-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edged.config.load import load_board, load_hub
-from support.hosts import Fleet, Host
+from support.hosts import Fleet, Host, host_release
 from support.installed import ON_BOARD, InstalledSite, wait_until
 
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
@@ -102,7 +102,9 @@ def test_a_package_alone_installs_without_a_network_and_starts_nothing(host: Hos
 def test_what_it_brings_works_and_sees_nothing_of_debians_own_but_systemd(host: Host, package: Path) -> None:
     host.run("dpkg", "--install", _put(host, package))
     before = _packages(host)
-    modules = "ai_edge_litert.interpreter, tflite_runtime.interpreter, cryptography, PIL.Image, pkcs11, systemd.journal"
+    modules = "ai_edge_litert.interpreter, cryptography, PIL.Image, pkcs11, systemd.journal"
+    if host_release() == "12":  # tflite-runtime ends with Python 3.11
+        modules += ", tflite_runtime.interpreter"
     host.run("/usr/lib/edged/bin/python", "-c", f"import {modules}")
     path = host.run("/usr/lib/edged/bin/python", "-c", "import sys; print(*sys.path)").stdout
     assert "dist-packages" not in path

@@ -19,7 +19,7 @@ from typing import Self
 from support.cgroups import Cgroups
 from support.server import children
 
-_ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "root"
+_ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "12" / "root"
 _SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT = 60.0
@@ -31,6 +31,13 @@ def host_root() -> Path | None:
     """Return the root file system that hosts are made of; None where `make hosts` has not made it."""
     root = Path(os.environ.get("EDGED_HOST_ROOT", _ROOT))
     return root if (root / "sbin" / "init").exists() else None
+
+
+def host_release() -> str:
+    """Return the Debian release of hosts: "12"; empty where there can be none."""
+    root = host_root()
+    lines = [] if root is None else (root / "etc/os-release").read_text().splitlines()
+    return next((line.partition("=")[2].strip('"') for line in lines if line.startswith("VERSION_ID=")), "")
 
 
 class Host:
