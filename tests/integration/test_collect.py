@@ -20,12 +20,14 @@ import pytest
 
 from edged.board import Board, mapped
 from edged.config.load import load_board
+from edged.federated.nodes import NodeRecord, open_node_key
 from edged.package.manifest import Manifest
 from edged.pipeline import like
 from edged.state import Examples, Intake, Loaded, Of, Window
 from support.broker import Client, spin
 from support.scrape import scrape
 from support.site import DaemonProcess, Site
+from support.tokens import Keys
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 EACH = 'format = "f32le"\neach = "window"\ntrial = { windows = 0 }\n'
@@ -144,6 +146,38 @@ def test_an_operator_labels_windows_by_their_time_and_erases_them(site: Site, go
 def iso(microseconds: int) -> str:
     at = np.datetime64(microseconds, "us")
     return f"{np.datetime_as_string(at, unit='us')}Z"
+
+
+FEDERATED = """
+[federated]
+aggregator = "fleet.example:8443"
+record = "fleet.pub"
+ca = "ca.pem"
+models = ["gearbox"]
+"""
+
+
+def test_windows_and_node_key_are_sealed_to_keys_that_are_elsewhere(
+    site: Site, keys: Keys, uri: str, golden: dict[str, np.ndarray]
+) -> None:
+    """On a token or in a TPM: no private key of the board's stands in a file, and what it keeps opens all the same."""
+    prepared(site, OPERATOR, extra=keys.table(uri) + FEDERATED)
+    with site.daemon() as daemon:
+        answer(site)
+        assert daemon.stop() == 0
+    data(site, "label", "--model", "gearbox", "--from", "1h", "healthy")
+    assert loaded(site).x == pytest.approx(features(golden["raw_windows"]), rel=1e-5)
+
+    made, again = (site.edged("federate", "init", "-c", "edged.toml", "-o", f"{name}.node") for name in ("a", "b"))
+    assert made.stdout.splitlines()[:2] == again.stdout.splitlines()[:2]
+    records = [NodeRecord.read(site.path / f"{name}.node") for name in ("a", "b")]
+    assert records[0] == records[1], "the key that was made is opened, and vouched for once more"
+    node = open_node_key(
+        site.state / "federated" / "node.key", records[0].device, Board(load_board(site.path / "edged.toml")).keystore()
+    )
+    assert node.public == records[0].node
+    assert [path.name for path in site.state.rglob("*.key")] == ["node.key"]
+    assert not any(node.scalar() in path.read_bytes() for path in site.state.rglob("*") if path.is_file())
 
 
 def test_a_rule_labels_windows_by_their_own_rows(site: Site, golden: dict[str, np.ndarray]) -> None:
