@@ -20,7 +20,8 @@ from edged.machine import check_clock, check_entropy, check_owner, check_room, d
 from edged.package.manifest import Manifest
 from edged.pipeline import check_binding, check_chain, check_state
 from edged.state import State
-from edged.state.database import NAME
+from edged.state.database import NAME as STATE
+from edged.state.examples.store import NAME as EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,17 @@ def _owner(board: Board) -> str:
 
 
 def _disk(board: Board) -> str:
-    """Look for room for an outbox as large as it may become, and for a package beside the largest one."""
-    packages = [installed.path.stat().st_size for installed in board.packages.all()]
-    known = board.directory / NAME
-    written = known.stat().st_size if known.exists() else 0
-    outbox = max(0, parse_size(board.config.results.outbox.size) - written)
+    """Look for room for outbox and windows, as large as they may become, and for a package beside the largest one."""
+    packages = [_size(installed.path) for installed in board.packages.all()]
+    outbox = parse_size(board.config.results.outbox.size) - _size(board.directory / STATE)
+    kept = {one.name: parse_size(one.collect.size) for one in board.config.model if one.collect is not None}
+    windows = sum(kept.values()) - _size(board.directory / EXAMPLES)
     standing = next(path for path in (board.directory, *board.directory.parents) if path.exists())
-    return check_room(standing, outbox + max(packages, default=0))
+    return check_room(standing, max(0, outbox) + max(0, windows) + max(packages, default=0))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _keys(board: Board) -> str:

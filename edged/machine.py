@@ -89,7 +89,7 @@ def check_room(directory: Path, wanted: int) -> str:
     if free < wanted:
         raise MachineError(
             f"{directory}: {_megabytes(free)} free, {_megabytes(wanted)} may be needed",
-            hint="make room, or let less wait for the broker: results.outbox.size",
+            hint="make room, or let less be kept: results.outbox.size, model.collect.size",
         )
     return f"{_megabytes(free)} free, up to {_megabytes(wanted)} may be needed"
 

@@ -51,13 +51,21 @@ def test_a_board_that_woke_up_in_1970_is_told(bench: Bench) -> None:
     assert "timedatectl" in found["clock"]["hint"]
 
 
-def test_a_disk_that_is_too_small_for_the_outbox_is_told(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("[results]", 'outbox = { size = "900000000 GB" }'),
+        ("[[model]]", 'collect = { label = "operator", size = "900000000 GB" }'),
+    ],
+)
+def test_a_disk_that_is_too_small_for_what_may_be_kept_is_told(bench: Bench, table: str, key: str) -> None:
     config = bench.path / "edged.toml"
-    config.write_text(config.read_text().replace("[results]", '[results]\noutbox = { size = "900000000 GB" }'))
+    config.write_text(config.read_text().replace(table, f"{table}\n{key}"))
     code, found = check(bench)
     assert code == OSERR
+    assert "900,000,000,0" in found["disk"]["detail"]
     assert "may be needed" in found["disk"]["detail"]
-    assert "results.outbox.size" in found["disk"]["hint"]
+    assert "results.outbox.size, model.collect.size" in found["disk"]["hint"]
 
 
 @pytest.mark.root
