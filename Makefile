@@ -56,9 +56,9 @@ bench: .venv/bench/.installed  ## measure against the script that one would writ
 	@.ci/apt mosquitto
 	.venv/bench/bin/python benchmarks/run.py
 
-faults: .venv/faults/.installed  ## kill, cut, flood, fuzz and soak, for as long as is claimed: two hours; figures are printed
+faults: .venv/test/.installed  ## kill, cut, flood, fuzz and soak, for as long as is claimed: two hours; figures are printed
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
-	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/faults/bin/pytest -s faults
+	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/test/bin/pytest -s faults
 
 hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
 	@.ci/apt mosquitto faketime
@@ -97,7 +97,7 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 .venv/test/.installed: $(WHEEL)
 	@.ci/apt gcc headers pkg-config libtss2-dev
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,$(LITERT)"
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,fuzz,$(LITERT)"
 	@touch $@
 
 # Flower is exact about what else is there; TensorFlow is large, and makes models that the others run.
@@ -111,10 +111,6 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 .venv/bench/.installed: $(WHEEL)
 	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "bench,$(LITERT)"
-	@touch $@
-
-.venv/faults/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,fuzz,$(LITERT)"
 	@touch $@
 
 # The stem says for what: 12_amd64. One rule each: of a rule with two patterns make expects both files at once.
@@ -170,7 +166,7 @@ $(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
 
 .venv/second/.installed: $(WHEEL)
 	@second=$$(.ci/another-python) && \
-	if [ -n "$$second" ]; then .ci/venv $(@D) "$$second" .venv/wheel/*.whl dev; else rm -rf $(@D); mkdir $(@D); fi
+	if [ -n "$$second" ]; then .ci/venv $(@D) "$$second" .venv/wheel/*.whl "dev,$(LITERT)"; else rm -rf $(@D); mkdir $(@D); fi
 	@touch $@
 
 # An environment of its own: cwt wants cbor2 before 6, and everything else is tested on the cbor2 that users get.
