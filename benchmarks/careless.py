@@ -10,20 +10,16 @@ from collections.abc import Callable
 from edged.channel.reading import ReplayGuard
 from edged.cli import main
 from edged.daemon import traffic
+from edged.daemon.debts import Debt
 from edged.daemon.marks import Marks
 
 
-class _Paid:
+class _Paid(Debt):
     """A debt that is paid as soon as it is made."""
 
-    def __init__(self, acknowledge: Callable[[], None]) -> None:
+    def __init__(self, acknowledge: Callable[[], None], *, can_wait: bool = True) -> None:
+        super().__init__(lambda: None, can_wait=can_wait)
         acknowledge()
-
-    def hold(self) -> None:
-        """Nothing is left to hold back."""
-
-    def release(self) -> None:
-        """Nothing is left to release."""
 
 
 def _forget(*_: object) -> None:
