@@ -97,7 +97,7 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 .venv/test/.installed: $(WHEEL)
 	@.ci/apt gcc headers pkg-config libtss2-dev
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,fuzz,$(LITERT)"
+	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,fuzz,bench,$(LITERT)"
 	@touch $@
 
 # Flower is exact about what else is there; TensorFlow is large, and makes models that the others run.
