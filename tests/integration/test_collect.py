@@ -10,7 +10,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ import pytest
 
 from edged.board import Board, mapped
 from edged.config.load import load_board
-from edged.federated.nodes import NodeRecord, open_node_key
+from edged.federated.nodes import NodeRecord
 from edged.package.manifest import Manifest
 from edged.pipeline import like
 from edged.state import Examples, Intake, Loaded, Of, Window
 from support.broker import Client, spin
+from support.kept import open_kept
 from support.scrape import scrape
 from support.site import DaemonProcess, Site
 from support.tokens import Keys
@@ -166,18 +169,18 @@ def test_windows_and_node_key_are_sealed_to_keys_that_are_elsewhere(
         answer(site)
         assert daemon.stop() == 0
     data(site, "label", "--model", "gearbox", "--from", "1h", "healthy")
-    assert loaded(site).x == pytest.approx(features(golden["raw_windows"]), rel=1e-5)
 
     made, again = (site.edged("federate", "init", "-c", "edged.toml", "-o", f"{name}.node") for name in ("a", "b"))
     assert made.stdout.splitlines()[:2] == again.stdout.splitlines()[:2]
     records = [NodeRecord.read(site.path / f"{name}.node") for name in ("a", "b")]
     assert records[0] == records[1], "the key that was made is opened, and vouched for once more"
-    node = open_node_key(
-        site.state / "federated" / "node.key", records[0].device, Board(load_board(site.path / "edged.toml")).keystore()
-    )
-    assert node.public == records[0].node
+    with ProcessPoolExecutor(1, get_context("spawn")) as elsewhere:
+        opened = elsewhere.submit(open_kept, site.path / "edged.toml", site.path / "a.node", (16,))
+        windows, node, scalar = opened.result(60)
+    assert windows == pytest.approx(features(golden["raw_windows"]), rel=1e-5)
+    assert node == records[0].node.thumbprint
     assert [path.name for path in site.state.rglob("*.key")] == ["node.key"]
-    assert not any(node.scalar() in path.read_bytes() for path in site.state.rglob("*") if path.is_file())
+    assert not any(scalar in path.read_bytes() for path in site.state.rglob("*") if path.is_file())
 
 
 def test_a_rule_labels_windows_by_their_own_rows(site: Site, golden: dict[str, np.ndarray]) -> None:
