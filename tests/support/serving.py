@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +32,8 @@ class RamState(State):
         super().__init__(Path("/nonexistent"), in_memory=True)
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # another thread than the one that made it collects garbage
+            self.close()
 
 
 class FakeBroker:
