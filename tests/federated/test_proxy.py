@@ -14,12 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import trustme
 
 from edged.cose.keys import PrivateKey
 from edged.cose.openssh import private_openssh
 from edged.errors import EdgedError
-from support.proxy import CONFIGURATION, Proxy, free_port, nginx, wait_for_port
+from support.proxy import CONFIGURATION, Proxy, free_port, nginx, wait_for_port, write_certificate
 
 pytest.importorskip("flwr", reason="Flower is not installed here: it has an environment of its own")
 
@@ -80,15 +79,10 @@ class Link:
     """A SuperLink on loopback, as the aggregator starts it."""
 
     def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        certificate = authority.issue_cert("localhost", "127.0.0.1")
-        self.ca = folder / "link-ca.pem"
-        authority.cert_pem.write_to_path(self.ca)
-        certificate.private_key_pem.write_to_path(folder / "link.key")
-        certificate.cert_chain_pems[0].write_to_path(folder / "link.crt")
+        self.ca = write_certificate(folder)
         self.port = free_port()
         self.log = folder / "link.log"
-        files = (("certfile", "link.crt"), ("keyfile", "link.key"), ("ca-certfile", "link-ca.pem"))
+        files = (("certfile", "cert.pem"), ("keyfile", "key.pem"), ("ca-certfile", "ca.pem"))
         self.child = Child(
             "flower-superlink",
             [

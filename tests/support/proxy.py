@@ -36,6 +36,16 @@ def nginx() -> str | None:
     return shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 
+def write_certificate(folder: Path) -> Path:
+    """Write ``cert.pem`` and ``key.pem`` for the loopback; return ``ca.pem`` beside them, of who vouches for it."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    return folder / "ca.pem"
+
+
 class Nginx:
     """It, with one site.
 
@@ -85,12 +95,7 @@ class Proxy(Nginx):
 
     def __init__(self, folder: Path, behind: int, behind_ca: Path) -> None:
         folder.mkdir()
-        authority = trustme.CA()
-        certificate = authority.issue_cert("localhost", "127.0.0.1")
-        self.ca = folder / "ca.pem"
-        authority.cert_pem.write_to_path(self.ca)
-        certificate.private_key_pem.write_to_path(folder / "key.pem")
-        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        self.ca = write_certificate(folder)
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         names = {

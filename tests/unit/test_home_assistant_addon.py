@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +22,7 @@ UPSTREAM = {"upstream_url": "mqtts://broker.example:8883"}
 def configure(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ADDON))
     monkeypatch.delitem(sys.modules, "configure", raising=False)
-    import configure  # noqa: PLC0415  it stands beside its script, and the fixture names its folder
-
-    return configure
+    return importlib.import_module("configure")
 
 
 def made(configure: ModuleType, folder: Path, options: dict[str, object], broker: dict[str, object]) -> HubConfig:

@@ -113,6 +113,7 @@ def test_a_memory_controller_that_is_off_is_said(tmp_path: Path, file: str, cont
     assert ("MemoryMax= and MemorySwapMax= do nothing" in machine.describe_memory(tmp_path, tmp_path)) is not on
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as somebody else")
 def test_root_acts_as_a_directorys_owner_with_the_owners_groups_and_is_root_again(tmp_path: Path) -> None:
     """One of those groups may be what opens the TPM; secrets that root alone may read are read before."""
