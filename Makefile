@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHON
 
 # LiteRT has no 32-bit wheels; tflite-runtime has, for Python 3.11. Expanded late: a fresh machine has no Python yet.
-LITERT = $(shell $(PYTHON) -c 'import sys; print("litert" if sys.maxsize > 2**32 else "")')
+LITERT = $(shell $(PYTHON) -c 'import sys; print("litert," if sys.maxsize > 2**32 else "")')
 
 WHEEL := .venv/wheel/.built
 SOURCES := $(shell find edged -not -path '*/__pycache__*') pyproject.toml README.md LICENSE
@@ -20,49 +20,84 @@ FEDERATED_DEB = .venv/deb/edged-federated_$(VERSION)-$(REVISION)~deb
 # make hosts DEBIAN=13: the Debian of the hosts that tests boot
 DEBIAN ?= 12
 HOST_DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(package)$(DEBIAN)_$(ARCH).deb)
+HOST_ROOT = .venv/hosts/$(DEBIAN)/root
 
 DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(if $(ALL),$(foreach release,12 13,$(foreach arch,amd64 arm64,$(package)$(release)_$(arch).deb)),$(package)$(RELEASE)_$(ARCH).deb))
 
+# The suites that `make test-all` runs behind `make test`, the longest first, and how many of them side by side.
+SUITES := hosts federated hub integration faults keystores oracles second interop
+JOBS ?= 3
+# What `make test` has shown is not shown twice.
+REST = $(if $(ALL_SUITES),and not promise)
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test homeassistant check bench faults hosts arm64 deb lock clean always
+.PHONY: help demo test test-all $(SUITES:%=test-%) check bench faults hosts arm64 deb lock clean always
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: .venv/demo/.installed  ## run the whole loop on this machine: a sealed model in, sealed results out
+demo: .ci/said/demo .venv/demo/.installed  ## the whole loop on this machine: a sealed model in, sealed results out
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .venv/test/.installed .venv/second/.installed .venv/interop/.installed .venv/federated/.installed .venv/train/.installed .venv/node/.installed homeassistant .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## run all tests, against the built wheel
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace softhsm2 swtpm p11-kit p11-kit-modules nftables iproute2 e2fsprogs chromium chromium-driver python3-systemd nginx
-	@if [ -x .venv/second/bin/pytest ]; then \
-	    (set -x; cd tests && ../.venv/second/bin/pytest unit); \
-	else \
-	    echo "This machine has no second Python from 3.11 to 3.13: the unit tests run on one alone"; \
-	fi
-	cd tests && ../.venv/interop/bin/pytest interop
-	cd tests && EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" ../.venv/federated/bin/pytest federated
-	cd tests && EDGED_HOSTS=2 EDGED_HOST_ROOT="$(CURDIR)/.venv/hosts/$(DEBIAN)/root" ../.venv/test/bin/pytest --ignore=interop --ignore=federated
+test: .ci/said/test .venv/test/.installed  ## show that what edged promises is true on this machine
+	@.ci/apt mosquitto
+	@.ci/suite test test '(unit or promise) and not real_models' unit integration faults hub
 
-homeassistant: .venv/homeassistant/.installed  ## a real Home Assistant for the tests, in an environment of its own
+# --- everything -----------------------------------------------------------------------------
 
-check: .venv/test/.installed  ## lint, formatting, types, layers
-	.venv/test/bin/ruff check
-	.venv/test/bin/ruff format --check
-	.venv/test/bin/mypy edged
-	.venv/test/bin/lint-imports --no-logo
+test-all: test  ## `make test` and all other suites, with a table at the end
+	@.ci/suites "$(MAKE)" "$(JOBS)" $(SUITES)
+
+test-integration: .venv/dev/.installed  ## the daemon, its commands and its brokers, as users run them
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace python3-systemd e2fsprogs nftables iproute2
+	@.ci/suite integration dev 'not unit $(REST)' integration
+
+test-faults: .venv/dev/.installed  ## a short form of each of `make faults`
+	@.ci/apt mosquitto nftables iproute2 e2fsprogs
+	@.ci/suite faults dev 'not unit $(REST)' faults
+
+test-keystores: .venv/dev/.installed  ## keys on tokens and in TPMs
+	@.ci/apt mosquitto softhsm2 swtpm p11-kit p11-kit-modules
+	@.ci/suite keystores dev 'not units' keystores
+
+test-oracles: .venv/dev/.installed  ## real models with known answers; features against pandas and scipy
+	@.ci/suite oracles dev 'not unit or models' oracles unit
+
+test-second: .venv/second/.installed  ## the units on another Python
+	@.ci/suite second second "not real_models" unit
+
+test-interop: .venv/interop/.installed  ## other libraries' COSE
+	@.ci/suite interop interop '' interop
+
+test-federated: .venv/federated/.installed .venv/train/.installed  ## boards that learn together, with Flower and TensorFlow
+	@.ci/apt mosquitto nginx
+	@EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" .ci/suite federated federated '' federated
+
+test-hub: .venv/dev/.installed .venv/node/.installed .venv/homeassistant/.installed  ## the hub, with Home Assistant, Node-RED, NATS, Chromium
+	@.ci/apt mosquitto nats-server chromium chromium-driver nginx
+	@.ci/suite hub dev 'not unit $(REST)' hub
+
+test-hosts: .venv/dev/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## Debian hosts with systemd: package, units, Ansible; needs root
+	@.ci/apt mosquitto faketime
+	@EDGED_HOSTS=$${EDGED_HOSTS:-2} EDGED_HOST_ROOT="$(CURDIR)/$(HOST_ROOT)" .ci/suite hosts dev '' hosts
+
+hosts:  ## as test-hosts, with three hosts and every playbook
+	@EDGED_HOSTS=3 $(MAKE) --no-print-directory test-hosts
+
+faults: .venv/dev/.installed  ## kill, cut, flood, fuzz, soak and break it, for as long as is claimed: two hours; figures are printed
+	@.ci/apt mosquitto nftables iproute2 e2fsprogs
+	@EDGED_FAULTS=1 EDGED_FUZZ=100000 .ci/suite faults dev '' faults -s -n 0
+
+check: .venv/check/.installed  ## lint, formatting, types, layers
+	.venv/check/bin/ruff check
+	.venv/check/bin/ruff format --check
+	.venv/check/bin/mypy edged
+	.venv/check/bin/lint-imports --no-logo
 
 bench: .venv/bench/.installed  ## measure against the script that one would write by hand
 	@.ci/apt mosquitto
 	.venv/bench/bin/python benchmarks/run.py
-
-faults: .venv/test/.installed  ## kill, cut, flood, fuzz and soak, for as long as is claimed: two hours; figures are printed
-	@.ci/apt mosquitto nftables iproute2 e2fsprogs
-	cd tests && EDGED_FAULTS=1 EDGED_FUZZ=100000 ../.venv/test/bin/pytest -s faults
-
-hosts: .venv/test/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## boards as they are: Debian hosts with systemd, the package, Ansible; needs root
-	@.ci/apt mosquitto faketime
-	cd tests && EDGED_HOSTS=3 EDGED_HOST_ROOT="$(CURDIR)/.venv/hosts/$(DEBIAN)/root" ../.venv/test/bin/pytest -s hosts
 
 arm64: $(DEB)12_arm64.deb  ## the package for arm64, tried with a real model under qemu-user; needs root
 	.ci/arm64 .venv/arm64/root $< "$${EDGED_MODELS:-../shared/models}"
@@ -75,43 +110,62 @@ lock: $(WHEEL)  ## pin anew what the Debian packages hold; needs a Python 3.11 a
 clean:  ## remove everything that was built
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-# Neither pytest nor what it starts may pick up the source tree by standing in it.
-test faults hosts: export PYTHONSAFEPATH := 1
-
 # --- what the targets stand on ---------------------------------------------------------------
+
+.ci/said/demo: always
+	@[ -e .venv/demo/.installed ] || echo "Setting up: a minute, mostly downloads of 60 MB. The demo itself takes half a minute."
+
+.ci/said/test: always
+	@[ -e .venv/test/.installed ] || echo "Setting up: a minute or two, mostly downloads of 80 MB."
+	@echo "The tests take about five minutes on two cores."
 
 $(WHEEL): $(SOURCES) .venv/build/.installed
 	@rm -rf $(@D)
-	.venv/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(@D) .
+	@.venv/build/bin/python -m hatchling build -t wheel -d $(@D) >/dev/null
 	@touch $@
 
 .venv/build/.installed: .venv/python
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check 'hatchling~=1.27'
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check 'hatchling~=1.27' 'uv~=0.13'
 	@touch $@
+
+# An environment a line: what of edged is installed, and which groups of pyproject.toml beside it.
+define environment
+@.ci/venv $(@D) "$(or $(3),$(PYTHON))" "$(1)" $(2)
+@touch $@
+endef
 
 .venv/demo/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "$(LITERT)"
-	@touch $@
+	$(call environment,$(LITERT))
 
 .venv/test/.installed: $(WHEEL)
+	$(call environment,$(LITERT)image,test)
+
+.venv/check/.installed: $(WHEEL)
+	$(call environment,image$(comma)pkcs11,test check)
+
+.venv/dev/.installed: $(WHEEL)
 	@.ci/apt gcc headers pkg-config libtss2-dev
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,tpm2,fuzz,bench,$(LITERT)"
-	@touch $@
+	$(call environment,$(LITERT)image$(comma)pkcs11$(comma)tpm2,test oracles bench fuzz)
 
 # Flower is exact about what else is there; TensorFlow is large, and makes models that the others run.
 .venv/federated/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "dev,federated,$(LITERT)" 'dp-accounting~=0.6' 'matplotlib~=3.11'
-	@touch $@
+	$(call environment,$(LITERT)image$(comma)pkcs11$(comma)federated,test oracles curves)
 
 .venv/train/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "train,$(LITERT)"
-	@touch $@
+	$(call environment,$(LITERT)train)
 
 .venv/bench/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl "bench,$(LITERT)"
+	$(call environment,$(LITERT)image,bench)
+
+.venv/second/.installed: $(WHEEL)
+	@.ci/venv $(@D) "$$(.ci/another-python)" "$(LITERT)image" test
 	@touch $@
+
+# An environment of its own: everything else is tested on the cbor2 that users get.
+.venv/interop/.installed: $(WHEEL)
+	$(call environment,$(LITERT)image,test interop)
 
 # The stem says for what: 12_amd64. One rule each: of a rule with two patterns make expects both files at once.
 DEB_SOURCES := $(WHEEL) $(shell find -L deploy/debian deploy/aggregator systemd docs -type f) README.md CHANGELOG.md
@@ -136,42 +190,22 @@ $(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
 	fi
 	@touch $@
 
-.venv/homeassistant/.installed: tests/hub/homeassistant-requirements.txt
-	@rm -rf $(@D) && mkdir -p $(@D)
-	@python=$$(.ci/another-python 3.13) && \
-	if [ -n "$$python" ]; then \
-	    echo "Installing Home Assistant; this takes a minute or two" && "$$python" -m venv $(@D) && \
-	    $(@D)/bin/pip install --quiet --disable-pip-version-check -r $<; \
-	else \
-	    echo "This machine has no Python 3.13: the tests with Home Assistant are skipped"; \
-	fi
+# Home Assistant runs on Python 3.13 alone.
+.venv/homeassistant/.installed: tests/hub/homeassistant-requirements.txt .venv/build/.installed
+	@.ci/venv $(@D) "$$(.ci/another-python 3.13)" - -r $<
 	@touch $@
 
-.venv/ansible/.installed: tests/hosts/ansible-requirements.txt .venv/python
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+.venv/ansible/.installed: tests/hosts/ansible-requirements.txt .venv/build/.installed
+	@.ci/venv $(@D) "$(PYTHON)" - -r $<
 	@touch $@
 
 # What `make clean` could not remove again is not made.
 .venv/hosts/%/.made: .ci/host-root
-	@rm -rf $(@D) && mkdir -p $(@D)
 	@if [ "$$(id -u)" = 0 ]; then \
-	    .ci/apt debootstrap systemd-container openssh-client iproute2 && \
-	    echo "Making a Debian $* for the tests with real hosts; this takes about a minute" && .ci/host-root $* $(@D)/root; \
+	    .ci/apt debootstrap systemd-container openssh-client iproute2 && .ci/host-root $* $(@D)/root; \
 	else \
-	    echo "Not root: the tests with real hosts are skipped"; \
+	    mkdir -p $(@D) && echo "Not root: the tests with real hosts are skipped"; \
 	fi
-	@touch $@
-
-.venv/second/.installed: $(WHEEL)
-	@second=$$(.ci/another-python) && \
-	if [ -n "$$second" ]; then .ci/venv $(@D) "$$second" .venv/wheel/*.whl "dev,$(LITERT)"; else rm -rf $(@D); mkdir $(@D); fi
-	@touch $@
-
-# An environment of its own: cwt wants cbor2 before 6, and everything else is tested on the cbor2 that users get.
-.venv/interop/.installed: $(WHEEL)
-	@.ci/venv $(@D) $(PYTHON) .venv/wheel/*.whl dev 'cwt~=3.3' 'pycose~=1.1'
 	@touch $@
 
 # Changes when the Python does, and takes every environment with it.
@@ -180,3 +214,5 @@ $(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
 	@mkdir -p $(@D)
 	@$(PYTHON) -c 'import sys; print(sys.prefix, sys.version)' >$@.new
 	@cmp --quiet $@.new $@ || cp $@.new $@
+
+comma := ,

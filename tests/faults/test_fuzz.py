@@ -26,7 +26,7 @@ from support.bench import live_bench
 from support.broker import PrivateBroker, spin
 from support.fuzz import CHANNELS, HEAVY, LIMIT, Source
 from support.hub import Hub
-from support.site import DaemonProcess
+from support.process import DaemonProcess
 from support.storm import FENCE, Judge, Storm, prepare, topic_of
 from support.targets import Target, decoder, targets
 
@@ -78,7 +78,6 @@ class Board:
 
 @pytest.fixture
 def board(models: Path, tmp_path: Path, tls_broker: PrivateBroker) -> Iterator[Board]:
-    pytest.importorskip("PIL.Image")
     bench = live_bench(tmp_path / "bench", models, tls_broker, "press-storm")
     prepare(bench)
     judge = Judge(bench)

@@ -15,7 +15,8 @@ from edged.broker import Broker
 from support.broker import PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 

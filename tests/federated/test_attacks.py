@@ -39,8 +39,9 @@ from edged.federated.order import Order
 from edged.federated.plan import Plan
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, difference, digest, encode, norm
-from support.federation import MODEL, Federation, free_port
+from support.federation import MODEL, Federation
 from support.learner import Softmax, accuracy, examples
+from support.ports import quiet_port
 
 PLAN = Plan(epochs=2, batch=16, rate=0.05)
 BOUND = 1.0
@@ -217,7 +218,7 @@ def test_flowers_own_supernode_would_have_run_it(
     arguments: list[str | Secret] = [
         *("--superlink", fleet.aggregator.address, "--root-certificates", str(fleet.aggregator.tls.ca)),
         *("--auth-supernode-private-key", Secret("key", private_openssh(key))),
-        *("--host", "127.0.0.1", "--port", str(free_port())),
+        *("--host", "127.0.0.1", "--port", str(quiet_port())),
     ]
     try:
         with Child("flower-supernode", arguments, board.folder / "flower", tmp_path / "log"):

@@ -23,8 +23,8 @@ from edged.federated.trainer import Trainer
 from edged.runtime import choose
 from edged.signal.fingerprint import fingerprint
 from edged.state import Intake, Of, Window
-from support.federation import free_port
-from support.site import run_edged
+from support.commands import run_edged
+from support.ports import quiet_port
 from support.vibration import MANIFEST, PLAN, WEIGHTS, Chain, board, held_out
 
 BOARDS, WINDOWS, ROUNDS = 3, 100, 1
@@ -37,7 +37,7 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.chmod(0o700)
-        self.port = free_port()
+        self.port = quiet_port()
         for role, name in (("publisher", "acme"), ("hub", "home")):
             self.edged("keygen", role, "--id", name, "--no-passphrase")
         (folder / "aggregator.toml").write_text(

@@ -20,18 +20,11 @@ from edged.federated.weights import Weights, add, decode, difference, digest, en
 from edged.runtime import Engine, Interpreter, choose
 from support import vibration
 from support.backprop import NETS, Doubles, Net
+from support.engines import ENGINES
 
 FOLDER = Path(__file__).parent / "models"
 DRAWS = 50
 CLOSE = 1e-6
-
-
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 @pytest.fixture(params=NETS)
@@ -142,16 +135,11 @@ numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 moderate = st.floats(-100, 100, width=32)
 
 
-@pytest.fixture(
-    scope="module", params=[(name, runtime) for name in NETS for runtime in ("litert", "tflite")], ids="-".join
-)
+@pytest.fixture(scope="module", params=[(name, runtime) for name in NETS for runtime in ENGINES], ids="-".join)
 def kept(request: pytest.FixtureRequest) -> Iterator[Trainer]:
     """One for all examples of a test."""
     name, runtime = request.param
-    try:
-        trainer = Trainer(FOLDER / f"{name}.tflite", choose(runtime))
-    except ConfigError as error:
-        pytest.skip(error.message)
+    trainer = Trainer(FOLDER / f"{name}.tflite", choose(runtime))
     yield trainer
     trainer.close()
 

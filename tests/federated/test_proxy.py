@@ -18,7 +18,8 @@ import pytest
 from edged.cose.keys import PrivateKey
 from edged.cose.openssh import private_openssh
 from edged.errors import EdgedError
-from support.proxy import CONFIGURATION, Proxy, free_port, nginx, wait_for_port, write_certificate
+from support.ports import quiet_port
+from support.proxy import CONFIGURATION, Proxy, nginx, wait_for_port, write_certificate
 
 pytest.importorskip("flwr", reason="Flower is not installed here: it has an environment of its own")
 
@@ -80,7 +81,7 @@ class Link:
 
     def __init__(self, folder: Path) -> None:
         self.ca = write_certificate(folder)
-        self.port = free_port()
+        self.port = quiet_port()
         self.log = folder / "link.log"
         files = (("certfile", "cert.pem"), ("keyfile", "key.pem"), ("ca-certfile", "ca.pem"))
         self.child = Child(
@@ -145,7 +146,7 @@ def test_a_registered_board_connects_through_it_and_no_other(link: Link, proxy: 
     def board(name: str, key: PrivateKey) -> Child:
         arguments = [
             *("--superlink", proxy.address, "--root-certificates", str(proxy.ca), "--isolation", "process"),
-            *("--host", "127.0.0.1", "--port", str(free_port()), "--max-retries", "0"),
+            *("--host", "127.0.0.1", "--port", str(quiet_port()), "--max-retries", "0"),
             *("--auth-supernode-private-key", Secret("node-key", private_openssh(key))),
         ]
         return Child("flower-supernode", arguments, tmp_path / name, tmp_path / f"{name}.log")

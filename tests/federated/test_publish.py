@@ -22,6 +22,7 @@ from edged.package.training import Training
 from edged.package.verify import Package
 from edged.runtime import choose
 from support import vibration
+from support.engines import ENGINES
 from support.published import answers, enrol, install_learned, lay_out
 from support.site import Site
 
@@ -65,12 +66,8 @@ def learned(site: Site, weights: Weights) -> list[object]:
     return [*lay_out(site), "--learned", written, "--aggregator", "fleet.pub"]
 
 
-@pytest.mark.parametrize("engine", ["litert", "tflite"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_what_boards_learned_comes_back_sealed_and_answers_over_mqtt(site: Site, weights: Weights, engine: str) -> None:
-    try:
-        choose(engine)
-    except ConfigError as error:
-        pytest.skip(error.message)
     test = vibration.held_out(vibration.Chain(), 1, WINDOWS)
     before = Trainer(vibration.WEIGHTS, choose()).infer(test.x)
     expected = Trainer(rewritten(vibration.WEIGHTS.read_bytes(), weights), choose()).infer(test.x)

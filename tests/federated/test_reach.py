@@ -14,7 +14,7 @@ import trustme
 
 from edged.federated import reach
 from edged.federated.reach import unreachable
-from support.federation import free_port
+from support.ports import quiet_port
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def test_what_is_no_aggregator_is_told_from_one_that_is_away(
 ) -> None:
     with listening(None) as address:
         assert "TLS" in (unreachable(address, authority[1]) or "")
-    assert unreachable(f"127.0.0.1:{free_port()}", authority[1]) == "Connection refused"
+    assert unreachable(f"127.0.0.1:{quiet_port()}", authority[1]) == "Connection refused"
     assert "No such file" in (unreachable("127.0.0.1:1", str(tmp_path / "none.pem")) or "")
     monkeypatch.setattr(reach, "_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:

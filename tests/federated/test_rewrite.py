@@ -10,27 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError, FormatError, ModelError
+from edged.errors import FormatError, ModelError
 from edged.federated.fit import fit
 from edged.federated.rewrite import initial_weights, rewritten, shapes
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, digest
 from edged.package.author import Author
-from edged.runtime import Engine, Interpreter, choose
+from edged.runtime import Engine, Interpreter
 from edged.trial import check_weights, open_model
 from support import vibration
 
 FOLDER = Path(__file__).parent / "models"
 MODELS = [*sorted(FOLDER.glob("*.tflite")), vibration.WEIGHTS, vibration.ANOMALY_WEIGHTS]
 SMALL = (FOLDER / "detector.tflite").read_bytes()
-
-
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 def drawn(data: bytes) -> Weights:

@@ -10,7 +10,8 @@ import pytest
 
 from edged.config.load import load_board, load_hub
 from support.hosts import Fleet, Host, host_release
-from support.installed import ON_BOARD, InstalledSite, wait_until
+from support.installed import ON_BOARD, InstalledSite
+from support.waiting import wait_until
 
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
 RECORD = "var/lib/edged/keystore/device.enrol"

@@ -14,7 +14,7 @@ import trustme
 
 from support.ansible import Operator, ansible_bin
 from support.hosts import Fleet, host_root
-from support.installed import wait_until
+from support.waiting import wait_until
 
 PORT = 8443
 NGINX = "usr/sbin/nginx"

@@ -20,7 +20,7 @@ from support.faults import often
 from support.hub_process import HubProcess, board_of
 from support.parties import Board
 from support.played import Played, Scene, Sent
-from support.server import two_free_ports
+from support.ports import quiet_port
 
 pytestmark = pytest.mark.broker
 
@@ -256,7 +256,7 @@ def test_record_that_is_damaged_is_named_and_changes_nothing(scene: Scene, board
 
 @pytest.mark.parametrize("name", ["same", "localhost", "listener"])
 def test_plaintext_is_refused_to_the_broker_in_between(tmp_path: Path, name: str) -> None:
-    port = two_free_ports()
+    port = quiet_port()
     further = ("allow_anonymous true", f"listener {port} 127.0.0.1", "allow_anonymous true")
     with PlainBroker(tmp_path, listener=further) as broker, listening(broker.url) as spy:
         urls = {
@@ -270,13 +270,14 @@ def test_plaintext_is_refused_to_the_broker_in_between(tmp_path: Path, name: str
         played = Played(board, spy, [hub.key])
         played.announce()
         try:
-            hub.begin().close()
-            played.send()
-            until = time.monotonic() + 20
-            while hub.processes[""].poll() is None and time.monotonic() < until:
-                spy.run_once(0.05)
+            process = hub.begin()
+
+            def leaves() -> bool:
                 played.send()
-            assert hub.wait_left(timeout=1) == ConfigError.exit_code
+                return process.process.poll() is not None
+
+            spin(spy, until=leaves)
+            assert process.wait_left() == ConfigError.exit_code
         finally:
             hub.close()
 
@@ -435,7 +436,7 @@ def test_damaged_state_is_named_and_the_hub_does_not_begin_without_it(scene: Sce
     with (scene.hub.state / "hub.db").open("r+b") as file:
         file.write(os.urandom(4096))
 
-    scene.hub.begin().close()
+    process = scene.hub.begin()
 
-    assert scene.hub.wait_left() == StateDamagedError.exit_code
-    assert "hub.db" in scene.hub.said
+    assert process.wait_left() == StateDamagedError.exit_code
+    assert "hub.db" in process.said

@@ -17,8 +17,9 @@ from edged.channel.receiver import Opened, Receiver
 from edged.cose.keys import PrivateKey
 from edged.identity import Record
 from support.broker import Client, spin
+from support.commands import run_edged
 from support.node import cannot_node, lay_out, listening
-from support.site import Site, run_edged
+from support.site import Site
 
 Vector = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -12,7 +12,8 @@ import pytest
 
 from support.broker import Client, PlainBroker, spin
 from support.node import NodeRed, cannot_node, lay_out
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 SEND = ("--array", "raw_windows", "--each", "window", "--format", "f32le")
 LABELS = ("healthy", "broken")

@@ -22,7 +22,8 @@ import pytest
 
 from edged.hub.page.history import History
 from edged.hub.page.server import Page
-from support.proxy import Nginx, free_port, nginx
+from support.ports import quiet_port
+from support.proxy import Nginx, nginx
 
 _SECONDS = 20
 _LONGEST = 900
@@ -325,7 +326,7 @@ def test_it_works_within_the_page_of_a_proxy_that_serves_it_below_a_path(
     """As Home Assistant's ingress does: /api/hassio_ingress/SECRET/ is taken off, and the rest is asked of the hub."""
     if nginx() is None:
         pytest.skip("no nginx here: apt-get install nginx")
-    port = free_port()
+    port = quiet_port()
     with closing(hub.serve("0.0.0.0:0", proxy="127.0.0.2")) as page:
         behind = page.url.rstrip("/").rpartition(":")[2]
         with Nginx(tmp_path, port, INGRESS.format(port=port, behind=behind)) as proxy:

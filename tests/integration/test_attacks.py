@@ -108,7 +108,7 @@ def test_wrong_board_is_no_recipient(board: Site, tmp_path: Path) -> None:
         (other / name).write_bytes((board.path / name).read_bytes())
     board.edged("init", "-c", other / "edged.toml", "-o", other / "other.enrol")
 
-    done = board.edged("install", board.path / "gearbox-2.edged", "-c", other / "edged.toml", check=False)
+    done = board.run("install", board.path / "gearbox-2.edged", "-c", other / "edged.toml", check=False)
 
     assert (done.returncode, "not sealed to key" in done.stderr) == (77, True), done.stderr
 
@@ -118,7 +118,7 @@ def test_publisher_that_is_no_longer_listed_takes_its_models_with_it(board: Site
     board.edged("keygen", "publisher", "--id", "other", "--no-passphrase")
     config.write_text(config.read_text().replace('"acme.pub"', '"other.pub"'))
 
-    done = board.edged("run", "-c", "edged.toml", check=False)
+    done = board.run("run", "-c", "edged.toml", check=False)
 
     assert done.returncode == 77
     assert "gearbox-2.edged" in done.stderr
@@ -173,7 +173,7 @@ def test_state_file_deleted_is_said_and_does_not_hide_the_installed_version(boar
 
 def test_two_daemons_on_one_state(board: Site) -> None:
     with board.daemon():
-        done = board.edged("run", "-c", "edged.toml", check=False)
+        done = board.run("run", "-c", "edged.toml", check=False)
         assert (done.returncode, "already runs" in done.stderr) == (75, True), done.stderr
 
 

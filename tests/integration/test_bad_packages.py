@@ -198,7 +198,7 @@ def test_an_older_version_is_refused(own_bench: Bench) -> None:
     assert done.returncode == NOPERM
     assert f"{older}: gearbox 1 is not above version 2" in done.stderr
     assert "edged: hint: to go back, publish the old weights under a higher version" in done.stderr
-    assert own_bench.edged("check", "edged.toml", "--offline", check=False).returncode == NOPERM
+    assert own_bench.run("check", "edged.toml", "--offline", check=False).returncode == NOPERM
     own_bench.install(newer)
     assert own_bench.listed() == [("gearbox", 1, "kept"), ("gearbox", 2, "in use")]
 
@@ -232,7 +232,7 @@ def test_a_record_serves_in_its_own_role_only(own_bench: Bench, key: str, record
     """An operator's key pinned as a publisher's would let the operator sign; a publisher is no hub."""
     config = own_bench.path / "edged.toml"
     config.write_text(config.read_text().replace(f'"{key}"', f'"{record}"'))
-    done = own_bench.edged("check", "edged.toml", "--offline", check=False)
+    done = own_bench.run("check", "edged.toml", "--offline", check=False)
     assert done.returncode == NOPERM
     assert f"{record} is the record of a" in done.stdout
     assert "hint: " in done.stdout
@@ -310,7 +310,7 @@ def pack(bench: Bench, *change: str, model: Path | None = None) -> subprocess.Co
     arguments = [part for option in options.items() for part in option]
     (bench.path / "out.edged").unlink(missing_ok=True)
     model = model or bench.models / "gearbox" / "dnn.tflite"
-    return bench.edged("pack", model, "--manifest", "manifest.toml", *arguments, "-o", "out.edged", check=False)
+    return bench.run("pack", model, "--manifest", "manifest.toml", *arguments, "-o", "out.edged", check=False)
 
 
 @pytest.mark.parametrize("name", ODD)

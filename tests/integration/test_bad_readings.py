@@ -23,7 +23,7 @@ from edged.samples import encode_reading
 from support.bench import GOOD, Bench, live_bench
 from support.broker import PrivateBroker
 from support.hub import Hub
-from support.site import DaemonProcess
+from support.process import DaemonProcess
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
 DAY = 86_400

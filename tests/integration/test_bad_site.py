@@ -75,12 +75,12 @@ def change(bench: Bench, old: str, new: str) -> None:
 
 def run(bench: Bench) -> Said:
     """Start the daemon, which must leave at once."""
-    return failure(bench.edged("run", "-c", "edged.toml", check=False))
+    return failure(bench.run("run", "-c", "edged.toml", check=False))
 
 
 def check(bench: Bench, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
     """Return the exit code and what `edged check` finds wrong."""
-    done = bench.edged("check", "edged.toml", "--json", *options, check=False)
+    done = bench.run("check", "edged.toml", "--json", *options, check=False)
     found = json.loads(done.stdout)
     return done.returncode, {one["check"]: one for one in found if not one["ok"]}
 
@@ -147,7 +147,7 @@ def test_a_mistake_in_a_file_that_is_merged_in_is_named(bench: Bench) -> None:
 
 def test_no_configuration_at_all(bench: Bench) -> None:
     for command in ("run", "models", "init"):
-        said = failure(bench.edged(command, "-c", "nowhere.toml", check=False))
+        said = failure(bench.run(command, "-c", "nowhere.toml", check=False))
         assert said.code == NOINPUT
         assert "nowhere.toml" in said.error
         assert "--config" in said.hint
@@ -164,7 +164,7 @@ def test_a_runtime_that_is_not_installed(bench: Bench, tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('not here')\n")
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    done = bench.edged("run", "-c", "edged.toml", check=False, env={**os.environ, "PYTHONPATH": path})
+    done = bench.run("run", "-c", "edged.toml", check=False, env={**os.environ, "PYTHONPATH": path})
     said = failure(done)
     assert said.code == CONFIG
     assert "runtime.engine" in said.error
@@ -207,7 +207,7 @@ def test_peoples_key_files_are_refused_too(bench: Bench, name: str) -> None:
     (bench.path / "readings.csv").write_text("1,2,3,4\n")
     manifest_for_pack(bench)
     (bench.path / name).chmod(0o644)
-    said = failure(bench.edged(*commands[name], check=False))
+    said = failure(bench.run(*commands[name], check=False))
     assert said == (NOPERM, f"{name} is open to others (mode 0644)", f"chmod 0600 {name}")
 
 
@@ -266,7 +266,7 @@ def test_keys_of_another_board(bench: Bench, models: Path, tmp_path: Path) -> No
 
 def test_init_does_not_write_over_keys(bench: Bench) -> None:
     before = bench.snapshot()
-    said = failure(bench.edged("init", "-c", "edged.toml", check=False))
+    said = failure(bench.run("init", "-c", "edged.toml", check=False))
     assert said.code == CANTCREAT
     assert "exists already" in said.error
     assert bench.snapshot() == before
@@ -285,20 +285,20 @@ def wrapped(model_bench: Bench, tmp_path: Path) -> tuple[Bench, dict[str, str]]:
     shutil.rmtree(bench.state)
     change(bench, "[results]", '[keystore]\nwrap = "credential:edged"\n[results]')
     environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(credentials)}
-    bench.edged("init", "-c", "edged.toml", "-o", "board.enrol", env=environment)
+    bench.run("init", "-c", "edged.toml", "-o", "board.enrol", env=environment)
     first = bench.path / "first.edged"
     first.write_bytes(bench.pack_fast(version=1))
-    bench.install(first, env=environment)
+    bench.run("install", first, "-c", "edged.toml", env=environment)
     return bench, environment
 
 
 def test_wrapped_keys_open_under_their_credential_only(wrapped: tuple[Bench, dict[str, str]]) -> None:
     bench, environment = wrapped
-    assert bench.edged("check", "edged.toml", "--offline", env=environment).returncode == 0
+    assert bench.run("check", "edged.toml", "--offline", env=environment).returncode == 0
     for key in (bench.state / "keystore" / "keys").iterdir():
         assert b"a wrapping secret" not in key.read_bytes()
     Path(environment["CREDENTIALS_DIRECTORY"], "edged").write_text("another secret\n")
-    said = failure(bench.edged("run", "-c", "edged.toml", check=False, env=environment))
+    said = failure(bench.run("run", "-c", "edged.toml", check=False, env=environment))
     assert said.code == NOINPUT
     assert "sign.key cannot be opened" in said.error
     assert "keystore.wrap" in said.hint
@@ -307,7 +307,7 @@ def test_wrapped_keys_open_under_their_credential_only(wrapped: tuple[Bench, dic
 def test_wrapped_keys_without_a_credential(wrapped: tuple[Bench, dict[str, str]]) -> None:
     bench, environment = wrapped
     del environment["CREDENTIALS_DIRECTORY"]
-    said = failure(bench.edged("run", "-c", "edged.toml", check=False, env=environment))
+    said = failure(bench.run("run", "-c", "edged.toml", check=False, env=environment))
     assert said.code == NOINPUT
     assert "there is no credential 'edged'" in said.error
     assert "LoadCredentialEncrypted=edged" in said.hint
@@ -330,7 +330,7 @@ def test_without_a_broker_the_daemon_is_ready_and_serves_when_it_comes(bench: Be
     change(bench, bench.url, broker.url)
     bench.url = broker.url
     with bench.daemon() as daemon:
-        status = daemon.status("not connected")
+        status = daemon.wait_for("not connected")
         assert "nothing listens there" in status
         code, found = check(bench)
         assert (code, list(found)) == (UNAVAILABLE, ["broker"])
@@ -389,7 +389,7 @@ def wrong_broker(bench: Bench, said: str, hint: str) -> None:
     assert said in found["broker"]["detail"]
     assert hint in found["broker"]["hint"]
     with bench.daemon() as daemon:
-        assert said in daemon.status("not connected")
+        assert said in daemon.wait_for("not connected")
         assert daemon.stop() == 0
     assert said in daemon.log
 
@@ -398,7 +398,7 @@ def wrong_broker(bench: Bench, said: str, hint: str) -> None:
 def test_tools_leave_where_no_broker_is(bench: Bench, command: str) -> None:
     (bench.path / "readings.csv").write_text("1,2,3,4\n")
     options = {"listen": ("--hub-key", "home.key", "--board", "board.enrol"), "send": ("readings.csv", "-t", "a/b")}
-    said = failure(bench.edged(command, *options[command], "-L", "mqtt://127.0.0.1:9", check=False))
+    said = failure(bench.run(command, *options[command], "-L", "mqtt://127.0.0.1:9", check=False))
     assert said.code == UNAVAILABLE
     assert said.error == "broker 127.0.0.1:9: nothing listens there"
 
@@ -468,6 +468,6 @@ def test_an_installed_package_that_was_damaged(bench: Bench) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_command_that_cannot_be_meant(bench: Bench, arguments: tuple[str, ...], said: str) -> None:
-    found = failure(bench.edged(*arguments, check=False))
+    found = failure(bench.run(*arguments, check=False))
     assert found.code in (USAGE, CONFIG)
     assert said in found.error

@@ -22,7 +22,7 @@ from support.faults import Board, Sensor, World, often
 from support.hub import Hub
 from support.nats import Nats
 from support.rabbitmq import RabbitMq
-from support.site import Site
+from support.site import Site, board_name
 
 pytestmark = pytest.mark.broker
 
@@ -106,7 +106,7 @@ def known(request: pytest.FixtureRequest, mosquitto: PlainBroker) -> Iterator[tu
 
 def site_on(broker: str, request: pytest.FixtureRequest) -> Site:
     """A site whose board takes sealed windows; each test has a board of its own, because they share the broker."""
-    name = f"press-{abs(hash(request.node.nodeid)) % 10**8:08d}"
+    name = board_name(request.node.nodeid)
     path, models = request.getfixturevalue("tmp_path"), request.getfixturevalue("models")
     site = Site(path, models, broker_of(broker, request).url, name=name)
     site.configure('format = "f32le"\neach = "window"\nsensor = "sensor.key"')
@@ -184,7 +184,7 @@ def test_nats_redelivers_behind_later_messages_when_its_ack_wait_is_over(tmp_pat
 
 def check(site: Site, *of: str) -> tuple[int, dict[str, dict[str, str]]]:
     """Return the exit code of `edged check`, and what it says about brokers."""
-    done = site.edged("check", "edged.toml", "--json", check=False)
+    done = site.run("check", "edged.toml", "--json", check=False)
     found = {one["check"]: one for one in json.loads(done.stdout)}
     return done.returncode, {what: one for what, one in found.items() if what.split()[0] in (of or ("broker",))}
 

@@ -28,7 +28,7 @@ def bench(model_bench: Bench, tmp_path: Path) -> Bench:
 
 def check(bench: Bench, **options: Any) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return the exit code and the findings by what was looked at."""
-    done = bench.edged("check", "edged.toml", "--offline", "--json", check=False, **options)
+    done = bench.run("check", "edged.toml", "--offline", "--json", check=False, **options)
     return done.returncode, {one["check"]: one for one in json.loads(done.stdout)}
 
 

@@ -9,12 +9,8 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, suppress
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,32 +18,24 @@ import pytest
 
 from edged.board import Board, mapped
 from edged.config.load import load_board
-from edged.federated.nodes import NodeRecord
 from edged.package.manifest import Manifest
 from edged.pipeline import like
 from edged.state import Examples, Intake, Loaded, Of, Window
 from support.broker import Client, spin
-from support.kept import open_kept
+from support.kept import COLLECT, EACH, OPERATOR, answer, data, features, prepared, send
+from support.process import DaemonProcess
 from support.scrape import scrape
-from support.site import DaemonProcess, Site
-from support.tokens import Keys
+from support.site import Site
+from support.waiting import wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-EACH = 'format = "f32le"\neach = "window"\ntrial = { windows = 0 }\n'
 NOBODY = 65534
-COLLECT = '[model.collect]\nat_most_every = "1 us"\n'
-OPERATOR = f'{EACH}{COLLECT}label = "operator"\n'
 
 
 @pytest.fixture(scope="module")
 def golden(models: Path) -> dict[str, np.ndarray]:
     with np.load(models / "gearbox" / "golden.npz") as archive:
         return {name: archive[name] for name in archive.files}
-
-
-def data(site: Site, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run one of the commands of `edged federate data`: they need nothing of that extra."""
-    return site.edged("federate", "data", *arguments, "-c", "edged.toml", check=check)
 
 
 def listed(site: Site) -> dict[str | None, int]:
@@ -66,49 +54,6 @@ def loaded(site: Site, shape: tuple[int, ...] = (16,)) -> Loaded:
     board = Board(load_board(site.path / "edged.toml"))
     with closing(board.examples(board.keystore())) as examples:
         return examples.load(board.config.model[0].name, like(manifest_of(board), shape))
-
-
-def features(windows: np.ndarray) -> np.ndarray:
-    """Return what the gearbox model is fed, [n, 16]."""
-    x = windows.astype(np.float64)
-    centred = x - x.mean(axis=1, keepdims=True)
-    n = x.shape[1]
-    second, fourth = (centred**2).mean(axis=1), (centred**4).mean(axis=1)
-    kurtosis = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * fourth / second**2 - 3 * (n - 1))
-    return np.concatenate([np.abs(x).sum(axis=1), x.std(axis=1, ddof=1), x.max(axis=1), kurtosis], axis=1)
-
-
-def send(site: Site, **options: Any) -> None:
-    """Send the hundred windows of the gearbox."""
-    source = site.models / "gearbox" / "golden.npz"
-    more = [part for name, value in options.items() for part in (f"--{name}", value)]
-    site.edged(
-        "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", *more,
-        "-t", site.topic, *site.connection(),
-    )  # fmt: skip
-
-
-def answer(site: Site, *, times: int = 1) -> list[dict[str, Any]]:
-    """Send the windows, and return the results."""
-    with site.listener(100 * times) as listener:
-        listener.wait_connected()
-        for _ in range(times):
-            send(site)
-        return listener.results()
-
-
-def wait(until: Callable[[], object], timeout: float = 45) -> None:
-    deadline = time.monotonic() + timeout
-    while not until():
-        assert time.monotonic() < deadline, "it does not happen in time"
-        time.sleep(0.1)
-
-
-def prepared(site: Site, model: str, **options: Any) -> Site:
-    site.configure(model, **options)
-    site.init()
-    site.install(site.pack())
-    return site
 
 
 # --- who says what a window is ---------------------------------------------------------------
@@ -151,38 +96,6 @@ def iso(microseconds: int) -> str:
     return f"{np.datetime_as_string(at, unit='us')}Z"
 
 
-FEDERATED = """
-[federated]
-aggregator = "fleet.example:8443"
-record = "fleet.pub"
-ca = "ca.pem"
-models = ["gearbox"]
-"""
-
-
-def test_windows_and_node_key_are_sealed_to_keys_that_are_elsewhere(
-    site: Site, keys: Keys, uri: str, golden: dict[str, np.ndarray]
-) -> None:
-    """On a token or in a TPM: no private key of the board's stands in a file, and what it keeps opens all the same."""
-    prepared(site, OPERATOR, extra=keys.table(uri) + FEDERATED)
-    with site.daemon() as daemon:
-        answer(site)
-        assert daemon.stop() == 0
-    data(site, "label", "--model", "gearbox", "--from", "1h", "healthy")
-
-    made, again = (site.edged("federate", "init", "-c", "edged.toml", "-o", f"{name}.node") for name in ("a", "b"))
-    assert made.stdout.splitlines()[:2] == again.stdout.splitlines()[:2]
-    records = [NodeRecord.read(site.path / f"{name}.node") for name in ("a", "b")]
-    assert records[0] == records[1], "the key that was made is opened, and vouched for once more"
-    with ProcessPoolExecutor(1, get_context("spawn")) as elsewhere:
-        opened = elsewhere.submit(open_kept, site.path / "edged.toml", site.path / "a.node", (16,))
-        windows, node, scalar = opened.result(60)
-    assert windows == pytest.approx(features(golden["raw_windows"]), rel=1e-5)
-    assert node == records[0].node.thumbprint
-    assert [path.name for path in site.state.rglob("*.key")] == ["node.key"]
-    assert not any(scalar in path.read_bytes() for path in site.state.rglob("*") if path.is_file())
-
-
 def test_a_rule_labels_windows_by_their_own_rows(site: Site, golden: dict[str, np.ndarray]) -> None:
     """Here: on the largest value of the third accelerometer, calibrated."""
     largest = 2 * golden["raw_windows"][:, :, 2].max(axis=1)
@@ -219,13 +132,13 @@ names = {{ RUN = "healthy", FAULT = "broken" }}
     try:
         with site.daemon() as daemon, site.listener(400) as listener:
             listener.wait_connected()
-            listener.drain()
             send(site)  # what is retained may be of last year
-            for state in ("FAULT", "RUN", "SMOKE"):
+            for number, state in enumerate(("FAULT", "RUN", "SMOKE"), 1):
+                listener.wait_printed(100 * number)
                 say(state)
                 send(site)
-            listener.drained(400)
-            wait(lambda: outcomes(site).get("unknown-label") == 100)
+            listener.wait_printed(400)
+            wait_until(lambda: outcomes(site).get("unknown-label") == 100)
             left_out = outcomes(site)
             daemon.stop()
     finally:
@@ -281,7 +194,7 @@ def test_rows_make_windows_that_are_kept_no_faster_than_wanted(site: Site) -> No
 )
 def test_what_the_model_cannot_be_taught_is_refused_by_name(site: Site, collect: str, said: str) -> None:
     prepared(site, f'topic = "{site.topic}"\n{EACH}{COLLECT}{collect}\n')
-    found = site.edged("check", "edged.toml", "--offline", check=False)
+    found = site.run("check", "edged.toml", "--offline", check=False)
     assert found.returncode == 78
     assert said in found.stdout
 
@@ -297,8 +210,7 @@ def test_nothing_about_a_window_is_published_or_stands_on_the_disk(site: Site, g
     spy.connect()
     spin(spy, until=lambda: spy.hears)
     with site.daemon() as daemon:
-        answer(site)
-        send(site)
+        answer(site, times=2)
         daemon.stop()
     spin(spy, until=lambda: f"edged/{site.name}/status" in [one.topic for one in spy.deliveries[-5:]])
     data(site, "label", "--model", "gearbox", "--from", "1h", "broken")
@@ -326,7 +238,7 @@ def test_erased_windows_are_on_the_disk_no_more_and_another_board_opens_none(sit
     prepared(site, OPERATOR)
     with site.daemon() as daemon:
         answer(site)
-        wait(lambda: listed(site).get(None, 0) >= 64)
+        wait_until(lambda: listed(site).get(None, 0) >= 64)
         with closing(Examples(site.state, None)) as examples:
             sealed = [one for (one,) in examples.db.execute("SELECT sealed FROM example")]
         assert all(one[-24:] in held(site) for one in sealed)
@@ -355,7 +267,7 @@ def test_windows_survive_a_kill_and_are_sealed_under_another_key_after_it(site: 
     prepared(site, OPERATOR)
     with site.daemon() as daemon:
         answer(site)
-        wait(lambda: listed(site).get(None, 0) >= 64)
+        wait_until(lambda: listed(site).get(None, 0) >= 64)
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait()
     before = listed(site)[None]
@@ -376,9 +288,9 @@ def test_a_store_that_cannot_be_opened_costs_no_answer(site: Site, golden: dict[
     with site.daemon() as daemon:
         results = answer(site)
         assert [one["label"] for one in results] == [("healthy", "broken")[y] for y in golden["raw_y"]]
-        daemon.status("DEGRADED: examples")
+        daemon.wait_for("DEGRADED: examples")
         (site.state / "examples.db").rmdir()
-        wait(lambda: listed(site).get(None, 0) >= 100)
+        wait_until(lambda: listed(site).get(None, 0) >= 100)
         assert daemon.stop() == 0
     assert listed(site) == {None: 100}
     assert "examples works again" in daemon.log
@@ -394,7 +306,7 @@ def test_a_damaged_store_is_begun_anew(site: Site) -> None:
         file.write(os.urandom(8192))
     with site.daemon() as daemon:
         assert len(answer(site)) == 100
-        wait((site.state / "examples.db.damaged").exists)
+        wait_until((site.state / "examples.db.damaged").exists)
         daemon.stop()
     assert listed(site) == {None: 100}
     data(site, "erase", "--all", "--yes")
@@ -407,7 +319,7 @@ def test_answers_go_on_while_the_disk_is_full(site: Site, small_disk: Path) -> N
     prepared(site, OPERATOR)
     with site.daemon() as daemon:
         answer(site)
-        wait(lambda: listed(site).get(None, 0) >= 64)
+        wait_until(lambda: listed(site).get(None, 0) >= 64)
         fill(small_disk)
         assert len(answer(site, times=2)) == 200
         wait_for_line(daemon, "degraded: examples")
@@ -444,7 +356,7 @@ def test_answers_go_on_while_the_disk_is_read_only(site: Site, small_disk: Path)
 
 
 def wait_for_line(daemon: DaemonProcess, line: str) -> None:
-    wait(lambda: line in daemon.log)
+    wait_until(lambda: line in daemon.log)
 
 
 @pytest.mark.root

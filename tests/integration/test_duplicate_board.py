@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from edged.state import State
 from support.bench import GOOD, Bench, live_bench
 from support.broker import Client, PrivateBroker, spin
 from support.hub import Hub
-from support.site import DaemonProcess, ListenProcess
+from support.process import DaemonProcess, Listener
+from support.waiting import wait_until
 
 PATIENCE = 30.0
 
@@ -41,7 +41,7 @@ def put(client: Client, topic: str, payload: bytes) -> None:
     spin(client, until=lambda: token in dict(client.delivered))
 
 
-def listen_asks(bench: Bench, listener: ListenProcess) -> list[dict[str, object]]:
+def listen_asks(bench: Bench, listener: Listener) -> list[dict[str, object]]:
     """Have one reading answered, which ends ``listener``."""
     with intruder(bench) as sensor:
         put(sensor, bench.topic, GOOD.tobytes())
@@ -54,10 +54,11 @@ def announce_topic(bench: Bench) -> str:
 
 def wait_for_log(daemons: list[DaemonProcess], *words: str) -> None:
     """Wait until one of ``words`` stands in the log of each daemon."""
-    deadline = time.monotonic() + PATIENCE
-    while not all(any(one in daemon.log for one in words) for daemon in daemons):
-        assert time.monotonic() < deadline, "\n\n".join(daemon.log for daemon in daemons)
-        time.sleep(0.1)
+    wait_until(
+        lambda: all(any(one in daemon.log for one in words) for daemon in daemons),
+        PATIENCE,
+        told=lambda: "\n\n".join(daemon.log for daemon in daemons),
+    )
 
 
 # --- announcements in the wrong hands --------------------------------------------------------

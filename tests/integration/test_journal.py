@@ -13,7 +13,8 @@ import pytest
 from edged.broker import Broker
 from edged.events import Event
 from support.journal import Journal, cannot_journal, systemd_python
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 _LOGS = """
 import logging, sys
@@ -146,7 +147,7 @@ def test_the_life_of_a_board_can_be_read_by_event_model_and_version(
         while not stranger.stats.delivered:
             stranger.run_once(0.1)
         stranger.close()
-        daemon.status("1 refused")
+        daemon.wait_for("1 refused")
     finally:
         code = daemon.stop()
     assert code == 0

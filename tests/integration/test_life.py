@@ -46,7 +46,7 @@ def test_going_back_is_the_old_weights_under_a_higher_version(site: Site) -> Non
     }
     assert facts["back.edged"]["weights"] == facts["gearbox-1.edged"]["weights"]
     assert facts["back.edged"]["version"] == 3
-    assert "is not above 1" in site.edged(
+    assert "is not above 1" in site.run(
         "pack", "--from", first, "--version", 1, "--operator-key", "fleet.key", "--sign", "acme.key", "--to", "board.enrol",
         check=False,
     ).stderr  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_audit_log_tells_what_ran_when_and_holds(site: Site) -> None:
     changed = bytearray((site.path / "log.cbor").read_bytes())
     changed[changed.index(b"RollbackError")] ^= 1
     (site.path / "log.cbor").write_bytes(changed)
-    done = site.edged("audit", "--file", "log.cbor", "--board", "board.enrol", "--verify", check=False)
+    done = site.run("audit", "--file", "log.cbor", "--board", "board.enrol", "--verify", check=False)
     assert (done.returncode, "was changed" in done.stderr) == (77, True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.engines import ENGINES
 from support.site import Site
 
 NAMES = "a1,a2,a3,a4"
@@ -18,12 +19,11 @@ def golden(models: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-@pytest.mark.parametrize("engine", ["tflite", "litert"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
 def test_every_gearbox_window_is_decided_right_row_by_row(
     site: Site, golden: dict[str, np.ndarray], engine: str, *, sealed: bool
 ) -> None:
-    pytest.importorskip({"tflite": "tflite_runtime", "litert": "ai_edge_litert"}[engine])
     sensor = 'sensor = "sensor.key"' if sealed else ""
     site.configure(f'format = "json"\neach = "row"\n{sensor}', engine=engine)
     site.init()
@@ -144,7 +144,7 @@ def test_sigterm_says_goodbye_and_leaves_with_zero(site: Site) -> None:
     site.init()
     site.install(site.pack())
     with site.daemon() as daemon:
-        daemon.status("STATUS=")
+        daemon.wait_for("STATUS=")
         assert daemon.stop() == 0
     assert "stops" in daemon.log
     assert site.retained(f"edged/{site.name}/status") == b"offline"
@@ -180,6 +180,6 @@ def test_systemd_hears_of_progress_a_reload_and_the_end(site: Site) -> None:
             "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le",
             "-t", site.topic, *site.connection(),
         )  # fmt: skip
-        assert "100 messages, 100 results" in daemon.status("100 results", timeout=15)
+        assert "100 messages, 100 results" in daemon.wait_for("100 results", timeout=15)
         daemon.process.terminate()
         daemon.wait_for("STOPPING=1")

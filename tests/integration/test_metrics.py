@@ -40,7 +40,7 @@ def test_a_boards_numbers_are_what_it_did(site: Site) -> None:
             "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic,
             *site.connection(),
         )  # fmt: skip
-        site.edged("send", source, "--array", "raw_windows", "--each", "row", "--format", "f32le", "-t", site.topic,
+        site.run("send", source, "--array", "raw_windows", "--each", "row", "--format", "f32le", "-t", site.topic,
                    *site.connection(), check=False)  # fmt: skip
         daemon.wait_for("100 results")
         busy = wait(path, lambda numbers: numbers[("edged_results_total",)] == 100)
@@ -88,5 +88,5 @@ def test_a_daemon_does_not_start_where_its_numbers_have_no_place(site: Site) -> 
     site.configure('format = "f32le"\neach = "window"', extra=f'[metrics]\nlisten = "{site.path}/nowhere/metrics.sock"')
     site.init()
     site.install(site.pack())
-    refused = site.edged("run", "-c", "edged.toml", check=False)
+    refused = site.run("run", "-c", "edged.toml", check=False)
     assert (refused.returncode, "metrics.listen: " in refused.stderr) == (78, True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from support.site import Site
 
@@ -84,13 +85,12 @@ def test_gestures_come_row_by_row_from_three_axes(site: Site) -> None:
 
 @pytest.mark.parametrize("format_", ["png", "raw"])
 def test_pictures_are_told_apart(site: Site, format_: str) -> None:
-    image = pytest.importorskip("PIL.Image")
     known = golden(site, "ic_resnet")
     pixels = (known["x"].astype(np.int16) + 128).astype(np.uint8)
     (site.path / "pictures").mkdir()
     for number, picture in enumerate(pixels):
         packed = io.BytesIO()
-        image.fromarray(picture).save(packed, "PNG")
+        Image.fromarray(picture).save(packed, "PNG")
         content = picture.tobytes() if format_ == "raw" else packed.getvalue()
         (site.path / "pictures" / f"{number}.{format_}").write_bytes(content)
     layout = "image = { width = 32, height = 32 }" if format_ == "raw" else ""
@@ -139,7 +139,7 @@ file = "v.npz"
     )
     model = site.models / "odd" / file
 
-    done = site.edged(
+    done = site.run(
         "pack", model, "-m", "m.toml", "--sign", "acme.key", "--to", "board.enrol", "-o", "out.edged", check=False
     )
 
@@ -155,10 +155,10 @@ def test_a_delegate_that_is_missing_is_found_by_check_and_not_by_the_first_readi
     config = site.configure('format = "f32le"\neach = "window"\ndelegate = "edgetpu"')
     config.write_text(config.read_text() + extra)
 
-    done = site.edged("check", "--offline", "edged.toml", check=False)
+    done = site.run("check", "--offline", "edged.toml", check=False)
 
     assert done.returncode == 78
     assert "runtime.delegates.edgetpu.library: libedgetpu-that-is-absent.so.1 cannot be used" in done.stdout
     config.write_text(config.read_text().replace('delegate = "edgetpu"', 'delegate = "gpu"'))
-    done = site.edged("check", "--offline", "edged.toml", check=False)
+    done = site.run("check", "--offline", "edged.toml", check=False)
     assert "[[model]] gearbox: delegate: 'gpu' is not configured" in done.stdout

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 TOUCHING = "pwrite64,write,fsync,fdatasync,ftruncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,fchmod"
 EVERY = int(os.environ.get("EDGED_CUT_EVERY", "3"))

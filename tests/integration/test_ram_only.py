@@ -29,6 +29,7 @@ from edged.package.verify import Package
 from support import ram
 from support.broker import PrivateBroker
 from support.canary import Bench, Canary, make_bench, wait_for_log
+from support.engines import ENGINES
 from support.packages import read_manifest
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(ram.cannot_look()), reason=ram.cannot_look())]
@@ -46,9 +47,8 @@ def canary(models: Path) -> Canary:
     return Canary.hatch(models / "gearbox" / "dnn.tflite")
 
 
-@pytest.fixture(params=["tflite", "litert"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip({"tflite": "tflite_runtime", "litert": "ai_edge_litert"}[request.param])
     return str(request.param)
 
 

@@ -33,7 +33,7 @@ def test_a_board_says_how_it_is_to_its_hubs_and_the_broker_cannot_read_it(site: 
     eavesdropper = Client(site.options())
     eavesdropper.subscribe(f"edged/{site.name}/health", 0)
     with site.daemon():
-        said = site.edged(*listen, check=False).stdout
+        said = site.run(*listen, check=False).stdout
         eavesdropper.connect()
         spin(eavesdropper, until=lambda: len(eavesdropper.payloads) > 1)
     reports = [json.loads(line)["health"] for line in said.splitlines()]
@@ -61,7 +61,7 @@ def test_status_tells_a_machine_what_serves_is_good_and_was_rejected(site: Site,
     environment = {**os.environ, **runtime}
 
     def status() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(site.edged("status", "--json", "-c", "edged.toml", env=environment).stdout)
+        found: dict[str, Any] = json.loads(site.run("status", "--json", "-c", "edged.toml", env=environment).stdout)
         return found
 
     fresh = status()
@@ -81,7 +81,7 @@ def test_status_tells_a_machine_what_serves_is_good_and_was_rejected(site: Site,
         site.edged("rollback", "gearbox", "--why", "no good", "-c", "edged.toml")
         daemon.wait_ready()
         back = status()["models"][0]
-        shown = site.edged("status", "-c", "edged.toml", env=environment).stdout
+        shown = site.run("status", "-c", "edged.toml", env=environment).stdout
     stopped = status()
 
     assert on_trial.items() >= {"serving": 1, "on_trial": True, "newest": 1, "good": None}.items()

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edged.state import Floor, State
-from support.site import GEARBOX, DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import GEARBOX, Site
 
 pytestmark = pytest.mark.broker
 
@@ -38,7 +39,7 @@ def serve(site: Site, daemon: DaemonProcess, messages: int) -> None:
 
 
 def rollback(site: Site, *more: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return site.edged("rollback", "gearbox", "--why", WHY, "-c", "edged.toml", *more, **options)
+    return site.run("rollback", "gearbox", "--why", WHY, "-c", "edged.toml", *more, **options)
 
 
 def audit(site: Site) -> list[dict[str, Any]]:

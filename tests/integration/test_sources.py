@@ -110,7 +110,7 @@ when = {{ channel = "c1", label = "broken" }}
         send = ("send", source, "--array", "raw_windows", "--each", "window", "--format", "cbor", "-t", site.topic)
         site.edged(*send, *site.connection())
         results = listener.results()
-        daemon.status(f"100 messages, {broken} results")
+        daemon.wait_for(f"100 messages, {broken} results")
         assert daemon.stop() == 0
 
     assert {result["model"] for result in results} == {"gearbox-anomaly"}

@@ -125,7 +125,7 @@ def test_a_board_that_cannot_do_anything_can_still_be_described(bench: Bench) ->
     config = bench.path / "edged.toml"
     config.write_text(config.read_text().replace("[broker]", f'[broker]\npasswort = "{PASSWORD}"'))
     output = bench.path / "bundle.tar.gz"
-    bench.edged("support-bundle", "-c", "edged.toml", "-o", output, env={**os.environ, "PATH": "/nowhere"})
+    bench.run("support-bundle", "-c", "edged.toml", "-o", output, env={**os.environ, "PATH": "/nowhere"})
     files = unpack(output)
     assert "passwort: unknown key" in json.loads(files["check.json"])["found"][0]["detail"]
     assert b"No such file" in files["unit.txt"]
@@ -137,7 +137,7 @@ def test_a_board_that_cannot_do_anything_can_still_be_described(bench: Bench) ->
 def test_a_bundle_replaces_nothing(bench: Bench) -> None:
     output = bench.path / "bundle.tar.gz"
     output.write_text("mine")
-    done = bench.edged("support-bundle", "-c", "edged.toml", "-o", output, check=False)
+    done = bench.run("support-bundle", "-c", "edged.toml", "-o", output, check=False)
     assert done.returncode == 73
     assert output.read_text() == "mine"
 
@@ -145,5 +145,5 @@ def test_a_bundle_replaces_nothing(bench: Bench) -> None:
 def test_what_goes_in_can_be_read_before(tmp_path: Path, bench: Bench) -> None:
     listed = bench.edged("support-bundle", "--list").stdout
     assert all(section.name in listed and section.what in listed for section in SECTIONS)
-    assert bench.edged("support-bundle", check=False).returncode == 64
+    assert bench.run("support-bundle", check=False).returncode == 64
     assert not list(tmp_path.glob("*.gz"))

@@ -23,7 +23,8 @@ from edged.keystore.people import PersonalKeys
 from edged.package.author import Author
 from edged.package.pack import Chunks, pack
 from edged.state import State
-from support.site import GEARBOX, DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import GEARBOX, Site
 
 SWAPS = int(os.environ.get("EDGED_SWAPS", "24"))
 RATE = 200.0
@@ -131,7 +132,6 @@ def test_readings_are_answered_once_by_the_version_that_was_live(site: Site) -> 
     publisher = Publisher(site)
     with site.daemon() as daemon, site.listener(10**6, timeout=60) as listener:
         listener.wait_connected()
-        listener.drain()
         sensor = Sensor(site, windows)
         sensor.start()
         try:
@@ -145,7 +145,7 @@ def test_readings_are_answered_once_by_the_version_that_was_live(site: Site) -> 
             sensor.join()
         daemon.wait_for(f"{sensor.sent} messages, {sensor.sent} results")
         assert daemon.stop() == 0
-        results = listener.drained(sensor.sent)
+        results = listener.wait_printed(sensor.sent)
 
     assert len(results) == sensor.sent
     assert len({result["input"] for result in results}) == sensor.sent

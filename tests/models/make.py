@@ -1,8 +1,10 @@
-"""Make the small models with state that the tests run: ``python tests/models/make.py counter feedback moving_sum``.
+"""Make the small models that the tests run: ``python tests/models/make.py counter feedback moving_sum gearbox``.
 
 * ``counter.tflite`` adds its input to a resource variable and answers with the sum (needs TensorFlow);
 * ``feedback.tflite`` does so with its state as an input and an output (needs TensorFlow);
-* ``moving_sum.tflite`` sums its last three inputs, in a variable tensor (needs LiteRT and flatbuffers).
+* ``moving_sum.tflite`` sums its last three inputs, in a variable tensor (needs LiteRT and flatbuffers);
+* ``gearbox/`` is a stand-in for the real gearbox's model, of the same shapes, with 100 simulated windows that it decides
+  right, so that `make test` needs nothing beside a clone (needs TensorFlow).
 """
 
 from __future__ import annotations
@@ -82,8 +84,52 @@ def make_moving_sum() -> bytes:
     return bytes(builder.Output())
 
 
+def make_gearbox() -> bytes:
+    """Fit a dense model to the statistics of simulated windows; write those that it is tested with beside it."""
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(13)
+    tf.keras.utils.set_random_seed(13)
+
+    def simulate(*, broken: bool) -> np.ndarray:
+        """Return a window, float32 [300, 4], in sixteenths: a gear that meshes, and knocks where a tooth is broken."""
+        at = np.arange(300)[:, np.newaxis] / 30 + rng.uniform(0, 1, 4)
+        rows = rng.uniform(2, 4, 4) * np.sin(2 * np.pi * rng.uniform(2, 5) * at) + rng.normal(0, 2, (300, 4))
+        if broken:
+            rows[rng.integers(30) :: 30] += rng.choice((-1, 1), 4) * rng.uniform(14, 20, 4)
+        return (np.round(rows * 16) / 16).astype(np.float32)
+
+    def features(windows: np.ndarray) -> np.ndarray:
+        """Return sum of magnitudes, standard deviation, maximum and excess kurtosis of each channel, [n, 16]."""
+        x = windows.astype(np.float64)
+        n, centred = x.shape[1], x - x.mean(axis=1, keepdims=True)
+        ratio = (centred**4).mean(axis=1) / (centred**2).mean(axis=1) ** 2
+        kurtosis = (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * ratio - 3 * (n - 1))
+        return np.concatenate([np.abs(x).sum(axis=1), x.std(axis=1, ddof=1), x.max(axis=1), kurtosis], axis=1)
+
+    labels = np.tile([0, 1], 1000)
+    windows = np.stack([simulate(broken=bool(label)) for label in labels])
+    x = features(windows)
+    scale = tf.keras.layers.Normalization()
+    scale.adapt(x)
+    dense = [tf.keras.layers.Dense(units, "relu") for units in (16, 8, 16, 8)]
+    model = tf.keras.Sequential([tf.keras.Input((16,)), scale, *dense, tf.keras.layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x[:1800], labels[:1800], epochs=20, verbose=0)
+    held_out = slice(1800, 1900)
+    assert (model.predict(x[held_out], verbose=0).argmax(axis=1) == labels[held_out]).all()
+    folder = _HERE / "gearbox"
+    folder.mkdir(exist_ok=True)
+    np.savez_compressed(folder / "golden.npz", raw_windows=windows[held_out], raw_y=labels[held_out])
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    (folder / "dnn.tflite").write_bytes(content)
+    return content
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         content = globals()[f"make_{name}"]()
-        (_HERE / f"{name}.tflite").write_bytes(content)
+        if name != "gearbox":  # which is a folder
+            (_HERE / f"{name}.tflite").write_bytes(content)
         print(f"{name}.tflite: {len(content)} bytes")

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import trustme
 
+from support.commands import run_edged
 from support.hosts import Fleet, Host
-from support.site import GEARBOX, run_edged
+from support.site import GEARBOX
 
 _PROJECT = Path(__file__).resolve().parents[2]
 COLLECTION = _PROJECT / "deploy" / "ansible" / "edged" / "fleet"

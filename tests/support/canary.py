@@ -17,7 +17,8 @@ from edged.package.author import SelfTestFile
 from edged.runtime import choose
 from support.broker import PrivateBroker
 from support.packages import SHAPE, Workshop
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site, board_name
 
 WINDOWS = np.random.default_rng(7).normal(size=(20, *SHAPE)).astype(np.float32)
 ANY_ANSWER = SelfTestFile(file="selftest.npz", tolerance=1e9)
@@ -94,7 +95,7 @@ class Bench(Site):
 
 def make_bench(path: Path, models: Path, broker: PrivateBroker, test: str) -> Bench:
     """A board on the shared broker, with a name and client certificate of its own, all its files below ``path``."""
-    name = f"press-{abs(hash(test)) % 10**8:08d}"
+    name = board_name(test)
     tls = broker.client(name)
     files = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
     for role, file in files.items():

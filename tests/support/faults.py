@@ -21,7 +21,8 @@ from edged.channel.result import Sealed
 from edged.cose.encrypt0 import parse
 from edged.errors import EdgedError, ReplayError
 from support.hub import Hub
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 LONG = "EDGED_FAULTS" in os.environ
 """Set by `make faults`: as long and as often as it is claimed; `make test` runs a short form of each."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,18 +24,13 @@ from edged.federated.nodes import make_node_key
 from edged.files import make_private_directory
 from edged.identity import Record, Role
 from edged.keystore.file import FileKeystore
+from support.ports import quiet_port
+from support.waiting import wait_until
 
 _BOARD = Path(__file__).with_name("federated_board.py")
 _TESTS = Path(__file__).parents[1]
-_SECONDS = 30
+_SECONDS = 60
 MODEL = "bearing"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class TestBoard:
@@ -119,7 +113,7 @@ class Federation:
         each: Callable[[int], dict[str, Any]] = lambda _: {},
     ) -> None:
         self.folder = make_private_directory(folder)
-        table = AggregatorTable(name="fleet", state=str(folder / "aggregator"), port=free_port())
+        table = AggregatorTable(name="fleet", state=str(folder / "aggregator"), port=quiet_port())
         self.aggregator = Aggregator(AggregatorConfig(aggregator=table))
         self.aggregator.make()
         self.common = common = {
@@ -167,10 +161,8 @@ class Federation:
 
     def wait_for(self, boards: int, seconds: float = _SECONDS) -> None:
         """Wait until so many are connected."""
-        until = time.monotonic() + seconds
-        while self.online() < boards:
-            assert time.monotonic() < until, [board.log[-2000:] for board in self.boards]
-            time.sleep(0.2)
+        told = lambda: [board.log[-2000:] for board in self.boards]  # noqa: E731
+        wait_until(lambda: self.online() >= boards, seconds, every=0.2, told=told)
 
     def register(self) -> None:
         """Do what a serving aggregator does every two seconds."""
@@ -181,4 +173,4 @@ class Federation:
         return (self.folder / "superlink.log").read_text()
 
 
-__all__ = ["MODEL", "Control", "Federation", "TestBoard", "free_port"]
+__all__ = ["MODEL", "Control", "Federation", "TestBoard"]

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from support.nats import quiet_ports
-from support.server import children
+from support.ports import quiet_port
+from support.process import children
+from support.waiting import wait_until
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = Path(__file__).with_name("homeassistant_client.py")
@@ -81,7 +82,7 @@ class HomeAssistant:
     def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory
         self._broker = port
-        (self._port,) = quiet_ports(1)
+        self._port = quiet_port()
         self._url = f"http://127.0.0.1:{self._port}"
         self._token = ""
         self._output = directory / "output.log"
@@ -186,17 +187,17 @@ class HomeAssistant:
 
     def _wait(self, condition: Callable[[], object], timeout: float = 120) -> None:
         """Wait until it answers and ``condition`` holds."""
-        assert self._process is not None
-        until = time.monotonic() + timeout
-        while True:
+        process = self._process
+        assert process is not None
+
+        def holds() -> object:
+            assert process.poll() is None, f"Home Assistant left:\n{self.log()[-3000:]}"
             try:
-                if condition():
-                    return
+                return condition()
             except OSError:
-                pass  # it does not listen yet, or does not serve this yet
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"Home Assistant does not start:\n{self.log()[-3000:]}")
-            time.sleep(0.1)
+                return False  # it does not listen yet, or does not serve this yet
+
+        wait_until(holds, timeout, every=0.1, told=lambda: f"Home Assistant does not start:\n{self.log()[-3000:]}")
 
     def _is_running(self) -> bool:
         return self._request("GET", "/api/config")["state"] == "RUNNING"

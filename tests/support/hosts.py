@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from support.cgroups import Cgroups
-from support.server import children
+from support.process import children
 
 _ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "12" / "root"
 _SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"

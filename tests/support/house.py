@@ -15,7 +15,8 @@ import numpy as np
 from edged.channel.reading import ReadingSealer, read_key
 from support.broker import DURABLE, PlainBroker, listening, spin
 from support.homeassistant import HomeAssistant
-from support.site import DaemonProcess, Site
+from support.process import DaemonProcess
+from support.site import Site
 
 BOARD = "press-07"
 _MODELS = Path(__file__).resolve().parents[1] / "models"

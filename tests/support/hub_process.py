@@ -1,15 +1,10 @@
-"""`edged hub` as systemd starts it, in a directory of its own, and what it says of itself."""
+"""`edged hub` in a directory of its own, and what it says of itself."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import select
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +12,14 @@ from typing import Any
 
 from edged.cose.keys import PublicKey
 from edged.identity import Record, Role
-from support.nats import quiet_ports
-from support.site import run_edged
-
-_PATIENCE = 30.0
+from support.commands import edged, run_edged
+from support.ports import quiet_port
+from support.process import Service
+from support.waiting import PATIENCE, wait_until
 
 
 class HubProcess:
-    """A hub's directory and its process. It is not started yet.
+    """A hub's directory and its processes, by instance. None is started yet.
 
     :param upstream: URLs of the brokers that boards' results come from.
     :param local: URL of the broker that gets them in plain.
@@ -40,12 +35,12 @@ class HubProcess:
         self.boards = path / "boards"
         self.boards.mkdir(exist_ok=True)
         self.state = path / "state"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        (self._port,) = quiet_ports(1)  # no client's: it is listened on again after each kill
-        self._log_from = 0
+        self.processes: dict[str, Service] = {}
+        self._last: Service | None = None
+        self._port = quiet_port()
         self.configure(*upstream, local=local, hub=hub, more_local=more_local)
         if not (self.state / "hub.pub").exists():
-            run_edged("hub", "-c", "hub.toml", "init", cwd=path)
+            edged("hub", "-c", "hub.toml", "init", cwd=path)
         self.record = Record.read(self.state / "hub.pub", Role.HUB)
 
     def configure(self, *upstream: str, local: str, hub: str = "", more_local: str = "") -> None:
@@ -69,8 +64,8 @@ class HubProcess:
 
     @property
     def said(self) -> str:
-        """What has been logged since a process was started last."""
-        return self.log[self._log_from :]
+        """What the process that was started last has logged."""
+        return self._last.said if self._last else ""
 
     def enrol(self, record: Record, encoded: bytes) -> Path:
         """Put a board's record into the folder; it is read within a second."""
@@ -80,70 +75,34 @@ class HubProcess:
 
     def begin(
         self, instance: str = "", *, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
-    ) -> socket.socket:
-        """Start a process; return the socket on which it says that it is ready."""
-        self._log_from = len(self.log)
-        told = self.path / f"notify{instance}-{time.monotonic_ns()}"
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notify.bind(str(told))
+    ) -> Service:
+        """Start a process."""
         if instance:  # one page is enough, and two would want one port
             text = (self.path / "hub.toml").read_text()
             (self.path / f"{instance}.toml").write_text(text[: text.index("[page]")])
         command = [*prefix, sys.executable, "-m", "edged", "hub", "-c", f"{instance or 'hub'}.toml"]
-        with (self.path / "hub.log").open("ab") as log:
-            self.processes[instance] = subprocess.Popen(
-                [*command, *(("--instance", instance) if instance else ())],
-                cwd=self.path,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(told), **(environment or {})},
-            )
-        return notify
+        named = ("--instance", instance) if instance else ()
+        process = self._last = self.processes[instance] = Service([*command, *named], self.path, "hub", environment)
+        return process
 
-    def start(self, instance: str = "", **options: Any) -> None:
-        """Start a process, and wait until it is READY.
-
-        :raises AssertionError: it leaves, or is not ready in time.
-        """
-        process_said = self.begin(instance, **options)
-        deadline = time.monotonic() + _PATIENCE
-        with process_said:
-            while time.monotonic() < deadline:
-                if select.select([process_said], [], [], 0.1)[0]:
-                    if b"READY=1" in process_said.recv(4096):
-                        return
-                elif (code := self.processes[instance].poll()) is not None:
-                    raise AssertionError(f"the hub left with {code}:\n{self.log}")
-        raise AssertionError(f"the hub is not ready within {_PATIENCE} s:\n{self.log}")
-
-    def wait_left(self, instance: str = "", timeout: float = _PATIENCE) -> int:
-        """Wait until it has ended by itself; return its exit code."""
-        return self.processes.pop(instance).wait(timeout)
+    def start(self, instance: str = "", **options: Any) -> Service:
+        """Start a process, and wait until it is READY."""
+        process = self.begin(instance, **options)
+        process.wait_ready()
+        return process
 
     def kill(self, instance: str = "") -> None:
         """End it as a power cut would."""
-        process = self.processes.pop(instance)
-        process.kill()
-        process.wait()
+        self.processes.pop(instance).kill()
 
     def stop(self, instance: str = "") -> int:
         """End it as systemd does; return its exit code."""
-        process = self.processes.pop(instance)
-        process.terminate()
-        try:
-            return process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        return self.processes.pop(instance).stop()
 
     def close(self) -> None:
         """End all that runs."""
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-        self.processes.clear()
+        while self.processes:
+            self.processes.popitem()[1].kill()
 
     @property
     def rss_anon(self) -> int:
@@ -162,16 +121,16 @@ class HubProcess:
             found: dict[str, Any] = json.load(answer)["hub"]
         return found
 
-    def wait(self, holds: Callable[[dict[str, Any]], object], timeout: float = _PATIENCE) -> dict[str, Any]:
+    def wait(self, holds: Callable[[dict[str, Any]], object], timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until its status is as wanted, and return it."""
-        deadline = time.monotonic() + timeout
-        while True:
+        status: dict[str, Any] = {}
+
+        def look() -> dict[str, Any]:
+            nonlocal status
             status = self.status()
-            if holds(status):
-                return status
-            if time.monotonic() > deadline:
-                raise AssertionError(f"it did not come: {json.dumps(status, indent=1)}\n{self.log[-3000:]}")
-            time.sleep(0.05)
+            return status if holds(status) else {}
+
+        return wait_until(look, timeout, every=0.05, told=lambda: f"{json.dumps(status, indent=1)}\n{self.log[-3000:]}")
 
     def board(self, device: str) -> dict[str, Any]:
         """Return what it says of a board."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.commands import Done
 from support.hosts import Host
 from support.site import Site
 
@@ -54,7 +52,7 @@ class InstalledSite(Site):
         shutil.copy(self.host.root / "var/lib/edged/keystore/device.enrol", record)
         return record
 
-    def install(self, package: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def install(self, package: Path, **options: Any) -> Done:
         """Install a package on the board, as root."""
         there = f"/srv/{package.name}"
         self.put(package, there)
@@ -75,12 +73,3 @@ class InstalledSite(Site):
     def journal(self, *arguments: str, unit: str = "edged") -> str:
         """Return what the journal has of a unit."""
         return self.host.run("journalctl", "--no-pager", f"--unit={unit}", *arguments).stdout
-
-
-def wait_until(until: Callable[[], object], timeout: float) -> float:
-    """Wait until a callable says so; return the seconds that it took."""
-    began = time.monotonic()
-    while not until():
-        assert time.monotonic() - began < timeout, f"not within {timeout} s"
-        time.sleep(0.05)
-    return time.monotonic() - began

@@ -9,10 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from support.waiting import wait_until
 
 _JOURNALD = Path("/lib/systemd/systemd-journald")
 _DEBIANS = Path("/usr/lib/python3/dist-packages/systemd")
@@ -68,11 +69,12 @@ class Journal:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.inside = ("nsenter", "--target", str(self._process.pid), "--mount", "--wd=.")
         socket = Path("/proc", str(self._process.pid), "root", "run/systemd/journal/stdout")  # as it sees it
-        deadline = time.monotonic() + 30
-        while not socket.exists():
+
+        def listens() -> bool:
             assert self._process.poll() is None, "systemd-journald does not start"
-            assert time.monotonic() < deadline, "systemd-journald is not there within 30 s"
-            time.sleep(0.02)
+            return socket.exists()
+
+        wait_until(listens)
         return self
 
     def __exit__(self, *_: object) -> None:

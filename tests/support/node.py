@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from support.ports import quiet_port
+from support.process import Listener
 from support.site import Site
+from support.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -66,9 +65,7 @@ class NodeRed:
         modules = folder / "node_modules"
         modules.mkdir(parents=True)
         (modules / json.loads((nodes / "package.json").read_text())["name"]).symlink_to(nodes)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = quiet_port()
         settings = {
             "uiHost": "127.0.0.1",
             "uiPort": self._port,
@@ -112,11 +109,12 @@ class NodeRed:
 
     def wait_for(self, wanted: str, *, times: int = 1, timeout: float = 30) -> None:
         """Wait until it has said something so many times."""
-        deadline = time.monotonic() + timeout
-        while self.log.count(wanted) < times:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"Node-RED does not say {wanted!r}:\n{self.log}")
-            time.sleep(0.05)
+
+        def has_said() -> bool:
+            assert self._process.poll() is None, f"Node-RED left:\n{self.log}"
+            return self.log.count(wanted) >= times
+
+        wait_until(has_said, timeout, told=lambda: f"Node-RED does not say {wanted!r}:\n{self.log}")
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what it knows of each set of nodes."""
@@ -151,54 +149,7 @@ class NodeRed:
             self._process.wait()
 
 
-class Listening:
-    """examples/javascript/listen.mjs as a process: what it has printed, and said on standard error, so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.printed: list[dict[str, Any]] = []
-        self.said: list[str] = []
-        self._process = process
-        self._threads = [
-            threading.Thread(target=lambda: self.printed.extend(map(json.loads, process.stdout or ())), daemon=True),
-            threading.Thread(target=lambda: self.said.extend(process.stderr or ()), daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_said(self, wanted: str, times: int = 1) -> None:
-        """Wait until it says something, on standard error, for the so manieth time."""
-        self._wait(lambda: sum(wanted in line for line in self.said) >= times, wanted)
-
-    def wait_printed(self, count: int) -> list[dict[str, Any]]:
-        """Wait for so many results."""
-        self._wait(lambda: len(self.printed) >= count, f"{count} results")
-        return self.printed
-
-    def wait_left(self) -> int:
-        """Wait until it leaves by itself; return its exit code."""
-        code = self._process.wait(30)
-        for thread in self._threads:
-            thread.join(10)
-        return code
-
-    def _wait(self, until: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 30
-        while not until():
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                raise AssertionError(f"no {what}: printed {self.printed}, said {self.said}")
-            time.sleep(0.02)
-
-
-@contextmanager
-def listening(examples: Path, site: Site, *more: str, boards: Sequence[str] = ("board.enrol",)) -> Iterator[Listening]:
-    """Run listen.mjs until the block ends."""
-    command = [
-        "node", examples / "javascript" / "listen.mjs", *site.connection(), "--hub-key", site.hub_key,
-        *(part for board in boards for part in ("--board", board)), "--debug", *more,
-    ]  # fmt: skip
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=site.path, text=True, **pipes) as process:
-        try:
-            yield Listening(process)
-        finally:
-            process.kill()
+def listening(examples: Path, site: Site, *more: str, boards: Sequence[str] = ("board.enrol",)) -> Listener:
+    """Return listen.mjs; it runs in a block."""
+    program = ("node", examples / "javascript" / "listen.mjs")
+    return Listener((*program, *site.listening(boards), "--debug", *more), site.path)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
+import flatbuffers
+from ai_edge_litert import schema_py_generated as tflite
 
 Field = Any
 """Text, a byte, a table by its fields' numbers, or a list of tables or floats."""
@@ -15,7 +16,6 @@ Field = Any
 
 def flatbuffer(root: Mapping[int, Field]) -> bytes:
     """Return a FlatBuffer with the table ``root``, made by the official library."""
-    flatbuffers = pytest.importorskip("flatbuffers")
     builder = flatbuffers.Builder(256)
     builder.Finish(_table(builder, root))
     return bytes(builder.Output())
@@ -49,8 +49,6 @@ def with_metadata(
     model: Path, target: Path, metadata: bytes, files: Mapping[str, str] | None = None, name: str = "TFLITE_METADATA"
 ) -> Path:
     """Write ``model`` to ``target`` with metadata in it, and with files in a zip archive at its end."""
-    flatbuffers = pytest.importorskip("flatbuffers")
-    tflite = pytest.importorskip("ai_edge_litert.schema_py_generated")
     unpacked = tflite.ModelT.InitFromObj(tflite.Model.GetRootAs(model.read_bytes(), 0))
     buffer, entry = tflite.BufferT(), tflite.MetadataT()
     buffer.data, entry.name, entry.buffer = list(metadata), name, len(unpacked.buffers)

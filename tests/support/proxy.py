@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Self
 
 import trustme
+
+from support.ports import quiet_port
+from support.waiting import wait_until
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "aggregator" / "nginx.conf"
 _AROUND = """
@@ -96,7 +98,7 @@ class Proxy(Nginx):
     def __init__(self, folder: Path, behind: int, behind_ca: Path) -> None:
         folder.mkdir()
         self.ca = write_certificate(folder)
-        port = free_port()
+        port = quiet_port()
         self.address = f"127.0.0.1:{port}"
         names = {
             "listen 8443 ssl": f"listen {self.address} ssl",
@@ -113,23 +115,15 @@ class Proxy(Nginx):
         super().__init__(folder, port, site)
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, timeout: float = 60) -> None:
     """Wait until somebody listens on a loopback port."""
-    until = time.monotonic() + timeout
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            said = log.read_text() if log.exists() else ""
-            assert process.poll() is None, f"it left with {process.returncode}: {said}"
-            assert time.monotonic() < until, f"nobody listens on {port}: {said}"
-            time.sleep(0.1)
-        else:
-            return
+
+    def said() -> str:
+        return log.read_text() if log.exists() else ""
+
+    def listens() -> bool:
+        assert process.poll() is None, f"it left with {process.returncode}: {said()}"
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, timeout, told=lambda: f"nobody listens on {port}: {said()}")

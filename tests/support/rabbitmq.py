@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from support.nats import answers, quiet_ports
-from support.server import Server
+from support.nats import answers
+from support.ports import quiet_ports
+from support.process import Server
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Below the one in /usr/sbin, which runs everything as Debian's user and in Debian's directories."""
-
-_PATIENCE = 90.0
 
 
 def cannot() -> str:
@@ -25,7 +21,7 @@ def cannot() -> str:
     return "" if _PROGRAM.exists() else "needs rabbitmq-server, of Debian's package of that name"
 
 
-class RabbitMq:
+class RabbitMq(Server):
     """RabbitMQ that keeps what it acknowledged under ``directory``.
 
     :param config: further lines of rabbitmq.conf.
@@ -33,7 +29,8 @@ class RabbitMq:
 
     def __init__(self, directory: Path, config: str = "") -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.port, epmd, distribution = quiet_ports(3)
+        self.port = quiet_ports(3)
+        epmd, distribution = self.port + 1, self.port + 2
         self.url = f"mqtt://127.0.0.1:{self.port}"
         (directory / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
         (directory / "rabbitmq.conf").write_text(
@@ -54,43 +51,24 @@ class RabbitMq:
             "RABBITMQ_PID_FILE": str(directory / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
         }
-        self._epmd_port = epmd
-        self._epmd = Server((str(shutil.which("epmd")), "-port", epmd, "-address", "127.0.0.1"), environment)
-        self._said = directory / "said"
-        self._server = Server(("sh", "-c", f"exec {_PROGRAM} >{self._said} 2>&1"), environment)
 
-    def start(self) -> None:
-        """Start, and wait until it serves: it listens before it can, and takes some ten seconds for both."""
-        self._server.start(lambda: True)
-        until = time.monotonic() + _PATIENCE
-        while not answers(self.port):
-            if time.monotonic() > until:
-                raise OSError(f"RabbitMQ did not start: {self._said.read_text()[-1000:]}")
-            time.sleep(0.1)
+        def epmd_listens() -> bool:
+            with socket.socket() as sock:
+                return sock.connect_ex(("127.0.0.1", epmd)) == 0
 
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        os.kill(self._server.pid, signal.SIGKILL)
-        self._server.stop()
-
-    def _epmd_listens(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self._epmd_port)) == 0
-
-    def _stop(self) -> None:
-        self._server.stop()
-        self._epmd.stop()
+        names = (str(shutil.which("epmd")), "-port", epmd, "-address", "127.0.0.1")
+        self._epmd = Server(names, environment, epmd_listens)
+        # It listens before it can serve, and takes some ten seconds for both.
+        super().__init__(
+            ("sh", "-c", f"exec {_PROGRAM} >{directory}/said 2>&1"), environment, lambda: answers(self.port)
+        )
 
     def __enter__(self) -> Self:
-        self._epmd.start(self._epmd_listens)
-        try:
-            self.start()
-        except OSError:
-            self._stop()
-            raise
-        return self
+        self._epmd.start()
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        super().__exit__(kind, error, trace)
+        self._epmd.stop()

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import select
-import signal
-import socket
-import subprocess
+import shutil
 import sys
-import threading
-import time
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edged.broker import Broker, BrokerOptions
+from edged.broker import BrokerOptions
+from support.broker import Client, spin
+from support.commands import Done, edged, run_edged
+from support.process import DaemonProcess, Listener
 
 GEARBOX = """
 name = "gearbox"
@@ -49,23 +48,31 @@ file = "selftest.npz"
 tolerance = 0.02
 """
 
-_UNIT = Path(__file__).resolve().parents[2] / "systemd" / "edged.service"
-UNIT_ENVIRONMENT = dict(
-    pair.split("=", 1)
-    for line in re.findall(r"^Environment=(.*)$", _UNIT.read_text(), re.MULTILINE)
-    for pair in line.split()
-)
-"""What the unit gives the daemon."""
+
+@cache
+def _people() -> tempfile.TemporaryDirectory[str]:
+    """Make the keys of everybody at a site but its board, once for all sites of this process."""
+    folder = tempfile.TemporaryDirectory(prefix="edged-people-")
+    for role, owner in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
+        edged("keygen", role, "--id", owner, "--no-passphrase", cwd=Path(folder.name))
+    edged("keygen", "sensor", "--id", "sensor", cwd=Path(folder.name))
+    return folder
 
 
-def run_edged(*arguments: object, cwd: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command line of edged's."""
-    command = [sys.executable, "-m", "edged", *map(str, arguments)]
-    options.setdefault("stdin", subprocess.DEVNULL)
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **options)
-    if check and done.returncode:
-        raise AssertionError(f"edged {' '.join(map(str, arguments))} left with {done.returncode}:\n{done.stderr}")
-    return done
+@cache
+def _self_test(weights: Path, golden: Path) -> bytes:
+    """Record what a gearbox model answers, once for all sites of this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "manifest.toml").write_text(GEARBOX.format(version=1))
+        known = ("-i", golden, "--array", "raw_windows", "--labels", "raw_y")
+        edged("try", weights, "-m", "manifest.toml", *known, "--record-self-test", "selftest.npz", cwd=path)
+        return (path / "selftest.npz").read_bytes()
+
+
+def board_name(test: str) -> str:
+    """Return a name for the board of a test, by its id: tests share brokers, and no two of them a topic."""
+    return f"press-{zlib.crc32(test.encode()):08x}"
 
 
 class Site:
@@ -88,12 +95,15 @@ class Site:
         self.url = url
         self.tls = tls or {}
         self.state = path / "state"
-        for role, owner in (("publisher", "acme"), ("operator", "fleet"), ("hub", "home")):
-            self.edged("keygen", role, "--id", owner, "--no-passphrase")
-        self.edged("keygen", "sensor", "--id", "sensor")
+        for file in Path(_people().name).iterdir():
+            shutil.copy(file, path)
 
-    def edged(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in the site's directory."""
+    def edged(self, *arguments: object, check: bool = True) -> Done:
+        """Run a command in the site's directory and this process: to make something, or to look at it."""
+        return edged(*arguments, cwd=self.path, check=check)
+
+    def run(self, *arguments: object, **options: Any) -> Done:
+        """Run a command in the site's directory as users do: it is under test."""
         return run_edged(*arguments, cwd=self.path, **options)
 
     def configure(
@@ -149,18 +159,8 @@ channel = "c1"
         (self.path / "manifest.toml").write_text(manifest.format(version=version))
         model = weights or self.models / "gearbox" / "dnn.tflite"
         if not (self.path / "selftest.npz").exists():
-            golden = self.models / "gearbox" / "golden.npz"
-            arguments = (
-                "--manifest",
-                "manifest.toml",
-                "--input",
-                golden,
-                "--array",
-                "raw_windows",
-                "--labels",
-                "raw_y",
-            )
-            self.edged("try", model, *arguments, "--record-self-test", "selftest.npz")
+            vectors = _self_test(model, self.models / "gearbox" / "golden.npz")
+            (self.path / "selftest.npz").write_bytes(vectors)
         output = output or f"gearbox-{version}.edged"
         self.edged(
             "pack", model, "--manifest", "manifest.toml", "--sign", self.publisher_key, "--to", "board.enrol",
@@ -186,9 +186,9 @@ channel = "c1"
         self.edged("pack", model, "-m", file, "--sign", "acme.key", "--to", "board.enrol", "-o", package)
         return package
 
-    def install(self, package: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    def install(self, package: Path, *, check: bool = True) -> Done:
         """Install a package on the board."""
-        return self.edged("install", package, "-c", "edged.toml", **options)
+        return self.edged("install", package, "-c", "edged.toml", check=check)
 
     @contextmanager
     def daemon(self, **options: Any) -> Iterator[DaemonProcess]:
@@ -211,161 +211,28 @@ channel = "c1"
 
     def retained(self, topic: str) -> bytes:
         """Return what the broker retains on ``topic``; empty for nothing."""
-        broker = Broker(self.options())
-        found: list[bytes] = []
-        broker.on_message = lambda delivery: found.append(delivery.payload)
-        broker.subscribe(topic, 0)
-        broker.connect()
-        deadline = time.monotonic() + 5
-        while not found and time.monotonic() < deadline:
-            broker.run_once(0.1)
-        broker.close()
-        return found[0] if found else b""
+        client = Client(self.options())
+        client.subscribe(topic, 1)
+        client.subscribe(f"{topic}/fence", 1)
+        client.connect()
+        try:
+            spin(client, until=lambda: client.hears)
+            client.publish(f"{topic}/fence", b"", qos=1)  # what is retained comes before it
+            spin(client, until=lambda: any(not delivery.retain for delivery in client.deliveries))
+            return next((one.payload for one in client.deliveries if one.retain), b"")
+        finally:
+            client.close()
 
     @contextmanager
     def listener(
         self, count: int, timeout: float = 60, *, boards: Sequence[str] = ("board.enrol",)
-    ) -> Iterator[ListenProcess]:
+    ) -> Iterator[Listener]:
         """Run `edged listen`, believing the records ``boards``, until it has ``count`` results."""
-        process = ListenProcess(self, count, timeout, boards)
-        try:
-            yield process
-        finally:
-            process.stop()
+        command = [sys.executable, "-m", "edged", "listen", *self.listening(boards), "-C", count, "-W", timeout, "-d"]
+        with Listener(command, self.path) as listener:
+            yield listener
 
-
-class DaemonProcess:
-    """`edged run` as systemd starts it: with a notification socket, and standard error in a file."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        environment: dict[str, str] | None = None,
-        prefix: Sequence[str] = (),
-        program: Sequence[str] = ("-m", "edged"),
-    ) -> None:
-        self.notify_path = path / f"notify-{time.monotonic_ns()}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.notify_path))
-        self.log_path = path / "daemon.log"
-        self.states: list[str] = []
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, *program, "run", "-c", "edged.toml"],
-                cwd=path,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **UNIT_ENVIRONMENT, "NOTIFY_SOCKET": str(self.notify_path), **(environment or {})},
-            )
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self.process.pid
-
-    @property
-    def log(self) -> str:
-        """Everything that it logged."""
-        return self.log_path.read_text()
-
-    def wait_for(self, wanted: str, timeout: float = 30) -> str:
-        """Wait until a notification holds ``wanted``, and return it."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            readable, _, _ = select.select([self._socket], [], [], 0.1)
-            if readable:
-                state = self._socket.recv(4096).decode()
-                self.states.append(state)
-                if wanted in state:
-                    return state
-            elif self.process.poll() is not None:
-                raise AssertionError(f"the daemon left with {self.process.returncode}:\n{self.log}")
-        raise AssertionError(f"no {wanted} within {timeout} s:\n{self.states}\n{self.log}")
-
-    def wait_ready(self, timeout: float = 30) -> None:
-        """Wait for READY=1."""
-        self.wait_for("READY=1", timeout)
-
-    def status(self, wanted: str, timeout: float = 30) -> str:
-        """Wait for a status line that holds ``wanted``."""
-        return self.wait_for(wanted, timeout)
-
-    def reload(self) -> None:
-        """Send SIGHUP and wait until it is done."""
-        self.process.send_signal(signal.SIGHUP)
-        self.wait_for("RELOADING=1")
-        self.wait_ready()
-
-    def stop(self) -> int:
-        """End it with SIGTERM; return its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            code = self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-        self._socket.close()
-        self.notify_path.unlink(missing_ok=True)
-        return code
-
-
-class ListenProcess:
-    """`edged listen` in the background."""
-
-    def __init__(self, site: Site, count: int, timeout: float, boards: Sequence[str]) -> None:
-        command = [
-            sys.executable, "-m", "edged", "listen", *site.connection(), "--hub-key", site.hub_key,
-            *(part for board in boards for part in ("--board", board)), "-C", str(count), "-W", str(timeout), "-d",
-        ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command, cwd=site.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self._timeout = timeout
-
-    def wait_connected(self) -> None:
-        """Wait until the board's announcement is believed: from then on no result is missed."""
-        self.wait_said("announces epoch")
-
-    def wait_said(self, wanted: str) -> str:
-        """Wait until it logs ``wanted``, and return the line."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if wanted in line:
-                return line
-        raise AssertionError(f"edged listen left before it said {wanted!r}")
-
-    def drain(self) -> None:
-        """Read what it prints while it runs: a pipe holds 64 kB, and then it would stand still."""
-        self._drained: list[str] = []
-        stdout = self.process.stdout
-        assert stdout is not None
-        self._reader = threading.Thread(target=lambda: self._drained.extend(stdout), daemon=True)
-        self._reader.start()
-
-    def drained(self, count: int) -> list[dict[str, Any]]:
-        """Wait for ``count`` results of a listener that is drained, end it, and return all that it printed."""
-        deadline = time.monotonic() + self._timeout
-        while len(self._drained) < count and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)  # one too many would come now
-        self.process.terminate()
-        self._reader.join(10)
-        self.process.wait(10)
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-        return [json.loads(line) for line in self._drained]
-
-    def results(self) -> list[dict[str, Any]]:
-        """Wait until it leaves, and return what it printed."""
-        out, self.errors = self.process.communicate(timeout=self._timeout + 20)
-        return [json.loads(line) for line in out.splitlines()]
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+    def listening(self, boards: Sequence[str]) -> list[str]:
+        """Return the options with which a listener opens the results of ``boards``."""
+        believed = (part for board in boards for part in ("--board", board))
+        return [*self.connection(), "--hub-key", self.hub_key, *believed]

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 from edged.cose.keys import PrivateKey
-from support.server import Server, children
+from support.process import Server, children
 
 PIN = "1234"
 _LIBRARIES = [*Path("/usr/lib").glob("*/softhsm/libsofthsm2.so"), Path("/usr/lib/softhsm/libsofthsm2.so")]
@@ -119,27 +118,20 @@ def put_key(session: object, label: str, key: PrivateKey, *, uses: str = "SIGN",
     )
 
 
-class P11Server:
+class P11Server(Server):
     """A token served by a process of its own: what uses it loads a module that only talks to that process."""
 
     def __init__(self, hsm: SoftHsm, token: str, path: Path) -> None:
-        self._socket = path / "p11"
+        socket = path / "p11"
         self.module = _REMOTES[0]
-        self.environment = {"P11_KIT_SERVER_ADDRESS": f"unix:path={self._socket}"}
-        command = ["p11-kit", "server", "-f", "--provider", hsm.module, "-n", self._socket, f"pkcs11:token={token}"]
-        self._server = Server(command, hsm.environment)
-
-    def __enter__(self) -> Self:
-        self._server.start(self._socket.exists)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
+        self.environment = {"P11_KIT_SERVER_ADDRESS": f"unix:path={socket}"}
+        command = ["p11-kit", "server", "-f", "--provider", hsm.module, "-n", socket, f"pkcs11:token={token}"]
+        super().__init__(command, hsm.environment, socket.exists)
 
     @property
     def pids(self) -> list[int]:
         """The processes that hold the keys: the server, and one for each client."""
-        return [self._server.pid, *children(self._server.pid)]
+        return [self.pid, *children(self.pid)]
 
     def agrees(self) -> bool:
         """Return whether the server passes on ECDH."""

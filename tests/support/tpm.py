@@ -6,10 +6,10 @@ import importlib.util
 import shutil
 import socket
 from pathlib import Path
-from typing import Self
 
 from edged.cose.keys import PrivateKey
-from support.server import Server, two_free_ports
+from support.ports import quiet_ports
+from support.process import Server
 
 
 def cannot_swtpm() -> str:
@@ -21,41 +21,21 @@ def cannot_swtpm() -> str:
     return ""
 
 
-class Swtpm:
+class Swtpm(Server):
     """A TPM 2.0 in a process of its own, with its state below ``path``: ``with Swtpm(path) as tpm``."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._server: Server | None = None
-        self.port = 0
+        path.mkdir(parents=True, exist_ok=True)
+        self.port = quiet_ports(2)
+        server, control = (f"type=tcp,port={port},bindaddr=127.0.0.1" for port in (self.port, self.port + 1))
+        options = ("--tpmstate", f"dir={path}", "--flags", "not-need-init,startup-clear")
+        super().__init__(
+            ("swtpm", "socket", "--tpm2", *options, "--server", server, "--ctrl", control), {}, self._listens
+        )
 
-    def __enter__(self) -> Self:
-        self._path.mkdir(parents=True, exist_ok=True)
-        for _ in range(5):
-            self.port = two_free_ports()
-            where = (f"type=tcp,port={port},bindaddr=127.0.0.1" for port in (self.port, self.port + 1))
-            state, flags = f"dir={self._path}", "not-need-init,startup-clear"
-            command = ["swtpm", "socket", "--tpm2", "--tpmstate", state, "--flags", flags]
-            command += [part for pair in zip(("--server", "--ctrl"), where, strict=True) for part in pair]
-            self._server = Server(command, {})
-            try:
-                self._server.start(self._answers)
-            except OSError:  # somebody took one of the ports
-                self._server.stop()
-            else:
-                return self
-        raise RuntimeError("swtpm found no two ports")
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.stop()
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port + 1), timeout=1).close()
-        except ConnectionRefusedError:
-            return False
-        return True
+    def _listens(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port + 1)) == 0
 
     @property
     def tcti(self) -> str:

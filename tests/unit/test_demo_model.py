@@ -14,6 +14,7 @@ from edged.model import Model
 from edged.package.author import Author
 from edged.runtime import choose
 from edged.trial import open_model
+from support.engines import ENGINES
 
 FOLDER = Path(edged.demo.model.__file__).parent
 WINDOWS = 100  # for each condition
@@ -24,9 +25,8 @@ def author() -> Author:
     return Author.read(FOLDER / "pump.toml")
 
 
-@pytest.fixture(params=["tflite", "litert"])
+@pytest.fixture(params=ENGINES)
 def model(request: pytest.FixtureRequest, author: Author) -> Iterator[Model]:
-    pytest.importorskip({"tflite": "tflite_runtime", "litert": "ai_edge_litert"}[request.param])
     model = open_model(author, author.weights_path(FOLDER, None), choose(request.param))
     yield model
     model.close()

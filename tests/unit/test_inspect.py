@@ -7,14 +7,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.cli.inspect import inspect_command
-from edged.errors import ConfigError, EdgedError, ModelError, UsageError
-from edged.runtime import Engine, Interpreter, choose
+from edged.errors import EdgedError, ModelError, UsageError
+from edged.runtime import Engine, Interpreter
 from edged.runtime.anatomy import dissect
 from edged.runtime.graph import read_graph
 from edged.runtime.metadata import read_notes
@@ -24,14 +26,6 @@ from support.real_models import GOOD
 
 STATEFUL = Path(__file__).parents[1] / "models"
 CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 def inspect(*arguments: object) -> str:
@@ -53,7 +47,6 @@ def row(output: str, first: str) -> str:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_the_file_is_read_as_the_official_library_reads_it(models: Path, name: str) -> None:
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     data = (models / f"{name}.tflite").read_bytes()
     expected = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     codes = {number: code for code, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
@@ -123,8 +116,6 @@ def test_a_damaged_file_is_no_more_than_damaged(data: st.DataObject) -> None:
 
 def test_an_operator_newer_than_the_list_has_its_number(models: Path) -> None:
     data = (models / "odd/simple_add_dynamic_shape.tflite").read_bytes()
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-    flatbuffers = pytest.importorskip("flatbuffers")
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     model.operatorCodes[0].builtinCode = 5000
     builder = flatbuffers.Builder(256)

@@ -14,6 +14,7 @@ from edged.package.author import Author
 from edged.runtime import choose
 from edged.samples import Samples
 from edged.trial import open_model, try_samples
+from support.engines import ENGINES
 
 Floats = npt.NDArray[np.float32]
 Golden = dict[str, npt.NDArray[Any]]
@@ -34,9 +35,8 @@ AUTOENCODER = FEATURES.format(kind="anomaly", output='labels = ["broken", "healt
 HEALTH = ["healthy", "broken"]
 
 
-@pytest.fixture(params=["litert", "tflite"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip({"litert": "ai_edge_litert", "tflite": "tflite_runtime"}[request.param])
     return str(request.param)
 
 

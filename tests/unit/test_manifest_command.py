@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from edged.channel.result import ResultEncoder
 from edged.cli.model import manifest_command
-from edged.errors import ConfigError, EdgedError, ModelError, OutputError
+from edged.errors import EdgedError, ModelError, OutputError
 from edged.package.author import Author
 from edged.package.draft import choose_signature, toml
 from edged.package.draft.inputs import part_of, write_inputs
 from edged.package.draft.outputs import last_operator, write_output
-from edged.runtime import Engine, choose
+from edged.runtime import Engine
 from edged.runtime.graph import Graph, Operator, Signature, Subgraph
 from edged.runtime.metadata import TensorNotes
 from edged.signal.chain import CompiledChain
@@ -35,14 +35,6 @@ from support.real_models import GOOD
 STATEFUL = Path(__file__).parents[1] / "models"
 LABELS = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HEAD = 'name = "m"\nversion = 1\n'
-
-
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 def manifest(*arguments: object) -> str:

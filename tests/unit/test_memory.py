@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 
-from edged.errors import ConfigError, ModelError
+from edged.errors import ModelError
 from edged.memory import SecretBuffer, wipe
 from edged.runtime import Engine, choose
+from support.engines import ENGINES, Name
 
 PAGE = mmap.PAGESIZE
 CANARY = bytes.fromhex("42feca3d")
@@ -134,13 +134,11 @@ def harden_under(limit: int) -> str:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_gets_every_protection() -> None:
     assert "NO" not in harden_under(-1)
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_finite_limit_locks_the_model_alone_and_says_so() -> None:
     """mlockall under a finite limit would make later allocations fail. The file in RAM opens for other users too."""
     said = harden_under(1 << 20)
@@ -150,7 +148,6 @@ def test_finite_limit_locks_the_model_alone_and_says_so() -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_no_room_for_a_lock_is_told() -> None:
     assert "locked False" in harden_under(PAGE)
 
@@ -185,14 +182,11 @@ stage("closed")
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.parametrize("name", ["litert", "tflite"])
-def test_canary_is_in_memory_only_while_the_model_is_loaded(
-    name: Literal["litert", "tflite"], models: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", ENGINES)
+def test_canary_is_in_memory_only_while_the_model_is_loaded(name: Name, models: Path, tmp_path: Path) -> None:
     """Then in the locked map and in the runtime's packed copy, which lies in anonymous memory."""
     path = tmp_path / "canary.tflite"
-    path.write_bytes(with_canary(choose_or_skip(name), models / "ic_resnet" / "pretrainedResnet.tflite"))
+    path.write_bytes(with_canary(choose(name), models / "ic_resnet" / "pretrainedResnet.tflite"))
     command = [sys.executable, "-c", LIFE, name, str(path)]
     found = {}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
@@ -205,13 +199,6 @@ def test_canary_is_in_memory_only_while_the_model_is_loaded(
 
     assert found.pop("loaded") >= {"/memfd:edged-model"}
     assert found == {"before": set(), "closed": set()}
-
-
-def choose_or_skip(name: Literal["litert", "tflite"]) -> Engine:
-    try:
-        return choose(name)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 def with_canary(engine: Engine, path: Path) -> bytes:

@@ -78,7 +78,7 @@ def test_absent_socket_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str
     ("microseconds", "process", "expected"),
     [
         ("30000000", None, 30.0),
-        ("30000000", str(os.getpid()), 30.0),
+        ("30000000", "own", 30.0),
         ("30000000", "1", None),
         ("0", None, None),
         ("soon", None, None),
@@ -88,7 +88,10 @@ def test_absent_socket_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str
 def test_watchdog_interval_is_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, microseconds: str | None, process: str | None, expected: float | None
 ) -> None:
-    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", process)):
+    for name, value in (
+        ("WATCHDOG_USEC", microseconds),
+        ("WATCHDOG_PID", str(os.getpid()) if process == "own" else process),
+    ):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)

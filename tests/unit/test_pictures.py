@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
 from edged.config.model import Format, ModelConfig, RawImage
 from edged.errors import ConfigError, ReadingFormatError, ReadingShapeError
 from edged.signal.decode import Decoder, Layout
 from edged.signal.spec import Image, Input
-
-PIL = pytest.importorskip("PIL.Image")
-OPS = pytest.importorskip("PIL.ImageOps")
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
 
@@ -30,7 +29,7 @@ def decoder(format_: Format, *channels: str, raw: RawImage | None = None, **imag
 
 def packed(pixels: npt.NDArray[np.uint8], kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    PIL.fromarray(pixels).save(buffer, kind, **options)
+    PIL.Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -47,7 +46,7 @@ def test_colours_stand_in_the_manifests_order() -> None:
 
 
 def test_grey_is_luma() -> None:
-    expected = np.asarray(PIL.fromarray(PIXELS).convert("L"))
+    expected = np.asarray(PIL.Image.fromarray(PIXELS).convert("L"))
 
     assert decoder("png", "grey")(packed(PIXELS)).rows.ravel().tolist() == expected.ravel().tolist()
     assert decoder("png", "r", "g", "b")(packed(expected)).rows[:, 1].tolist() == expected.ravel().tolist()
@@ -57,7 +56,7 @@ def test_transparency_and_palettes_are_seen_through() -> None:
     alpha = np.dstack((PIXELS, np.full(PIXELS.shape[:2], 128, np.uint8)))
     assert decoder("png", "r", "g", "b")(packed(alpha)).rows.tolist() == PIXELS.reshape(48, 3).tolist()
 
-    palette = PIL.fromarray(PIXELS).convert("P")
+    palette = PIL.Image.fromarray(PIXELS).convert("P")
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
     expected = np.asarray(palette.convert("RGB")).reshape(48, 3)
@@ -66,7 +65,7 @@ def test_transparency_and_palettes_are_seen_through() -> None:
 
 def test_jpeg_is_what_pillow_makes_of_it() -> None:
     message = packed(PIXELS, "JPEG", quality=90)
-    expected = np.asarray(PIL.open(io.BytesIO(message))).reshape(48, 3)
+    expected = np.asarray(PIL.Image.open(io.BytesIO(message))).reshape(48, 3)
 
     assert decoder("jpeg", "r", "g", "b")(message).rows.tolist() == expected.tolist()
 
@@ -76,11 +75,11 @@ def test_jpeg_is_what_pillow_makes_of_it() -> None:
 def test_other_sizes_are_resized_as_the_manifest_says(
     fit: Literal["stretch", "crop", "pad"], size: tuple[int, int]
 ) -> None:
-    picture = PIL.fromarray(PIXELS)
+    picture = PIL.Image.fromarray(PIXELS)
     how = {
-        "stretch": lambda: picture.resize(size, PIL.Resampling.BICUBIC),
-        "crop": lambda: OPS.fit(picture, size, PIL.Resampling.BICUBIC),
-        "pad": lambda: OPS.pad(picture, size, PIL.Resampling.BICUBIC, color=0),
+        "stretch": lambda: picture.resize(size, PIL.Image.Resampling.BICUBIC),
+        "crop": lambda: PIL.ImageOps.fit(picture, size, PIL.Image.Resampling.BICUBIC),
+        "pad": lambda: PIL.ImageOps.pad(picture, size, PIL.Image.Resampling.BICUBIC, color=0),
     }
     found = decoder("png", "r", "g", "b", width=size[0], height=size[1], fit=fit, filter="bicubic")(packed(PIXELS)).rows
 

@@ -28,14 +28,6 @@ BAD = {
 }
 
 
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
-
-
 def load(engine: Engine, path: Path) -> Interpreter:
     return Interpreter(engine, str(path))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
 @pytest.fixture
 def uri(hsm: SoftHsm, request: pytest.FixtureRequest) -> str:
     """Keys of the test's own."""
-    return hsm.uri("edged", f"t{abs(hash(request.node.nodeid)) % 10**8}")
+    return hsm.uri("edged", f"t{zlib.crc32(request.node.nodeid.encode()):08x}")
 
 
 def create(uri: str) -> Keystore:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edged.errors import ConfigError, EdgedError, ModelError, ReadingShapeError, ReadingValueError
+from edged.errors import EdgedError, ModelError, ReadingShapeError, ReadingValueError
 from edged.package.author import Author
-from edged.runtime import Engine, choose
+from edged.runtime import Engine
 from edged.samples import Samples, read_samples
 from edged.signal.chain import CompiledChain
 from edged.signal.spec import Chain, Feature, Features, Input, Normalise, Output, Window
@@ -22,14 +22,6 @@ from support.site import GEARBOX
 LABELS = ("healthy", "broken")
 NOTHING = np.zeros(0)  # what went in matters to anomaly detectors alone
 FEATURES = Features(use=("sum_abs", Feature(name="std", ddof=1), "max", Feature(name="kurtosis", bias=False)))
-
-
-@pytest.fixture(params=["litert", "tflite"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    try:
-        return choose(request.param)
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 @pytest.fixture

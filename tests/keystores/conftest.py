@@ -9,8 +9,16 @@ import pytest
 
 from support import tokens
 from support import tpm as tpms
+from support.site import Site
 from support.tokens import Keys, P11Server, SoftHsm
 from support.tpm import Swtpm
+
+
+@pytest.fixture(autouse=True)
+def _commands_are_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each command in a process of its own: a PKCS#11 module reads its configuration once in each."""
+    monkeypatch.setattr(Site, "edged", Site.run)
+
 
 SKIPS = {"softhsm": tokens.cannot_softhsm, "p11-kit": tokens.cannot_remote, "swtpm": tpms.cannot_swtpm}
 
