@@ -42,7 +42,7 @@ demo: .ci/said/demo .venv/demo/.installed  ## the whole loop on this machine: a 
 
 test: .ci/said/test .venv/test/.installed  ## show that what edged promises is true on this machine
 	@.ci/apt mosquitto
-	@.ci/suite test test '(unit or promise) and not real_models' unit integration faults hub
+	@EDGED_MODELS="$(CURDIR)/tests/models" .ci/suite test test '(unit or promise) and not real_models' unit integration faults hub
 
 # --- everything -----------------------------------------------------------------------------
 

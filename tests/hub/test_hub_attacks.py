@@ -21,6 +21,7 @@ from support.faults import often
 from support.hub_process import board_of
 from support.parties import ANSWER, Board, encoder
 from support.played import Played, Scene, Sent
+from support.promises import HUB
 
 pytestmark = pytest.mark.broker
 
@@ -86,6 +87,7 @@ def restart(scene: Scene) -> None:
 # --- announcements ---------------------------------------------------------------------------
 
 
+@HUB
 def test_announcement_forged_with_another_key(scene: Scene, name: str) -> None:
     board = scene.board(name)
     board.announce()
@@ -114,6 +116,7 @@ def test_announcement_with_a_flipped_bit(scene: Scene, name: str) -> None:
     scene.wait_arrived(board.send())
 
 
+@HUB
 def test_announcement_of_an_older_epoch_replayed_also_after_a_restart(scene: Scene, name: str) -> None:
     board = scene.board(name)
     old = board.announce()
@@ -184,6 +187,7 @@ def test_clocks_that_differ_by_a_day(scene: Scene, name: str) -> None:
     assert scene.hub.board(name)["epoch"] == 2
 
 
+@HUB
 def test_former_hub_forges_under_an_old_epoch(scene: Scene, name: str) -> None:
     """It knows the key of the epoch that it was granted: once it is removed, nothing opens under that."""
     former = PrivateKey.generate()
@@ -209,6 +213,7 @@ def test_former_hub_forges_under_an_old_epoch(scene: Scene, name: str) -> None:
     assert len(scene.arrived(f"edged-hub/{name}/")) == 2
 
 
+@HUB
 def test_channel_key_of_one_board_announced_by_another(scene: Scene, name: str) -> None:
     board, thief = scene.board(name), scene.board(f"{name}-other")
     board.announce()
@@ -233,6 +238,7 @@ def test_announcement_of_one_board_copied_to_another(scene: Scene, name: str) ->
     scene.wait_arrived(board.send())
 
 
+@HUB
 def test_board_that_is_not_enrolled_is_named(scene: Scene) -> None:
     name = "stranger"
     stranger = scene.board(name, enrolled=False)
@@ -261,6 +267,7 @@ def test_two_boards_with_one_identity(scene: Scene, name: str) -> None:
     scene.wait_arrived(board.send())
 
 
+@HUB
 def test_signed_results_cannot_be_given_up_also_after_a_restart(scene: Scene, name: str) -> None:
     board = scene.board(name, sign_results=True)
     board.announce()
@@ -278,6 +285,7 @@ def test_signed_results_cannot_be_given_up_also_after_a_restart(scene: Scene, na
 # --- results ---------------------------------------------------------------------------------
 
 
+@HUB
 def test_result_replayed_also_after_a_restart(scene: Scene, name: str) -> None:
     board = scene.board(name)
     board.announce()
@@ -357,6 +365,7 @@ def test_readings_answered_again_by_a_board_that_had_died_are_no_attack(scene: S
     assert (board_of(status, name)["opened"], scene.refused(name, status)) == (1, {})
 
 
+@HUB
 def test_result_moved_to_another_channel_and_another_board(scene: Scene, name: str) -> None:
     board, other = scene.board(name), scene.board(f"{name}-other")
     for one in (board, other):
@@ -375,6 +384,7 @@ def test_result_moved_to_another_channel_and_another_board(scene: Scene, name: s
     scene.wait_arrived(sent)
 
 
+@HUB
 def test_result_with_a_flipped_bit(scene: Scene, name: str) -> None:
     board = scene.board(name)
     board.announce()

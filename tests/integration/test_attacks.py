@@ -14,7 +14,10 @@ from edged.cose import cbor
 from edged.cose.sign1 import Sign1
 from edged.package.verify import Package
 from edged.state import State
+from support.promises import NEVER_OLDER, SIGNED
 from support.site import GEARBOX, Site
+
+pytestmark = SIGNED
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (SP 800-186, section 3.2.1.3)
 
@@ -64,10 +67,12 @@ def test_arbitrary_package_by_a_key_that_nobody_pinned(board: Site) -> None:
     refused(board, board.path / "evil.edged", "UnknownSignerError", "pin")
 
 
+@NEVER_OLDER
 def test_rollback_to_a_version_that_was_superseded(board: Site) -> None:
     refused(board, board.pack(version=1), "RollbackError", "not above version 2")
 
 
+@NEVER_OLDER
 def test_fast_forward_leaves_versions_to_come(board: Site) -> None:
     refused(board, board.pack(version=2**32 - 1), "FastForwardError", "lies more than 100000 above version 2")
 
@@ -155,6 +160,7 @@ def test_downgrade_of_the_algorithm_that_was_signed(board: Site) -> None:
     )
 
 
+@NEVER_OLDER
 def test_state_file_deleted_is_said_and_does_not_hide_the_installed_version(board: Site) -> None:
     """Without it the board has no floor: docs/threats.md says what that costs."""
     for file in board.state.glob("state.db*"):

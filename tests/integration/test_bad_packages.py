@@ -22,7 +22,10 @@ from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PrivateBroker
 from support.hub import Hub
 from support.packages import SHAPE, Parts, Workshop, open_package, pin, read_manifest
+from support.promises import NEVER_OLDER, SIGNED
 from support.site import GEARBOX
+
+pytestmark = SIGNED
 
 DATAERR, NOINPUT, NOPERM = 65, 66, 77
 YEAR = 365 * 86_400
@@ -187,6 +190,7 @@ def test_an_installed_package_that_expires_goes_on(own_bench: Bench) -> None:
     own_bench.install(short)
 
 
+@NEVER_OLDER
 def test_an_older_version_is_refused(own_bench: Bench) -> None:
     """Also after a restart of everything, and also if the newer package was deleted."""
     older = own_bench.path / "first.edged"
@@ -313,6 +317,7 @@ def pack(bench: Bench, *change: str, model: Path | None = None) -> subprocess.Co
     return bench.run("pack", model, "--manifest", "manifest.toml", *arguments, "-o", "out.edged", check=False)
 
 
+@pytest.mark.real_models
 @pytest.mark.parametrize("name", ODD)
 def test_a_model_that_the_runtime_refuses_is_not_packed(bench: Bench, name: str) -> None:
     path = bench.models / "odd" / name
@@ -325,6 +330,7 @@ def test_a_model_that_the_runtime_refuses_is_not_packed(bench: Bench, name: str)
     assert not (bench.path / "out.edged").exists()
 
 
+@pytest.mark.real_models
 @pytest.mark.parametrize("name", ODD)
 def test_a_model_that_the_runtime_refuses_is_not_installed(bench: Bench, name: str) -> None:
     weights = (bench.models / "odd" / name).read_bytes()
@@ -337,6 +343,7 @@ def test_a_damaged_model_is_not_installed(bench: Bench, size: int) -> None:
     bench.refuse(bench.pack_fast(weights=bench.weights[:size] or b"\0"), DATAERR, "model")
 
 
+@pytest.mark.real_models
 def test_a_model_that_does_not_fit_its_manifest_is_not_installed(bench: Bench) -> None:
     keywords = (bench.models / "kws" / "kws_ref_model.tflite").read_bytes()
     bench.refuse(bench.pack_fast(weights=keywords), DATAERR, "features.use x input.channels gives 16 values")

@@ -24,6 +24,9 @@ from support.bench import GOOD, Bench, live_bench
 from support.broker import PrivateBroker
 from support.hub import Hub
 from support.process import DaemonProcess
+from support.promises import BAD_READINGS, NO_REPLAY
+
+pytestmark = BAD_READINGS
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
 DAY = 86_400
@@ -210,22 +213,26 @@ def test_ten_megabytes_of_zeros_are_passed_over(live: Live, channel: str) -> Non
 # --- sealed ----------------------------------------------------------------------------------
 
 
+@NO_REPLAY
 def test_a_replayed_message_is_passed_over(live: Live) -> None:
     message = live.encoded("sealed")
     live.hub.ask(message, topic=live.topic("sealed"))
     live.refuses("sealed", message, message)
 
 
+@NO_REPLAY
 def test_an_older_message_that_was_held_back_is_passed_over(live: Live) -> None:
     held_back = live.encoded("sealed")
     live.is_served("sealed")
     live.refuses("sealed", held_back)
 
 
+@NO_REPLAY
 def test_a_message_moved_from_another_topic_is_passed_over(live: Live) -> None:
     live.refuses("sealed", live.sealer("f32le").seal(GOOD.tobytes()))
 
 
+@NO_REPLAY
 def test_a_flipped_bit_anywhere_is_passed_over(live: Live) -> None:
     message = live.encoded("sealed")
     flipped = [message[:at] + bytes([message[at] ^ 1 << at % 8]) + message[at + 1 :] for at in range(len(message))]
@@ -237,6 +244,7 @@ def test_a_message_that_is_cut_short_is_passed_over(live: Live) -> None:
     live.refuses("sealed", *(message[:length] for length in range(len(message))))
 
 
+@NO_REPLAY
 def test_a_message_under_another_key_is_passed_over(live: Live) -> None:
     stranger = ReadingSealer(ContentKey.generate(Aead.A256GCM), live.topic("sealed"))
     live.refuses("sealed", stranger.seal(GOOD.tobytes()))
@@ -349,6 +357,7 @@ def resident(pid: int) -> int:
     return 1024 * int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
 
 
+@NO_REPLAY
 @pytest.mark.parametrize("end", ["terminated", "killed"])
 def test_a_sealed_reading_is_not_accepted_again_after_a_restart(fresh: Live, end: str) -> None:
     """What was settled more than two seconds before a crash stays settled, and everything before an orderly end."""

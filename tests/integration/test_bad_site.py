@@ -18,7 +18,10 @@ from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PlainBroker, PrivateBroker
 from support.hub import Hub
 from support.packages import SHAPE
+from support.promises import BAD_SITE
 from support.site import GEARBOX
+
+pytestmark = BAD_SITE
 
 USAGE, DATAERR, NOINPUT, UNAVAILABLE, SOFTWARE, CANTCREAT, TEMPFAIL, NOPERM, CONFIG = 64, 65, 66, 69, 70, 73, 75, 77, 78
 ERROR, HINT = "edged: error: ", "edged: hint: "

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.promises import SWAPS
 from support.site import GEARBOX, Site
 
 LAYOUT = 'format = "f32le"\neach = "window"'
@@ -52,6 +53,7 @@ def test_going_back_is_the_old_weights_under_a_higher_version(site: Site) -> Non
     ).stderr  # fmt: skip
 
 
+@SWAPS
 def test_a_version_that_is_too_slow_in_its_trial_gives_way_and_no_window_is_lost(site: Site) -> None:
     """Its self-test is fine; in use it leaves the stated bound. After a restart it is not tried again."""
     site.configure(f"{LAYOUT}\n{TRIAL}")
@@ -110,6 +112,7 @@ def test_the_audit_log_tells_what_ran_when_and_holds(site: Site) -> None:
     assert (done.returncode, "was changed" in done.stderr) == (77, True)
 
 
+@SWAPS
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_a_newest_package_that_is_damaged_gives_way_to_the_last_good_one(site: Site, damage: str) -> None:
     """At a restart, when no version is in memory."""

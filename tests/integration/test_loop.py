@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.broker import Client, spin
 from support.engines import ENGINES
+from support.promises import DECIDED, NOTHING_READ, SWAPS
 from support.site import Site
 
 NAMES = "a1,a2,a3,a4"
@@ -19,6 +21,7 @@ def golden(models: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+@DECIDED
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
 def test_every_gearbox_window_is_decided_right_row_by_row(
@@ -33,7 +36,7 @@ def test_every_gearbox_window_is_decided_right_row_by_row(
         listener.wait_connected()
         seal = ["--seal", "sensor.key"] if sealed else []
         source = site.models / "gearbox" / "golden.npz"
-        site.edged(
+        site.run(
             "send", source, "--array", "raw_windows", "--names", NAMES, "-t", site.topic, *seal, *site.connection()
         )
         results = listener.results()
@@ -92,6 +95,36 @@ def test_signed_results_open_and_say_so(site: Site) -> None:
     assert all(result["signed"] for result in results)
 
 
+@NOTHING_READ
+def test_the_broker_in_between_reads_nothing(site: Site, golden: dict[str, np.ndarray]) -> None:
+    """Neither readings, nor what they came to, nor by which model: not even by the size of a result."""
+    site.configure('format = "f32le"\neach = "window"\nsensor = "sensor.key"')
+    site.init()
+    site.install(site.pack())
+    spy = Client(site.options())
+    spy.subscribe("#", 1)
+    spy.connect()
+    spin(spy, until=lambda: spy.hears)
+    with site.daemon(), site.listener(100) as listener:
+        listener.wait_connected()
+        source = site.models / "gearbox" / "golden.npz"
+        site.run(
+            "send", source, "--array", "raw_windows", "--each", "window", "--format", "f32le", "-t", site.topic,
+            "--seal", "sensor.key", *site.connection(),
+        )  # fmt: skip
+        assert {result["label"] for result in listener.results()} == {"healthy", "broken"}
+    results = f"edged/{site.name}/c1"
+    heard = lambda: [one for one in spy.deliveries if site.name in one.topic]  # noqa: E731
+    spin(spy, until=lambda: sum(one.topic == results for one in heard()) == 100)
+    spy.close()
+
+    carried = b"\0".join(one.payload for one in heard())
+    rows = (row.astype("<f4").tobytes() for row in golden["raw_windows"].reshape(-1, 4))
+    assert not [needle for needle in (b"gearbox", b"healthy", b"broken", *rows) if needle in carried]
+    assert len({len(one.payload) for one in heard() if one.topic == results}) == 1
+
+
+@SWAPS
 def test_a_new_version_takes_over_while_readings_flow(site: Site) -> None:
     site.configure('format = "f32le"\neach = "window"')
     site.init()

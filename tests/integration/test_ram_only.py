@@ -31,8 +31,9 @@ from support.broker import PrivateBroker
 from support.canary import Bench, Canary, make_bench, wait_for_log
 from support.engines import ENGINES
 from support.packages import read_manifest
+from support.promises import RAM_ONLY
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(ram.cannot_look()), reason=ram.cannot_look())]
+pytestmark = [RAM_ONLY, pytest.mark.root, pytest.mark.skipif(bool(ram.cannot_look()), reason=ram.cannot_look())]
 
 CORES = Path("/var/lib/systemd/coredump")
 FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"), Path.home() / ".cache", CORES)
@@ -264,16 +265,18 @@ def nobodys_bench(models: Path, tls_broker: PrivateBroker) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(
-    ("limit", "locked", "says"),
+    ("copies", "locked", "says"),
     [
-        (1 << 20, {"r--s"}, "weights locked in RAM"),
-        (16 << 10, {"rw-s"}, "weights locked in RAM"),  # room for one map, not for two at a time
-        (8 << 10, set(), "weights NOT locked (they may be swapped out) in RAM"),
+        (100.0, {"r--s"}, "weights locked in RAM"),
+        (1.5, {"rw-s"}, "weights locked in RAM"),  # room for one map, not for two at a time
+        (0.5, set(), "weights NOT locked (they may be swapped out) in RAM"),
     ],
 )
 def test_under_a_memory_lock_limit_the_log_says_no_and_the_model_is_locked_if_it_fits(
-    nobodys_bench: Bench, limit: int, locked: set[str], says: str
+    nobodys_bench: Bench, copies: float, locked: set[str], says: str
 ) -> None:
+    pages = -(-len(nobodys_bench.plain) // resource.getpagesize())
+    limit = int(copies * pages) * resource.getpagesize()
     nobody = pwd.getpwnam("nobody")
     become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     own_socket = ["sh", "-c", 'chown nobody notify-*; exec "$@"', "sh"]

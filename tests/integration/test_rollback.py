@@ -14,6 +14,7 @@ import pytest
 
 from edged.state import Floor, State
 from support.process import DaemonProcess
+from support.promises import SWAPS
 from support.site import GEARBOX, Site
 
 pytestmark = pytest.mark.broker
@@ -73,6 +74,7 @@ def prove(site: Site, *versions: int) -> None:
             found.set_good("gearbox", Floor(version, identities[version]))
 
 
+@SWAPS
 def test_a_running_board_goes_back_and_answers_every_reading(board: Site) -> None:
     with board.daemon() as daemon, board.listener(400) as listener:
         listener.wait_connected()
@@ -123,6 +125,7 @@ def test_a_rolled_back_version_stays_away_after_a_restart(board: Site) -> None:
         assert {result["version"] for result in listener.results()} == {3}
 
 
+@SWAPS
 def test_a_version_on_trial_is_taken_back(board: Site) -> None:
     """Nothing was read since it came, and nothing is needed for it to go."""
     prove(board, 1)

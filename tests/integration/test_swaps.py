@@ -24,9 +24,10 @@ from edged.package.author import Author
 from edged.package.pack import Chunks, pack
 from edged.state import State
 from support.process import DaemonProcess
+from support.promises import SIGNED, SWAPS
 from support.site import GEARBOX, Site
 
-SWAPS = int(os.environ.get("EDGED_SWAPS", "24"))
+TIMES = int(os.environ.get("EDGED_SWAPS", "24"))
 RATE = 200.0
 _EDGE = 0.05
 """Seconds around a change of version in which a result may name either: the log and the result have their own clocks."""
@@ -119,6 +120,7 @@ def install_and_reload(site: Site, daemon: DaemonProcess, publisher: Publisher, 
     daemon.reload()
 
 
+@SWAPS
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_readings_are_answered_once_by_the_version_that_was_live(site: Site) -> None:
@@ -136,7 +138,7 @@ def test_readings_are_answered_once_by_the_version_that_was_live(site: Site) -> 
         sensor.start()
         try:
             memory = []
-            for version in range(2, SWAPS + 2):
+            for version in range(2, TIMES + 2):
                 install_and_reload(site, daemon, publisher, version)
                 time.sleep(0.15)  # so that a trial ends
                 memory.append(resident(daemon.pid))
@@ -164,10 +166,11 @@ def check_against_audit(site: Site, results: list[dict[str, float]]) -> None:
         may = {live[max(0, bisect_right(times, at + edge) - 1)][1] for edge in (-_EDGE, 0.0, _EDGE)}
         between = {version for when, version in live if at - _EDGE <= when <= at + _EDGE}
         assert result["version"] in may | between, result
-    assert sum(entry["kind"] == "roll-back" for entry in entries) == sum(v % 4 == 3 for v in range(2, SWAPS + 2))
+    assert sum(entry["kind"] == "roll-back" for entry in entries) == sum(v % 4 == 3 for v in range(2, TIMES + 2))
     site.edged("audit", "--verify", "-c", "edged.toml")
 
 
+@SIGNED
 def test_a_package_that_somebody_else_signed_is_not_served_from_the_store(site: Site) -> None:
     """Who can write into the directory of packages cannot sign."""
     site.configure('format = "f32le"\neach = "window"')
