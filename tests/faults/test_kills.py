@@ -64,7 +64,7 @@ def test_a_broker_that_is_killed_costs_no_reading(world: World, broker: PlainBro
     board = _watched(world)
     with board.running(), world:
         for _ in range(KILLS):
-            time.sleep(random.uniform(0.5, 2.0))
+            time.sleep(random.uniform(0.5, 2.0))  # the moment is the attack, here and below
             world.kills.append(time.monotonic())
             broker.kill()
             broker.start()

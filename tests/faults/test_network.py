@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edged.broker import run_once
 from support.broker import DURABLE, PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub
 from support.netns import entered, inside, network
 from support.site import Site
+from support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.broker, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -27,30 +25,9 @@ SECONDS = often(10, 120)
 RATE = 4.0
 
 
-class TwoBoards(World):
-    """A hub that hears two boards, and a sensor beside each."""
-
-    def __init__(self, hub: Hub, sites: list[Site], sensors: list[Sensor]) -> None:
-        super().__init__(sites[0], sensors[0], hub)
-        self.sensors = sensors
-
-    def run(self) -> None:
-        for sensor in self.sensors[1:]:
-            sensor.client.connect()
-        try:
-            while not self._ended.is_set():
-                run_once((self.hub.client, *(sensor.client for sensor in self.sensors)), 0.05)
-                for sensor in self.sensors:
-                    sensor.send_if_due()
-        except BaseException as error:  # noqa: BLE001  shown by the test
-            self.error = error
-
-
 def test_lost_and_late_packets_and_a_partition_cost_no_result(
     tmp_path: Path, models: Path, windows: np.ndarray
 ) -> None:
-    if os.geteuid() != 0 or shutil.which("nft") is None or shutil.which("ip") is None:
-        pytest.skip("needs root, ip and nft, to make network namespaces")
     middle, around = "edged-hub", ["edged-b1", "edged-b2"]
     (tmp_path / "broker").mkdir()
     with network(middle, around) as net, entered(middle), PlainBroker(tmp_path / "broker", options=DURABLE) as broker:
@@ -65,17 +42,12 @@ def test_lost_and_late_packets_and_a_partition_cost_no_result(
             net.proxies(tmp_path, broker.port, DELAY),
             boards[0].running(),
             boards[1].running(),
-            TwoBoards(hub, sites, sensors) as world,
+            World(sites[0], *sensors, hub=hub) as world,
         ):
-            net.lose(LOSS)
-            time.sleep(SECONDS)
-            net.lose(100)
-            time.sleep(PARTITION)
-            net.lose(LOSS)
-            time.sleep(SECONDS)
-            for sensor in sensors:
-                sensor.paused = True
-            world.finish(240, expected=lambda: [name for sensor in sensors for name in sensor.expected()])
+            for loss, seconds in ((LOSS, SECONDS), (100, PARTITION), (LOSS, SECONDS)):
+                net.lose(loss)
+                world.wait_sent(int(seconds * RATE), 2 * seconds + PATIENCE)
+            world.finish(240)
     sent = sum(len(sensor.sent) for sensor in sensors)
     print(
         f"\n{LOSS} % loss, {DELAY} s delay, {PARTITION} s partition: {sent} readings of two boards,"

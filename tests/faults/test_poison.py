@@ -94,11 +94,8 @@ def test_a_flood_on_one_topic_does_not_hold_up_another(quick_site: Site, windows
             while flood.is_up and flood.pending < 200:
                 flood.publish("factory/loud/vibration", payload, qos=1)
                 sent += 1
-        world.sensor.paused = True
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not set(sensor.expected()) <= set(world.answered()):
-            time.sleep(0.05)
-        assert set(sensor.expected()) <= set(world.answered())
+        world.pause()
+        world.wait(lambda: set(sensor.expected()) <= set(world.answered()))
         flood.close()
         waits = sorted(world.waits())
     assert sent > 100 * seconds * 2, "that was no flood"
@@ -117,11 +114,10 @@ def test_a_broker_that_takes_nothing_makes_the_board_store_and_then_stop_taking(
     site.install(site.pack())
     sensor = Sensor(site, windows, rows=False, sealed=False, rate=100)
     with Board(site.path).running() as board, World(site, sensor) as world:
-        while len(world.hub.results) < 50:
-            time.sleep(0.05)
+        world.wait_answered(50)
         assert board.daemon is not None
         assert broker._process is not None
         os.kill(broker._process.pid, signal.SIGSTOP)
-        time.sleep(often(5, 60))
+        world.wait_sent(often(5, 60) * 100)
         os.kill(broker._process.pid, signal.SIGCONT)
         world.finish(60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -38,13 +37,13 @@ def test_keys_of_sensor_channel_and_hubs_change_at_200_readings_a_second(quick_s
     with board.running(), World(site, sensor) as world:
         assert board.daemon is not None
         for number in range(ROUNDS):
-            time.sleep(1)
+            world.wait_sent(int(RATE))
             old, new = f"sensor-{number - 1}.key" if number else "sensor.key", f"sensor-{number}.key"
             site.edged("keygen", "sensor", "--id", f"sensor-{number}")
             _edit(site, r"^sensor = .*$", f'sensor = ["{old}", "{new}"]')
             board.daemon.reload()
             sensor.sealer = ReadingSealer(read_key(site.path / new), site.topic)
-            time.sleep(1)
+            world.wait_sent(int(RATE))
             _edit(site, r"^sensor = .*$", f'sensor = "{new}"')
             _edit(site, r"^hubs = .*$", f"hubs = {hubs[(number + 1) % 2]}".replace("'", '"'))
             board.daemon.reload()

@@ -98,7 +98,7 @@ def test_hours_of_readings_swaps_and_reconnects_leave_memory_and_files_as_they_w
         runtime = tmp_path / "runtime"
         runtime.mkdir()
         board = Board(site.path, environment={"RUNTIME_DIRECTORY": str(runtime)})
-        with board.running() as _, SoakWorld(site, sensor, hub) as world:
+        with board.running() as _, SoakWorld(site, sensor, hub=hub) as world:
             assert board.daemon is not None
             began = time.monotonic()
             next_swap, next_cut, version = began + SWAP_EVERY, began + 5, 1

@@ -9,6 +9,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,16 @@ import pytest
 
 from edged.channel.reading import ReadingSealer, read_key
 from edged.cose.algorithms import Aead
+from edged.cose.encrypt0 import parse
 from edged.cose.keys import ContentKey
 from edged.samples import encode_reading
+from edged.state import State
 from support.bench import GOOD, Bench, live_bench
 from support.broker import PrivateBroker
 from support.hub import Hub
 from support.process import DaemonProcess
 from support.promises import BAD_READINGS, NO_REPLAY
+from support.waiting import wait_until
 
 pytestmark = BAD_READINGS
 
@@ -365,7 +369,9 @@ def test_a_sealed_reading_is_not_accepted_again_after_a_restart(fresh: Live, end
     for message in messages:
         fresh.hub.ask(message, topic=fresh.topic("sealed"))
     if end == "killed":
-        time.sleep(2.5)
+        count = int.from_bytes(parse(messages[-1], len(messages[-1])).iv[:8], "big")
+        with closing(State(fresh.bench.state)) as state:
+            wait_until(lambda: count in state.marks().values())
         fresh.daemon.process.kill()
     fresh.daemon.stop()
     with fresh.bench.daemon() as daemon:

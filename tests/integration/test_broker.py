@@ -67,7 +67,10 @@ def pair(plain: PlainBroker, client: MakeClient) -> Pair:
     board, hub = client(_options(plain.url, "board")), client(_options(plain.url, "hub"))
     hub.subscribe("t/#", 1)
     spin(board, hub, until=lambda: board.is_up and hub.hears)
-    time.sleep(0.2)  # until Mosquitto has written that down
+    for _ in range(2):  # Mosquitto answers first and writes next: with the second answer all before is written
+        board.publish("nobody", b"", qos=1)
+        spin(board, hub, until=lambda: not board.pending)
+    board.delivered.clear()
     return board, hub
 
 

@@ -23,6 +23,7 @@ from support.hub import Hub
 from support.nats import Nats
 from support.rabbitmq import RabbitMq
 from support.site import Site, board_name
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -343,13 +344,13 @@ def test_check_beside_a_daemon_and_kills_of_it_cost_no_reading(
     hub = Hub(site, client_id=f"hub-{site.name}", session_expiry=3600)
     hub.client.subscribe(f"edged/{site.name}/announce", 1)  # by name: not every broker retains for wildcards
     board = Board(site.path)
-    with board.running(), World(site, Sensor(site, windows, rows=False, sealed=True, rate=30), hub) as world:
+    with board.running(), World(site, Sensor(site, windows, rows=False, sealed=True, rate=30), hub=hub) as world:
         code, _ = check(site)
         assert code == 0
         for _ in range(often(3, 20)):
-            time.sleep(random.uniform(0.2, 1.0))
+            world.wait_sent(random.randint(6, 30))
             board.kill()
-            time.sleep(0.5)
+            world.wait_sent(15)
             board.start()
         world.finish(60)
 
@@ -367,8 +368,12 @@ def test_what_a_broker_acknowledged_outlives_its_kill(request: pytest.FixtureReq
         for payload in wanted:
             sender.publish("kill/readings", payload, qos=1)
         spin(sender, until=lambda: len(sender.delivered) == len(wanted) + 1)
-        if name == "rabbitmq":
-            time.sleep(5)  # it writes retained messages once they have been left alone for two seconds
+        if name == "rabbitmq":  # it writes retained messages once they have been left alone for two seconds
+            wait_until(
+                lambda: any(
+                    b"kept" in path.read_bytes() for path in (broker.directory / "mnesia").rglob("mqtt_retained*")
+                )
+            )
         # Mosquitto answers a message first and writes it next: whoever has this answer knows that the others are written
         sender.publish("kill/nobody", b"", qos=1)
         spin(sender, until=lambda: len(sender.delivered) == len(wanted) + 2)

@@ -119,7 +119,7 @@ def test_the_broker_in_between_reads_nothing(site: Site, golden: dict[str, np.nd
     spy.close()
 
     carried = b"\0".join(one.payload for one in heard())
-    rows = (row.astype("<f4").tobytes() for row in golden["raw_windows"].reshape(-1, 4))
+    rows = (row.astype("<f4").tobytes() for row in golden["raw_windows"][:, ::100].reshape(-1, 4))
     assert not [needle for needle in (b"gearbox", b"healthy", b"broken", *rows) if needle in carried]
     assert len({len(one.payload) for one in heard() if one.topic == results}) == 1
 

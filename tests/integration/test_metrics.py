@@ -12,6 +12,7 @@ from edged import __version__
 from support.played import Scene
 from support.scrape import scrape
 from support.site import Site
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -20,10 +21,13 @@ Numbers = dict[tuple[str, ...], float]
 
 def wait(path: Path, holds: Callable[[Numbers], bool]) -> Numbers:
     """Wait until the numbers are as wanted: they are taken every five seconds."""
-    until = time.monotonic() + 30
-    while not holds(numbers := scrape(path)):
-        assert time.monotonic() < until, numbers
-        time.sleep(0.2)
+
+    def found() -> Numbers | None:
+        numbers = scrape(path)
+        return numbers if holds(numbers) else None
+
+    numbers = wait_until(found, every=0.2, told=lambda: scrape(path))
+    assert numbers is not None
     return numbers
 
 

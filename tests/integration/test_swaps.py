@@ -23,9 +23,11 @@ from edged.keystore.people import PersonalKeys
 from edged.package.author import Author
 from edged.package.pack import Chunks, pack
 from edged.state import State
+from support.broker import spin
 from support.process import DaemonProcess
 from support.promises import SIGNED, SWAPS
 from support.site import GEARBOX, Site
+from support.waiting import wait_until
 
 TIMES = int(os.environ.get("EDGED_SWAPS", "24"))
 RATE = 200.0
@@ -79,9 +81,7 @@ class Sensor(threading.Thread):
             self.sent += 1
             while (wait := start + self.sent / RATE - time.monotonic()) > 0:
                 broker.run_once(wait)
-        until = time.monotonic() + 2
-        while time.monotonic() < until:
-            broker.run_once(0.05)
+        spin(broker, until=lambda: not broker.pending)
         broker.close()
 
 
@@ -140,7 +140,8 @@ def test_readings_are_answered_once_by_the_version_that_was_live(site: Site) -> 
             memory = []
             for version in range(2, TIMES + 2):
                 install_and_reload(site, daemon, publisher, version)
-                time.sleep(0.15)  # so that a trial ends
+                trial_ends = sensor.sent + 30
+                wait_until(lambda trial_ends=trial_ends: sensor.sent >= trial_ends)
                 memory.append(resident(daemon.pid))
         finally:
             sensor.ended.set()

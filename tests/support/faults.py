@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ from edged.errors import EdgedError, ReplayError
 from support.hub import Hub
 from support.process import DaemonProcess
 from support.site import Site
+from support.waiting import PATIENCE, wait_until
 
 LONG = "EDGED_FAULTS" in os.environ
 """Set by `make faults`: as long and as often as it is claimed; `make test` runs a short form of each."""
@@ -45,6 +46,7 @@ class Sensor:
     """Sends readings at a steady rate, each different from all others, and each until the broker has it.
 
     :ivar sent: the readings, as they were published; ``times``: when, monotonic seconds.
+    :ivar paused: sends nothing more, but for what :meth:`send_more` asks for; ``resting`` is set once that holds.
     :ivar repeated: those that it may have sent twice, because it did not hear whether the broker had them.
     """
 
@@ -54,7 +56,9 @@ class Sensor:
         self.sent: list[bytes] = []
         self.times: list[float] = []
         self.paused = False
+        self.resting = threading.Event()
         self.rate = rate
+        self._more = 0
         self.client = Broker(site.options(client_id=name, session_expiry=3600))
         self.client.on_down = self._note_repeats
         self.client.on_delivered = self._note_acknowledged
@@ -99,14 +103,31 @@ class Sensor:
         now = time.monotonic()
         if self.paused:
             self._next = now
+            more, self._more = self._more, 0
+            for _ in range(more):
+                self._send(now)
+            self.resting.set()
             return
         while now >= self._next:
             self._next += 1 / self.rate
-            payload = self._reading(len(self.sent))
-            self.sent.append(payload)
-            self.times.append(now)
-            token = self.client.publish(self._topic, payload, qos=1)
-            self._tokens[token] = len(self.sent) - 1
+            self._send(now)
+
+    def send_more(self) -> None:
+        """Have a window's readings sent at once, by the thread that sends."""
+        self.resting.clear()
+        self._more = PER_WINDOW if self.sends_rows else 1
+
+    def pause(self) -> None:
+        """Send no more; once ``resting`` is set, the thread that sends knows."""
+        self.resting.clear()
+        self.paused = True
+
+    def _send(self, now: float) -> None:
+        payload = self._reading(len(self.sent))
+        self.sent.append(payload)
+        self.times.append(now)
+        token = self.client.publish(self._topic, payload, qos=1)
+        self._tokens[token] = len(self.sent) - 1
 
     def _reading(self, number: int) -> bytes:
         at, part = divmod(number, PER_WINDOW) if self.sends_rows else (number, 0)
@@ -132,7 +153,9 @@ class Sensor:
 
 
 class World(threading.Thread):
-    """The sensor and the hub, in a thread of their own, until the block ends.
+    """Sensors and a hub, in a thread of their own, until the block ends.
+
+    :ivar sensor: the first of them.
 
     :ivar hub: keeps its session at the broker, as a hub does.
     :ivar kills: when the broker was killed, monotonic seconds.
@@ -140,7 +163,7 @@ class World(threading.Thread):
     :ivar witness: what ``support/witness.py`` wrote: which results the broker has acknowledged.
     """
 
-    def __init__(self, site: Site, sensor: Sensor, hub: Hub | None = None) -> None:
+    def __init__(self, site: Site, sensor: Sensor, *more: Sensor, hub: Hub | None = None) -> None:
         super().__init__()
         self.kills: list[float] = []
         self.lost_by_broker = 0
@@ -148,21 +171,25 @@ class World(threading.Thread):
         self.witness: Path | None = None
         self._answers: Counter[object] = Counter()
         self.sensor = sensor
+        self.sensors = (sensor, *more)
         self.hub = hub or Hub(site, client_id="hub", session_expiry=3600)
         self.error: BaseException | None = None
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
         self.hub.__enter__()
-        self.sensor.client.connect()
+        for sensor in self.sensors:
+            sensor.client.connect()
         self.start()
         return self
 
     def run(self) -> None:
+        clients = (self.hub.client, *(sensor.client for sensor in self.sensors))
         try:
             while not self._ended.is_set():
-                run_once((self.sensor.client, self.hub.client), min(0.02, 0.5 / self.sensor.rate))
-                self.sensor.send_if_due()
+                run_once(clients, min(0.02, 0.5 / self.sensor.rate))
+                for sensor in self.sensors:
+                    sensor.send_if_due()
         except BaseException as error:  # noqa: BLE001  shown by the test
             self.error = error
 
@@ -171,8 +198,37 @@ class World(threading.Thread):
     ) -> None:
         self._ended.set()
         self.join()
-        self.sensor.client.close()
+        for sensor in self.sensors:
+            sensor.client.close()
         self.hub.client.close()
+
+    def wait(self, holds: Callable[[], object], timeout: float = PATIENCE) -> float:
+        """Wait until something holds; return the seconds that it took."""
+        began = time.monotonic()
+
+        def either() -> object:
+            assert self.error is None, self.error
+            return holds()
+
+        told = lambda: f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered"  # noqa: E731
+        wait_until(either, timeout, told=told)
+        return time.monotonic() - began
+
+    def pause(self) -> None:
+        """Have nothing more sent."""
+        for sensor in self.sensors:
+            sensor.pause()
+            self.wait(sensor.resting.is_set)
+
+    def wait_sent(self, more: int, timeout: float = PATIENCE) -> None:
+        """Wait until the sensor has sent so many more readings."""
+        until = len(self.sensor.sent) + more
+        self.wait(lambda: len(self.sensor.sent) >= until, timeout)
+
+    def wait_answered(self, more: int) -> None:
+        """Wait until so many more results have come to the hub."""
+        until = len(self.hub.results) + more
+        self.wait(lambda: len(self.hub.results) >= until)
 
     def answered(self) -> Counter[object]:
         """Return how often each reading, or window of readings, was answered at the hub."""
@@ -196,6 +252,20 @@ class World(threading.Thread):
                 found.add(bytes.fromhex(name[0]) if len(name) == 1 else (int(name[1]), int(name[2])))
         return found
 
+    def _wanted(self) -> list[object]:
+        return [name for sensor in self.sensors for name in sensor.expected()]
+
+    def _is_answered(self, wanted: Sequence[object]) -> bool:
+        """Return True if all is answered but for what the broker may have lost."""
+        answered = self.answered()
+        if len(answered) >= len(wanted):
+            return True
+        if not self.kills or self.sensor.sends_rows:
+            return False
+        missing = {number for number, one in enumerate(wanted) if one not in answered}
+        unstored = self._unstored_results()
+        return {number for number in missing if wanted[number] not in unstored} <= self.sensor.may_be_lost(self.kills)
+
     def waits(self) -> list[float]:
         """Return for how many seconds each whole window waited for its first result, of those that have one."""
         sent = dict(zip(self.sensor.expected(), self.sensor.times, strict=True))
@@ -211,17 +281,21 @@ class World(threading.Thread):
         self,
         timeout: float = 60.0,
         *,
-        expected: Callable[[], list[object]] | None = None,
         refusals: tuple[type[EdgedError], ...] = (ReplayError,),
     ) -> None:
-        """Stop sending, wait until all is answered, and check that nothing is lost and nothing is there twice."""
-        self.sensor.paused = True
-        time.sleep(0.2)
-        wanted = (expected or self.sensor.expected)()
-        until = time.monotonic() + timeout
-        while time.monotonic() < until and self.error is None and len(self.answered()) < len(wanted):
-            time.sleep(0.1)
-        time.sleep(1.0)  # for what would come twice
+        """Stop sending, wait until all is answered, and check that nothing is lost and nothing is there twice.
+
+        A last window is sent when all is answered: what would come twice comes before its result.
+        """
+        self.pause()
+        with suppress(AssertionError):  # what is missing is told below
+            self.wait(lambda: self._is_answered(self._wanted()), timeout)
+        for sensor in self.sensors:
+            sensor.send_more()
+            self.wait(sensor.resting.is_set)
+        wanted = self._wanted()
+        with suppress(AssertionError):
+            self.wait(lambda: self._is_answered(wanted), timeout)
         assert self.error is None
         answered = self.answered()
         may_be_lost = self.sensor.may_be_lost(self.kills)

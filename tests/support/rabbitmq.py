@@ -29,6 +29,7 @@ class RabbitMq(Server):
 
     def __init__(self, directory: Path, config: str = "") -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory = directory
         self.port = quiet_ports(3)
         epmd, distribution = self.port + 1, self.port + 2
         self.url = f"mqtt://127.0.0.1:{self.port}"

@@ -24,6 +24,7 @@ from edged.signal.spec import ModelTable, Output
 from edged.state import Examples, Of, StoreKeys, Window
 from support.lanes import TOPIC, FakeModel, lane
 from support.serving import Serving
+from support.waiting import wait_until
 
 STATE = f"{TOPIC}/state"
 EACH = {"each": "window"}
@@ -311,12 +312,12 @@ def test_a_store_that_fails_is_tried_again(kept: Kept, run: Run) -> None:
     kept.error = StateError("disk full")
     running = run(collecting())
     running.deliver(window(1), TOPIC)
-    _wait(lambda: running.collection.error)
+    wait_until(lambda: running.collection.error)
     assert running.collection.error == "disk full"
     running.deliver(window(2), TOPIC)
     kept.error = None
-    _wait(lambda: len(kept.windows) == 2)
-    _wait(lambda: not running.collection.error)
+    wait_until(lambda: len(kept.windows) == 2)
+    wait_until(lambda: not running.collection.error)
     assert values(kept) == [1, 2]
 
 
@@ -347,13 +348,6 @@ def test_what_nobody_foresaw_costs_a_window_and_no_answer(run: Run, monkeypatch:
 
 def _trip(*_: object) -> None:
     raise ZeroDivisionError
-
-
-def _wait(until: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_without_collecting_there_is_no_thread_and_no_store(run: Run) -> None:

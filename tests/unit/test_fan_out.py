@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +23,7 @@ from edged.signal.decode import Decoder
 from edged.signal.spec import Features, Gap, Input, Join, Window
 from support.lanes import TOPIC, FakeModel, Floats, lane, send
 from support.serving import Serving
+from support.waiting import wait_until
 
 STATE = Path(__file__).resolve().parents[1] / "models"
 
@@ -55,10 +55,12 @@ class Running(Serving):
 
     def conclude(self, channel: str, count: int) -> None:
         """Wait until so many results of a slow model are out."""
-        until = time.monotonic() + 10
-        while self.results(channel) < count and time.monotonic() < until:
-            time.sleep(0.005)
+
+        def concluded() -> bool:
             self.answers.conclude_slow()
+            return self.results(channel) >= count
+
+        wait_until(concluded)
         assert self.results(channel) == count
 
 
@@ -203,9 +205,7 @@ def test_a_slow_model_that_does_not_keep_up_loses_its_oldest_window_counted_and_
     serving, _ = lane(slow, each="window")
     running = Running(c1=serving)
     running.deliver(rows((0, 0)))
-    until = time.monotonic() + 10
-    while slow.may._value == 0 and running.answers._workers["c1"]._waiting and time.monotonic() < until:
-        time.sleep(0.001)  # until the thread is at the first window
+    wait_until(lambda: slow.may._value or not running.answers._workers["c1"]._waiting)  # the thread is at the first
 
     numbers = [running.deliver(rows((number, 0))) for number in range(1, 11)]
 

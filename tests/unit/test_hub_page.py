@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -19,6 +19,7 @@ from edged.errors import ConfigError
 from edged.hub.page.history import MOST_POINTS, SPAN, STEP, History, Point
 from edged.hub.page.server import Page
 from edged.web import transport
+from support.waiting import wait_until
 
 TOKEN = "correct horse battery staple"
 FILES = ["/", "/page.css", "/boards.css", "/page.js", "/boards.js", "/chart.js", "/tables.js", "/words.js"]
@@ -54,13 +55,6 @@ def ask_raw(page: Page, request: bytes) -> bytes:
 
 def port_of(page: Page) -> int:
     return int(page.url.rstrip("/").rpartition(":")[2])
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def data() -> bytes:
