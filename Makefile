@@ -28,46 +28,52 @@ DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(if $(ALL),$(foreach release,1
 SUITES := hosts federated hub integration faults keystores oracles second interop
 JOBS ?= 3
 # What `make test` has shown is not shown twice.
-REST = $(if $(ALL_SUITES),and not promise)
+REST = $(if $(ALL_SUITES),not promise or real_models)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all $(SUITES:%=test-%) check bench faults hosts arm64 deb lock clean always
+.PHONY: help demo test test-all rest $(SUITES:%=test-%) check bench faults hosts arm64 deb lock clean always say-demo say-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST)
 
-demo: .ci/said/demo .venv/demo/.installed  ## the whole loop on this machine: a sealed model in, sealed results out
+demo: say-demo .venv/demo/.installed  ## the whole loop on this machine: a sealed model in, sealed results out
 	@.ci/apt mosquitto
 	.venv/demo/bin/edged demo
 
-test: .ci/said/test .venv/test/.installed  ## show that what edged promises is true on this machine
+test: say-test .venv/test/.installed  ## show that what edged promises is true on this machine
 	@.ci/apt mosquitto
 	@EDGED_MODELS="$(CURDIR)/tests/models" .ci/suite test test '(unit or promise) and not real_models' unit integration faults hub
 
 # --- everything -----------------------------------------------------------------------------
 
-test-all: test  ## `make test` and all other suites, with a table at the end
-	@.ci/suites "$(MAKE)" "$(JOBS)" $(SUITES)
+test-all:  ## `make test` and all other suites, with a table at the end
+	@$(MAKE) --no-print-directory test || true
+	@$(MAKE) --no-print-directory rest
+
+# Shows what `make test` has not shown; its table has both.
+rest:
+	@.ci/suites "$(MAKE)" $(JOBS) $(SUITES)
 
 test-integration: .venv/dev/.installed  ## the daemon, its commands and its brokers, as users run them
-	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace python3-systemd e2fsprogs nftables iproute2
-	@.ci/suite integration dev 'not unit $(REST)' integration
+	@.ci/apt mosquitto rabbitmq-server nats-server gdb faketime strace python3-systemd
+	@.ci/suite integration dev '$(REST)' integration
 
 test-faults: .venv/dev/.installed  ## a short form of each of `make faults`
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
-	@.ci/suite faults dev 'not unit $(REST)' faults
+	@.ci/suite faults dev '$(REST)' faults
 
 test-keystores: .venv/dev/.installed  ## keys on tokens and in TPMs
 	@.ci/apt mosquitto softhsm2 swtpm p11-kit p11-kit-modules
-	@.ci/suite keystores dev 'not units' keystores
+	@.ci/suite keystores dev '' keystores
 
-test-oracles: .venv/dev/.installed  ## real models with known answers; features against pandas and scipy
-	@.ci/suite oracles dev 'not unit or models' oracles unit
+test-oracles: .venv/dev/.installed  ## features against pandas and scipy; real models with known answers
+	@.ci/suite oracles dev 'not unit or real_models' oracles unit
 
-test-second: .venv/second/.installed  ## the units on another Python
-	@.ci/suite second second "not real_models" unit
+test-second: .venv/second/.installed  ## units and oracles on another Python
+	@.ci/apt softhsm2
+	@.ci/suite second second '' unit oracles keystores/test_pkcs11.py
 
-test-interop: .venv/interop/.installed  ## other libraries' COSE
+test-interop: .venv/interop/.installed  ## COSE of other libraries
 	@.ci/suite interop interop '' interop
 
 test-federated: .venv/federated/.installed .venv/train/.installed  ## boards that learn together, with Flower and TensorFlow
@@ -76,7 +82,7 @@ test-federated: .venv/federated/.installed .venv/train/.installed  ## boards tha
 
 test-hub: .venv/dev/.installed .venv/node/.installed .venv/homeassistant/.installed  ## the hub, with Home Assistant, Node-RED, NATS, Chromium
 	@.ci/apt mosquitto nats-server chromium chromium-driver nginx
-	@.ci/suite hub dev 'not unit $(REST)' hub
+	@.ci/suite hub dev '$(REST)' hub
 
 test-hosts: .venv/dev/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## Debian hosts with systemd: package, units, Ansible; needs root
 	@.ci/apt mosquitto faketime
@@ -87,7 +93,7 @@ hosts:  ## as test-hosts, with three hosts and every playbook
 
 faults: .venv/dev/.installed  ## kill, cut, flood, fuzz, soak and break it, for as long as is claimed: two hours; figures are printed
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
-	@EDGED_FAULTS=1 EDGED_FUZZ=100000 .ci/suite faults dev '' faults -s -n 0
+	@EDGED_JOBS=0 EDGED_FAULTS=1 EDGED_FUZZ=100000 .ci/suite faults dev '' faults -s
 
 check: .venv/check/.installed  ## lint, formatting, types, layers
 	.venv/check/bin/ruff check
@@ -112,10 +118,10 @@ clean:  ## remove everything that was built
 
 # --- what the targets stand on ---------------------------------------------------------------
 
-.ci/said/demo: always
+say-demo:
 	@[ -e .venv/demo/.installed ] || echo "Setting up: a minute, mostly downloads of 60 MB. The demo itself takes half a minute."
 
-.ci/said/test: always
+say-test:
 	@[ -e .venv/test/.installed ] || echo "Setting up: a minute or two, mostly downloads of 80 MB."
 	@echo "The tests take about five minutes on two cores."
 
@@ -132,9 +138,13 @@ $(WHEEL): $(SOURCES) .venv/build/.installed
 
 # An environment a line: what of edged is installed, and which groups of pyproject.toml beside it.
 define environment
-@.ci/venv $(@D) "$(or $(3),$(PYTHON))" "$(1)" $(2)
+@.ci/venv $(@D) "$(PYTHON)" "$(1)" $(2)
 @touch $@
 endef
+comma := ,
+
+ENVIRONMENTS := demo test check dev federated train bench second interop
+$(ENVIRONMENTS:%=.venv/%/.installed): Makefile .ci/venv
 
 .venv/demo/.installed: $(WHEEL)
 	$(call environment,$(LITERT))
@@ -160,7 +170,7 @@ endef
 	$(call environment,$(LITERT)image,bench)
 
 .venv/second/.installed: $(WHEEL)
-	@.ci/venv $(@D) "$$(.ci/another-python)" "$(LITERT)image" test
+	@.ci/venv $(@D) "$$(.ci/another-python)" "$(LITERT)image,pkcs11" test oracles
 	@touch $@
 
 # An environment of its own: everything else is tested on the cbor2 that users get.
@@ -214,5 +224,3 @@ $(FEDERATED_DEB)%.deb: $(DEB_SOURCES)
 	@mkdir -p $(@D)
 	@$(PYTHON) -c 'import sys; print(sys.prefix, sys.version)' >$@.new
 	@cmp --quiet $@.new $@ || cp $@.new $@
-
-comma := ,

@@ -13,6 +13,7 @@ from support.promises import DECIDED, NOTHING_READ, SWAPS
 from support.site import Site
 
 NAMES = "a1,a2,a3,a4"
+OWN_MODELS = Path(__file__).parents[1] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +23,22 @@ def golden(models: Path) -> dict[str, np.ndarray]:
 
 
 @DECIDED
+@pytest.mark.parametrize("whose", ["own", pytest.param("real", marks=pytest.mark.real_models)])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
-def test_every_gearbox_window_is_decided_right_row_by_row(
-    site: Site, golden: dict[str, np.ndarray], engine: str, *, sealed: bool
-) -> None:
+def test_every_gearbox_window_is_decided_right_row_by_row(site: Site, engine: str, whose: str, *, sealed: bool) -> None:
+    if whose == "own":
+        site.models = OWN_MODELS
     sensor = 'sensor = "sensor.key"' if sealed else ""
     site.configure(f'format = "json"\neach = "row"\n{sensor}', engine=engine)
     site.init()
     site.install(site.pack())
-    windows, right = golden["raw_windows"], golden["raw_y"]
-    with site.daemon() as daemon, site.listener(len(windows)) as listener:
+    source = site.models / "gearbox" / "golden.npz"
+    with np.load(source) as archive:
+        right = archive["raw_y"]
+    with site.daemon() as daemon, site.listener(len(right)) as listener:
         listener.wait_connected()
         seal = ["--seal", "sensor.key"] if sealed else []
-        source = site.models / "gearbox" / "golden.npz"
         site.run(
             "send", source, "--array", "raw_windows", "--names", NAMES, "-t", site.topic, *seal, *site.connection()
         )

@@ -171,9 +171,9 @@ class Listener:
         self.process.wait()
 
     @property
-    def said(self) -> str:
-        """Everything that it said."""
-        return self._said.read_text()
+    def said(self) -> list[str]:
+        """The lines that it has said."""
+        return self._said.read_text().splitlines()
 
     @property
     def printed(self) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ class Listener:
 
     def wait_said(self, wanted: str, times: int = 1) -> str:
         """Wait until it says ``wanted`` for the so manieth time, and return the line."""
-        return self._wait(lambda: [line for line in self.said.splitlines() if wanted in line][times - 1 :], wanted)[0]
+        return self._wait(lambda: [line for line in self.said if wanted in line][times - 1 :], wanted)[0]
 
     def wait_printed(self, count: int) -> list[dict[str, Any]]:
         """Wait for so many results, and return all."""
