@@ -51,7 +51,7 @@ class World:
         self.counts: list[int] = []
 
     def send(self) -> None:
-        """Have the sensor send one reading, and wait until its broker has it."""
+        """Send one reading, and wait until the sensor's broker has it."""
         window = self._windows[len(self.counts)].astype("<f4")
         self.sensor.publish(self.site.topic, self._sealer.seal(window.tobytes()), qos=1)
         self.counts.append(self._sealer._last)
@@ -66,12 +66,12 @@ class World:
         spin(self.hub.client, until=lambda: self.counts[-1] in self.answered(), timeout=_PATIENCE)
 
     def begin(self) -> None:
-        """Have one reading answered, as all goes well."""
+        """Send a reading that is answered, as all goes well."""
         self.send()
         self.hear()
 
     def end(self) -> None:
-        """Have one more answered, and all before it, once each."""
+        """Send one more; it is answered, and all before it, once each."""
         self.send()
         spin(self.hub.client, until=lambda: set(self.counts) <= set(self.answered()), timeout=_PATIENCE)
         assert self.answered() == Counter(self.counts)

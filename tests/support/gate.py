@@ -1,4 +1,4 @@
-"""What stands between a client and its broker and can hold back what either says: a network that dies at a chosen moment."""
+"""A gate between a client and its broker that can hold back what either says: a network that dies at a chosen moment."""
 
 from __future__ import annotations
 
