@@ -41,7 +41,7 @@ demo: say-demo .venv/demo/.installed  ## the whole loop on this machine: a seale
 	.venv/demo/bin/edged demo
 
 test: say-test .venv/test/.installed  ## show that what edged promises is true on this machine
-	@.ci/apt mosquitto
+	@.ci/apt mosquitto faketime
 	@EDGED_MODELS="$(CURDIR)/tests/models" .ci/suite test test '(unit or promise) and not real_models' unit integration faults hub
 
 # --- everything -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 from edged.state import Floor, State
 from support.process import DaemonProcess
-from support.promises import SWAPS
+from support.promises import NEVER_OLDER, SWAPS
 from support.site import GEARBOX, Site
 
 pytestmark = pytest.mark.broker
@@ -123,6 +123,22 @@ def test_a_rolled_back_version_stays_away_after_a_restart(board: Site) -> None:
         listener.wait_connected()
         serve(board, daemon, 100)
         assert {result["version"] for result in listener.results()} == {3}
+
+
+@NEVER_OLDER
+def test_going_back_lets_no_other_old_version_in(board: Site) -> None:
+    """The old version is served again, and the highest that was ever accepted stays the highest."""
+    prove(board, 1)
+    for version in (2, 3):
+        board.install(board.pack(version=version))
+    assert rollback(board).stdout == "rolled back gearbox 3 to 1\n"
+    with board.daemon() as daemon:
+        assert daemon.stop() == 0
+    assert "model gearbox 1 on" in daemon.log
+
+    refused = board.install(board.path / "gearbox-2.edged", check=False)
+
+    assert (refused.returncode, "gearbox 2 is not above version 3" in refused.stderr) == (77, True), refused.stderr
 
 
 @SWAPS

@@ -1,0 +1,185 @@
+"""A daemon that is killed at the one moment that matters: no reading is lost, and none is answered twice.
+
+Between the board and the broker of its results stands a gate, so that the moment is chosen and not hit by chance.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edged.channel.reading import ReadingSealer, read_key
+from edged.errors import RepeatedError
+from edged.state import OutboxStore, State
+from support.broker import Client, PlainBroker, spin
+from support.faults import Board
+from support.gate import Gate
+from support.hub import Hub
+from support.process import DaemonProcess
+from support.promises import NOTHING_LOST
+from support.site import Site
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.broker, NOTHING_LOST]
+
+_PATIENCE = 30.0
+"""Seconds within which the hub has heard of everything."""
+
+
+class World:
+    """A board whose results pass a gate, a sensor, and a hub that hears the broker behind it."""
+
+    def __init__(self, site: Site, windows: np.ndarray, uplink: PlainBroker, gate: Gate) -> None:
+        site.configure(
+            'format = "f32le"\neach = "window"\nsensor = "sensor.key"\n', extra=f'[uplink]\nurl = "{gate.url}"\n'
+        )
+        site.init()
+        site.install(site.pack())
+        self.site = site
+        self.gate = gate
+        self.board = Board(site.path)
+        self.hub = Hub(site, url=uplink.url)
+        self.sensor = Client(site.options())
+        self._windows = windows
+        self._sealer = ReadingSealer(read_key(site.path / "sensor.key"), site.topic)
+        self.counts: list[int] = []
+
+    def send(self) -> None:
+        """Send one reading, and wait until the sensor's broker has it."""
+        window = self._windows[len(self.counts)].astype("<f4")
+        self.sensor.publish(self.site.topic, self._sealer.seal(window.tobytes()), qos=1)
+        self.counts.append(self._sealer._last)
+        spin(self.sensor, until=lambda: not self.sensor.pending)
+
+    def answered(self) -> Counter[int]:
+        """Return how often the hub has accepted an answer to each reading, by its count."""
+        return Counter(one.result.input.first for one in self.hub.results)  # type: ignore[union-attr]
+
+    def hear(self) -> None:
+        """Wait until the last reading is answered."""
+        spin(self.hub.client, until=lambda: self.counts[-1] in self.answered(), timeout=_PATIENCE)
+
+    def begin(self) -> None:
+        """Send a reading that is answered, as all goes well."""
+        self.send()
+        self.hear()
+
+    def end(self) -> None:
+        """Send one more; it is answered, and all before it, once each."""
+        self.send()
+        spin(self.hub.client, until=lambda: set(self.counts) <= set(self.answered()), timeout=_PATIENCE)
+        assert self.answered() == Counter(self.counts)
+
+    @property
+    def daemon(self) -> DaemonProcess:
+        """The board's process."""
+        assert self.board.daemon is not None
+        return self.board.daemon
+
+    def cut(self) -> None:
+        """Take the broker of the results away, and wait until the board knows."""
+        self.gate.shut()
+        self.daemon.wait_logged("connection lost")
+
+
+@pytest.fixture
+def uplink(tmp_path: Path) -> Iterator[PlainBroker]:
+    """The broker that results go to."""
+    (tmp_path / "uplink").mkdir()
+    with PlainBroker(tmp_path / "uplink") as running:
+        yield running
+
+
+@pytest.fixture
+def world(site: Site, windows: np.ndarray, uplink: PlainBroker) -> Iterator[World]:
+    """All of it, running."""
+    with Gate(uplink.url) as gate:
+        world = World(site, windows, uplink, gate)
+        world.sensor.connect()
+        with world.board.running(), world.hub:
+            yield world
+        world.sensor.close()
+
+
+def test_killed_before_the_broker_has_the_result(world: World) -> None:
+    """The reading is acknowledged no sooner than its result: it is handed out again."""
+    world.begin()
+    world.gate.hold(said=True)
+    world.send()
+    wait_until(lambda: f"edged/{world.site.name}/c1".encode() in world.gate.held)
+    world.daemon.reload()  # its loop turns meanwhile: what it has to say is on its way
+    world.board.kill()
+
+    world.gate.free()
+    world.board.start()
+
+    world.end()
+    assert world.hub.refused == []
+
+
+def test_killed_before_it_hears_that_the_broker_has_the_result(world: World) -> None:
+    """The reading is answered again, and the hub takes one of the two."""
+    world.begin()
+    world.gate.hold(heard=True)
+    world.send()
+    world.hear()
+    world.board.kill()
+
+    world.gate.free()
+    world.board.start()
+
+    spin(world.hub.client, until=lambda: world.hub.refused or len(world.hub.results) > 2, timeout=_PATIENCE)
+    world.end()
+    assert {type(error) for error in world.hub.refused} == {RepeatedError}
+
+
+def test_killed_while_readings_come(world: World) -> None:
+    """They wait at their broker."""
+    world.begin()
+    world.board.kill()
+    for _ in range(5):
+        world.send()
+
+    world.board.start()
+
+    world.end()
+
+
+def test_killed_in_an_outage_before_the_result_is_stored(world: World) -> None:
+    """Somebody else, a backup say, keeps the board from writing just then."""
+    world.begin()
+    world.cut()
+    with closing(sqlite3.connect(world.site.state / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        world.send()
+        world.daemon.wait_logged("outbox: ")  # it was to be stored, and could not be
+        world.board.kill()
+        other.execute("ROLLBACK")
+
+    world.gate.free()
+    world.board.start()
+
+    world.end()
+
+
+def test_killed_in_an_outage_after_the_result_is_stored(world: World) -> None:
+    """The result itself waits on the disk."""
+    world.begin()
+    world.cut()
+    for _ in range(5):
+        world.send()
+    with closing(State(world.site.state)) as state:
+        wait_until(lambda: OutboxStore(state).totals()[0] == 5)
+    world.daemon.reload()  # as above
+    world.board.kill()
+
+    world.gate.free()
+    world.board.start()
+
+    world.end()
