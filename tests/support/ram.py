@@ -115,10 +115,14 @@ def files_of(pid: int) -> dict[str, Path]:
 
 
 def files_since(then: float, folders: Sequence[Path]) -> dict[str, Path]:
-    """Return every regular file below ``folders`` that was written, made or renamed since ``then`` (Unix seconds)."""
+    """Return every regular file below ``folders`` that was written, made or renamed since ``then`` (Unix seconds).
+
+    What is mounted below them is left out: somebody else's /proc, say.
+    """
     found = {}
     for folder in folders:
-        for parent, _, names in os.walk(folder):
+        for parent, folders_below, names in os.walk(folder):
+            folders_below[:] = [name for name in folders_below if not os.path.ismount(os.path.join(parent, name))]
             for path in (Path(parent, name) for name in names):
                 try:
                     if path.lstat().st_ctime >= then and path.is_file() and not path.is_symlink():
