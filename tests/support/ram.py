@@ -122,7 +122,7 @@ def files_since(then: float, folders: Sequence[Path]) -> dict[str, Path]:
     found = {}
     for folder in folders:
         for parent, folders_below, names in os.walk(folder):
-            folders_below[:] = [name for name in folders_below if not os.path.ismount(os.path.join(parent, name))]
+            folders_below[:] = [name for name in folders_below if not Path(parent, name).is_mount()]
             for path in (Path(parent, name) for name in names):
                 try:
                     if path.lstat().st_ctime >= then and path.is_file() and not path.is_symlink():
