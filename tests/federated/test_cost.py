@@ -71,11 +71,11 @@ def bare(imports: str) -> int:
 def test_what_a_board_spends_is_told(tmp_path: Path) -> None:
     trainer = Trainer(WEIGHTS, choose())
     wanted = Wanted(MODEL, _LONG, Averaging(), Settings(2, patience=60), least=1)
-    with Federation(tmp_path / "f", 1, {"material": "vibration", "windows": 200}) as fleet:
-        _, ours, flower = below(fleet.boards[0].pid)
-        time.sleep(2)
+    with Federation(tmp_path / "f", 1, {"material": "vibration", "windows": 200, "patient": True}) as fleet:
+        ours, flower = below(fleet.boards[0].service.pid)
+        fleet.boards[0].service.wait_logged("waits for rounds")
         before = [spent(ours), spent(flower)]
-        time.sleep(_IDLE)
+        time.sleep(_IDLE)  # CPU is measured over a time in which nothing happens
         idle = [spent(ours), spent(flower)]
         began = time.monotonic()
         outcome = lead(fleet.aggregator, wanted, trainer.weights())
