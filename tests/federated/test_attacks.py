@@ -1,4 +1,4 @@
-"""What a board, an aggregator, or whoever reaches a SuperLink cannot do; each test names the attack."""
+"""Attacks by a board, by an aggregator, and by whoever reaches a SuperLink; each test names the one that fails."""
 
 # ruff: noqa: ANN401  Flower's messages, and what tests make of them
 
@@ -208,7 +208,7 @@ def test_a_pushed_app_is_refused_and_none_of_its_code_runs(fleet: Federation, tm
 def test_flowers_own_supernode_would_have_run_it(
     fleet: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the test above is about: the same app, pushed to a registered node that is started as Flower says."""
+    """The test above is about this: the same app, pushed to a registered node that is started as Flower says."""
     touched = tmp_path / "touched"
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     board = fleet.stranger(8, start=False)

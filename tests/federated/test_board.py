@@ -29,7 +29,7 @@ from support.waiting import PATIENCE, wait_until
 
 
 class Script:
-    """What happens, call by call; the test ends with it."""
+    """All that happens to a board, call by call; the test ends with it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[str] = []

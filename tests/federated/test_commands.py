@@ -105,7 +105,7 @@ label = "operator"
 
     @contextmanager
     def running(self, *arguments: object) -> Iterator[Service]:
-        """Have a command that serves in the block."""
+        """Run a command that serves until the block ends; it is ready at the start of the block."""
         name = f"{arguments[0]}-{Path(str(arguments[-1])).stem}"
         command = (*ENDS_WITH_THE_TEST, sys.executable, "-m", "edged", *arguments)
         service = Service(command, self.folder, name)

@@ -1,4 +1,4 @@
-"""What learning costs a board, printed: memory and CPU of its processes, idle and training, beside Flower's own."""
+"""The cost of learning to a board, printed: memory and CPU of its processes, idle and training, beside Flower's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IDLE = 8.0
 _LONG = Plan(epochs=1000, batch=16, rate=0.01)
 _OWN_EXECUTOR = "from flwr.supercore.superexec.run_superexec import run_superexec"
 _OWN_APP = "from flwr.supernode.runtime.run_clientapp import run_clientapp; import numpy"
-"""What Flower itself would have running beside its SuperNode: the one all the time, the other while it trains."""
+"""The programs that Flower itself runs beside its SuperNode: the one all the time, the other while it trains."""
 
 
 class Spent(NamedTuple):

@@ -73,7 +73,7 @@ ENDS_AS_A_CALL = [
     "/v1/fleet/activate-node%0a",
     "/v1/fleet/activate-node?/../../control/list-nodes",
 ]
-"""What the proxy reads as a call of a board's, and another program might read otherwise."""
+"""The proxy reads these as calls of a board's; another program might read them otherwise."""
 
 
 class Link:

@@ -44,7 +44,7 @@ PLAN = Plan(epochs=1, batch=16, rate=0.05)
 
 
 def change(number: int, turn: int = 1) -> Weights:
-    """What a simulated board learned."""
+    """Return the change that a simulated board learned."""
     random = np.random.default_rng(100 * turn + number)
     return [random.uniform(-LARGEST, LARGEST, shape).astype(np.float32) for shape in SHAPES]
 

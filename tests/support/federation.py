@@ -159,7 +159,7 @@ class Federation:
 
     @property
     def log(self) -> str:
-        """What the SuperLink said."""
+        """All that the SuperLink said."""
         return (self.folder / "superlink.log").read_text()
 
 
