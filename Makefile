@@ -78,7 +78,7 @@ test-interop: .venv/interop/.installed  ## COSE of other libraries
 
 test-federated: .venv/federated/.installed .venv/train/.installed  ## boards that learn together, with Flower and TensorFlow
 	@.ci/apt mosquitto nginx
-	@EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" .ci/suite federated federated '' federated
+	@EDGED_TENSORFLOW="$(CURDIR)/.venv/train/bin/python" .ci/suite federated federated '' federated --dist loadgroup
 
 test-hub: .venv/dev/.installed .venv/node/.installed .venv/homeassistant/.installed  ## the hub, with Home Assistant, Node-RED, NATS, Chromium
 	@.ci/apt mosquitto nats-server chromium chromium-driver nginx
@@ -86,7 +86,7 @@ test-hub: .venv/dev/.installed .venv/node/.installed .venv/homeassistant/.instal
 
 test-hosts: .venv/dev/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/.made $(HOST_DEBS)  ## Debian hosts with systemd: package, units, Ansible; needs root
 	@.ci/apt mosquitto faketime
-	@EDGED_HOSTS=$${EDGED_HOSTS:-2} EDGED_HOST_ROOT="$(CURDIR)/$(HOST_ROOT)" .ci/suite hosts dev '' hosts
+	@EDGED_HOSTS=$${EDGED_HOSTS:-2} EDGED_HOST_ROOT="$(CURDIR)/$(HOST_ROOT)" .ci/suite hosts dev '' hosts --dist loadfile
 
 hosts:  ## as test-hosts, with three hosts and every playbook
 	@EDGED_HOSTS=3 $(MAKE) --no-print-directory test-hosts

@@ -1,4 +1,4 @@
-"""What a board, an aggregator, or whoever reaches a SuperLink cannot do; each test names the attack."""
+"""Attacks by a board, by an aggregator, and by whoever reaches a SuperLink; each test names the one that fails."""
 
 # ruff: noqa: ANN401  Flower's messages, and what tests make of them
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 import types
 import zipfile
 from collections.abc import Iterator
@@ -42,6 +41,7 @@ from edged.federated.weights import Weights, difference, digest, encode, norm
 from support.federation import MODEL, Federation
 from support.learner import Softmax, accuracy, examples
 from support.ports import quiet_port
+from support.waiting import wait_until
 
 PLAN = Plan(epochs=2, batch=16, rate=0.05)
 BOUND = 1.0
@@ -208,7 +208,7 @@ def test_a_pushed_app_is_refused_and_none_of_its_code_runs(fleet: Federation, tm
 def test_flowers_own_supernode_would_have_run_it(
     fleet: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the test above is about: the same app, pushed to a registered node that is started as Flower says."""
+    """The test above is about this: the same app, pushed to a registered node that is started as Flower says."""
     touched = tmp_path / "touched"
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     board = fleet.stranger(8, start=False)
@@ -235,10 +235,7 @@ def test_a_board_that_is_not_registered_stays_out_until_it_is_allowed_and_again_
     fleet: Federation,
 ) -> None:
     stranger = fleet.stranger(9)
-    until = time.monotonic() + 30
-    while "the SuperNode ended" not in stranger.log:
-        assert time.monotonic() < until, stranger.log
-        time.sleep(0.2)
+    stranger.service.wait_logged("the SuperNode ended")
     assert "Failed to initialize the connection" in stranger.log
     assert len(fleet.control.nodes()) == 4
     fleet.aggregator.allow(stranger.node)
@@ -247,10 +244,7 @@ def test_a_board_that_is_not_registered_stays_out_until_it_is_allowed_and_again_
     fleet.aggregator.revoke(stranger.name)
     fleet.register()
     assert len(fleet.control.nodes()) == 4
-    until = time.monotonic() + 30
-    while stranger.log.count("the SuperNode ended") < 2:
-        assert time.monotonic() < until, stranger.log
-        time.sleep(0.2)
+    wait_until(lambda: stranger.log.count("the SuperNode ended") == 2, told=lambda: stranger.log)
 
 
 @pytest.mark.slow

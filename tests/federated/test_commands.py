@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +20,14 @@ from edged.federated.trainer import Trainer
 from edged.runtime import choose
 from edged.signal.fingerprint import fingerprint
 from edged.state import Intake, Of, Window
-from support.commands import run_edged
+from support.commands import Done, edged, run_edged
+from support.federation import ENDS_WITH_THE_TEST
 from support.ports import quiet_port
+from support.process import Service
 from support.vibration import MANIFEST, PLAN, WEIGHTS, Chain, board, held_out
+from support.waiting import wait_until
 
 BOARDS, WINDOWS, ROUNDS = 3, 100, 1
-_SECONDS = 60
 
 
 class Fleet:
@@ -52,11 +51,13 @@ class Fleet:
             self.edged("install", "vibration-1.edged", "-c", config)
             self._collect(chain, number, config)
 
-    def edged(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return run_edged(*arguments, cwd=self.folder, check=check)
+    def edged(self, *arguments: object) -> Done:
+        """Run a command in the folder and this process."""
+        return edged(*arguments, cwd=self.folder)
 
-    def aggregator(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.edged("aggregator", *arguments, "-c", "aggregator.toml", check=check)
+    def aggregator(self, *arguments: object) -> Done:
+        """Run a command of the aggregator's in this process."""
+        return self.edged("aggregator", *arguments, "-c", "aggregator.toml")
 
     def _make_board(self, number: int) -> Path:
         config = self.folder / f"press-{number}.toml"
@@ -103,33 +104,26 @@ label = "operator"
             Intake(examples).add(of, windows, 1 << 26)
 
     @contextmanager
-    def running(self, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-        """Have a command that serves in the block."""
-        log = self.folder / f"{arguments[0]}-{Path(str(arguments[-1])).stem}.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                ["timeout", "300", sys.executable, "-m", "edged", *map(str, arguments)],
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
+    def running(self, *arguments: object) -> Iterator[Service]:
+        """Run a command that serves until the block ends; it is ready at the start of the block."""
+        name = f"{arguments[0]}-{Path(str(arguments[-1])).stem}"
+        command = (*ENDS_WITH_THE_TEST, sys.executable, "-m", "edged", *arguments)
+        service = Service(command, self.folder, name)
         try:
-            yield process
+            service.wait_ready()
+            yield service
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(_SECONDS)
-            print(log.read_text()[-1500:])
+            service.stop()
+            print(service.said[-1500:])
 
-    def wait_for(self, boards: int) -> None:
-        until = time.monotonic() + _SECONDS
-        while True:
-            found = json.loads(self.aggregator("status", "--json").stdout)
-            if found["serving"] and sum(one["state"] == "online" for one in found["boards"].values()) == boards:
-                return
-            assert time.monotonic() < until, found
-            time.sleep(0.5)
+    def status(self) -> dict[str, Any]:
+        """Return what the aggregator says of itself and its boards."""
+        said: dict[str, Any] = json.loads(self.aggregator("status", "--json").stdout)
+        return said
+
+    def online(self) -> int:
+        """Return how many boards are connected."""
+        return sum(one["state"] == "online" for one in self.status()["boards"].values())
 
 
 @pytest.mark.slow
@@ -150,19 +144,19 @@ def test_three_boards_learn_by_command_and_a_package_comes_of_it(tmp_path: Path)
             fleet.running("federate", "run", "-c", fleet.configs[1]) as second,
             fleet.running("federate", "run", "-c", fleet.configs[2]) as third,
         ):
-            fleet.wait_for(BOARDS)
-            done = fleet.aggregator(*train, "--png", "curve.png")
+            assert fleet.status()["serving"]
+            wait_until(lambda: fleet.online() == BOARDS, every=0.2, told=fleet.status)
+            train += ("--png", "curve.png", "-c", "aggregator.toml")
+            done = run_edged("aggregator", *train, cwd=tmp_path)
             print(done.stdout)
             status = json.loads(fleet.edged("federate", "status", "--json", "-c", fleet.configs[0]).stdout)
             assert status["running"]
             assert status["answered"]["answered"] == 4 * ROUNDS  # a masked round has four steps
             assert status["aggregator"]["answers"], status["aggregator"]
-            for process in (first, second, third):  # all at once: each takes a while to end
-                process.terminate()
-        until = time.monotonic() + _SECONDS
+            for service in (first, second, third):  # all at once: each takes a while to end
+                service.process.terminate()
         fleet.aggregator("revoke", "press-2")
-        while "press-2" in json.loads(fleet.aggregator("status", "--json").stdout)["boards"]:
-            assert time.monotonic() < until
+        wait_until(lambda: "press-2" not in fleet.status()["boards"], every=0.2, told=fleet.status)
     assert "Connection refused" in fleet.edged("federate", "status", "-c", fleet.configs[0]).stdout
     assert "updates masked" in done.stdout
     assert (tmp_path / "curve.png").exists()
@@ -180,12 +174,12 @@ def test_errors_name_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('[aggregator]\nname = "fleet"\nstate = "a"\nport = 1\n')
 
     def fail(*arguments: object) -> str:
-        done = run_edged(*arguments, cwd=tmp_path, check=False)
+        done = edged(*arguments, cwd=tmp_path, check=False)
         assert done.returncode
         return done.stderr
 
     assert "edged aggregator init" in fail("aggregator", "serve", "-c", "a.toml")
-    run_edged("aggregator", "init", "-c", "a.toml", cwd=tmp_path)
+    edged("aggregator", "init", "-c", "a.toml", cwd=tmp_path)
     assert "exists already" in fail("aggregator", "init", "-c", "a.toml")
     assert "edged federate init" in fail("aggregator", "allow", "a.toml", "-c", "a.toml")
     assert "is not allowed" in fail("aggregator", "revoke", "press-7", "-c", "a.toml")

@@ -1,4 +1,4 @@
-"""What learning costs a board, printed: memory and CPU of its processes, idle and training, beside Flower's own."""
+"""The cost of learning to a board, printed: memory and CPU of its processes, idle and training, beside Flower's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IDLE = 8.0
 _LONG = Plan(epochs=1000, batch=16, rate=0.01)
 _OWN_EXECUTOR = "from flwr.supercore.superexec.run_superexec import run_superexec"
 _OWN_APP = "from flwr.supernode.runtime.run_clientapp import run_clientapp; import numpy"
-"""What Flower itself would have running beside its SuperNode: the one all the time, the other while it trains."""
+"""The programs that Flower itself runs beside its SuperNode: the one all the time, the other while it trains."""
 
 
 class Spent(NamedTuple):
@@ -71,11 +71,11 @@ def bare(imports: str) -> int:
 def test_what_a_board_spends_is_told(tmp_path: Path) -> None:
     trainer = Trainer(WEIGHTS, choose())
     wanted = Wanted(MODEL, _LONG, Averaging(), Settings(2, patience=60), least=1)
-    with Federation(tmp_path / "f", 1, {"material": "vibration", "windows": 200}) as fleet:
-        _, ours, flower = below(fleet.boards[0].pid)
-        time.sleep(2)
+    with Federation(tmp_path / "f", 1, {"material": "vibration", "windows": 200, "patient": True}) as fleet:
+        ours, flower = below(fleet.boards[0].service.pid)
+        fleet.boards[0].service.wait_logged("waits for rounds")
         before = [spent(ours), spent(flower)]
-        time.sleep(_IDLE)
+        time.sleep(_IDLE)  # CPU is measured over a time in which nothing happens
         idle = [spent(ours), spent(flower)]
         began = time.monotonic()
         outcome = lead(fleet.aggregator, wanted, trainer.weights())

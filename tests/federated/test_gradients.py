@@ -1,4 +1,4 @@
-"""What a model computes when a board trains it, against float64 loops that share no code with it; on both runtimes."""
+"""Models as boards train them, on both runtimes, against float64 loops that share no code with them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def apart(got: Weights, expected: list[Doubles]) -> float:
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_loops_themselves_agree_with_differences_of_the_loss(name: str) -> None:
-    """What everything here is compared with has to be right: each derivative is the loss's slope, measured."""
+    """The loops that all else here is compared with have to be right: each derivative is the loss's slope, measured."""
     net, rng = NETS[name], np.random.default_rng(1)
     trainer = Trainer(FOLDER / f"{name}.tflite", choose())
     x, y = (each.astype(np.float64) for each in draw(trainer, rng))
@@ -478,7 +478,7 @@ def test_training_adds_noise_of_the_planned_size_to_each_step(
 def test_noise_and_samples_do_not_come_of_the_generator_that_is_given(
     trainer: Trainer, examples: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """What an aggregator could know must not foretell them."""
+    """Nothing that an aggregator could know foretells them."""
     plan = Plan(epochs=1, batch=5, rate=0.1, clip=1.0, noise=1.0)
     start = trainer.weights()
     generator = np.random.default_rng(1)

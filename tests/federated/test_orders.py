@@ -1,4 +1,4 @@
-"""What a board believes and allows, by itself: orders, rounds, its node key, and what it has given away."""
+"""A board by itself, and all that it believes and allows: orders, rounds, its node key, the privacy that is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What noise promises: the accountant's numbers against an independent one, and what they are told with."""
+"""The promise of noise: the accountant's numbers against an independent one, and the words that go with them."""
 
 from __future__ import annotations
 

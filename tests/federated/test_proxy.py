@@ -8,18 +8,18 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edged.cose.keys import PrivateKey
-from edged.cose.openssh import private_openssh
+from edged.cose.openssh import private_openssh, public_pem
 from edged.errors import EdgedError
 from support.ports import quiet_port
-from support.proxy import CONFIGURATION, Proxy, nginx, wait_for_port, write_certificate
+from support.proxy import CONFIGURATION, Proxy, listens, nginx, write_certificate
+from support.waiting import wait_until
 
 pytest.importorskip("flwr", reason="Flower is not installed here: it has an environment of its own")
 
@@ -73,11 +73,11 @@ ENDS_AS_A_CALL = [
     "/v1/fleet/activate-node%0a",
     "/v1/fleet/activate-node?/../../control/list-nodes",
 ]
-"""What the proxy reads as a call of a board's, and another program might read otherwise."""
+"""The proxy reads these as calls of a board's; another program might read them otherwise."""
 
 
 class Link:
-    """A SuperLink on loopback, as the aggregator starts it."""
+    """A SuperLink on loopback, as the aggregator starts it; it serves once it was entered."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = write_certificate(folder)
@@ -94,13 +94,17 @@ class Link:
             folder / "link",
             self.log,
         )
-        wait_for_port(self.port, self.child.process, self.log)
+
+    def serves(self) -> bool:
+        assert self.child.running, self.log.read_text()
+        return listens(self.port)
 
 
 @pytest.fixture(scope="module")
 def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Link]:
     link = Link(tmp_path_factory.mktemp("link"))
     with link.child:
+        wait_until(link.serves, told=link.log.read_text)
         yield link
 
 
@@ -122,11 +126,15 @@ def ask(port: int, ca: Path, path: str, method: str = "POST") -> int:
         connection.close()
 
 
-def wait_for(until: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.2)
+def ask_through(proxy: Proxy, path: str, method: str = "POST") -> tuple[int, str]:
+    """Send the same to the proxy; return the status and the server that it asked, which it logs after it has answered."""
+    before = len(proxy.log)
+    answer = ask(proxy.port, proxy.ca, path, method)
+    (line,) = wait_until(
+        lambda: [one for one in proxy.log[before:] if one[2] == f"{method} {path}"], told=lambda: proxy.log
+    )
+    assert line[0] == answer
+    return answer, line[1]
 
 
 def asked(link: Link) -> list[str]:
@@ -153,14 +161,15 @@ def test_a_registered_board_connects_through_it_and_no_other(link: Link, proxy: 
 
     with closing(Control(f"127.0.0.1:{link.port}", link.ca)) as control:
         control.register(known.public, "press-07")
+        registered = {*control.nodes()}
         with board("known", known) as supernode:
-            wait_for(lambda: [state for _, state in control.nodes().values()] == ["online"])
-            wait_for(lambda: (200, "POST /v1/fleet/pull-messages") in passed(proxy))
+            wait_until(lambda: control.nodes()[public_pem(known.public)][1] == "online")
+            wait_until(lambda: (200, "POST /v1/fleet/pull-messages") in passed(proxy))
             assert supernode.running
-        wait_for(lambda: (200, "POST /v1/fleet/deactivate-node") in passed(proxy))
+        wait_until(lambda: (200, "POST /v1/fleet/deactivate-node") in passed(proxy))
         with board("stranger", stranger) as supernode:
-            wait_for(lambda: not supernode.running)
-        assert len(control.nodes()) == 1
+            wait_until(lambda: not supernode.running)
+        assert {*control.nodes()} == registered
     assert {(200, f"POST /v1/fleet/{name}") for name in ("activate-node", "send-node-heartbeat")} <= passed(proxy)
 
 
@@ -172,7 +181,7 @@ def passed(proxy: Proxy) -> set[tuple[int, str]]:
 @pytest.mark.parametrize("path", FLEET)
 def test_each_call_of_a_board_reaches_the_superlink(link: Link, proxy: Proxy, path: str) -> None:
     """It answers an empty, unsigned one with a refusal of its own."""
-    answer = ask(proxy.port, proxy.ca, path)
+    answer = ask_through(proxy, path)[0]
     assert answer == ask(link.port, link.ca, path) == http.client.UNAUTHORIZED
     assert asked(link)[-2:] == [path, path]
 
@@ -181,31 +190,28 @@ def test_each_call_of_a_board_reaches_the_superlink(link: Link, proxy: Proxy, pa
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_everything_else_is_refused(link: Link, proxy: Proxy, method: str, path: str) -> None:
     before = asked(link)
-    assert ask(proxy.port, proxy.ca, path, method) == http.client.FORBIDDEN
-    status, behind, _ = proxy.log[-1]
-    assert (status, behind) == (http.client.FORBIDDEN, "-")
+    assert ask_through(proxy, path, method) == (http.client.FORBIDDEN, "-")
     assert asked(link) == before
 
 
 @pytest.mark.parametrize("path", FLEET)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_a_call_is_made_in_one_way_only(proxy: Proxy, method: str, path: str) -> None:
-    assert ask(proxy.port, proxy.ca, path, method) == http.client.FORBIDDEN
-    assert proxy.log[-1][1] == "-"
+    assert ask_through(proxy, path, method) == (http.client.FORBIDDEN, "-")
 
 
 @pytest.mark.parametrize("path", ENDS_AS_A_CALL)
 def test_a_path_that_can_be_read_in_two_ways_goes_on_as_the_proxy_read_it(link: Link, proxy: Proxy, path: str) -> None:
-    assert ask(proxy.port, proxy.ca, path) == http.client.UNAUTHORIZED
+    assert ask_through(proxy, path)[0] == http.client.UNAUTHORIZED
     assert asked(link)[-1] == "/v1/fleet/activate-node"
 
 
 def test_without_it_whoever_reaches_the_port_leads_the_fleet(link: Link, proxy: Proxy) -> None:
     """Node authentication is on, and asks nothing here: this is why there is a proxy."""
     assert ask(link.port, link.ca, LISTS_NODES) == http.client.OK
-    key = PrivateKey.generate().public
+    key, before = PrivateKey.generate().public, len(proxy.log)
     with closing(Control(proxy.address, proxy.ca)) as through, pytest.raises(EdgedError):
         through.register(key, "nobody")
-    assert proxy.log[-1][:2] == (http.client.FORBIDDEN, "-")
+    assert wait_until(lambda: proxy.log[before:])[0][:2] == (http.client.FORBIDDEN, "-")
     with closing(Control(f"127.0.0.1:{link.port}", link.ca)) as behind:
         assert behind.register(key, "nobody")

@@ -1,4 +1,4 @@
-"""What boards learned goes through the publisher's hands: another key, the next version, a self-test of its own."""
+"""A model that boards learned goes through the publisher's hands: another key, the next version, a self-test of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `edged federate status` says of an aggregator that a board cannot reach."""
+"""The words of `edged federate status` for an aggregator that a board cannot reach."""
 
 from __future__ import annotations
 

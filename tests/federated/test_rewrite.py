@@ -128,7 +128,7 @@ def author() -> Author:
 
 @pytest.mark.parametrize("manifest", [vibration.MANIFEST, vibration.ANOMALY_MANIFEST], ids=lambda path: path.stem)
 def test_the_example_fits_its_manifest_and_answers_its_self_test(manifest: Path) -> None:
-    """What `edged pack` asks before it seals."""
+    """These are the questions of `edged pack` before it seals."""
     author = Author.read(manifest)
     check_weights(author, vibration.FOLDER, author.weights_path(vibration.FOLDER, None))
 

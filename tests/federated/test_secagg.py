@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import importlib
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +35,7 @@ from edged.federated.weights import Weights
 from support.federation import MODEL, Federation
 from support.learner import Softmax
 from support.simulation import Simulation
+from support.waiting import PATIENCE, wait_until
 
 SHAPES = [(60, 4), (4,)]
 LARGEST = 0.5
@@ -44,7 +44,7 @@ PLAN = Plan(epochs=1, batch=16, rate=0.05)
 
 
 def change(number: int, turn: int = 1) -> Weights:
-    """What a simulated board learned."""
+    """Return the change that a simulated board learned."""
     random = np.random.default_rng(100 * turn + number)
     return [random.uniform(-LARGEST, LARGEST, shape).astype(np.float32) for shape in SHAPES]
 
@@ -382,17 +382,13 @@ def test_four_boards_in_processes_one_killed_in_the_second_round(
         MODEL, PLAN, Averaging(masked=True), Settings(rounds=2, patience=10, largest=LARGEST), least=3, bound=5.0
     )
     start = Softmax().weights()
-    with Federation(tmp_path / "f", 4, {"secure": True}, lambda number: {"slow": 1.5} if number == 3 else {}) as fleet:
+    with Federation(tmp_path / "f", 4, {"secure": True}, lambda number: {"stuck": 2} if number == 3 else {}) as fleet:
         lost = fleet.boards[3]
 
         def cut_off() -> None:
             """Cut the power of a board while it trains in round 2."""
-            while not (lost.folder / "moved-1.npz").exists():
-                time.sleep(0.05)
-            (lost.folder / "training").unlink()
-            while not (lost.folder / "training").exists():
-                time.sleep(0.05)
-            lost.kill()
+            wait_until((lost.folder / "stuck").exists)
+            lost.service.kill()
 
         cutter = threading.Thread(target=cut_off, daemon=True)
         cutter.start()
@@ -400,7 +396,7 @@ def test_four_boards_in_processes_one_killed_in_the_second_round(
         outcome = lead(
             fleet.aggregator, wanted, start, lambda weights: len(scored) * 0.1 if scored.append(weights) is None else 0
         )
-        cutter.join(5)
+        cutter.join(PATIENCE)
         moved = {
             number: [
                 [*np.load(board.folder / f"moved-{number}.npz").values()]

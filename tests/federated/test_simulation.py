@@ -115,7 +115,8 @@ def test_a_hundred_boards_learn_while_a_third_is_away(tmp_path: Path) -> None:
     scores = [many.first, *(report.score or 0.0 for report in many.reports)]
     named = {"100 boards, 30 % away": scores}
     print(curves(named))
-    draw(tmp_path.parent / "simulation.png", named, "100 simulated boards, 30 % away in each round")
+    draw(tmp_path / "simulation.png", named, "100 simulated boards, 30 % away in each round")
+    print(f"the picture: {tmp_path / 'simulation.png'}")
     answering = [len(report.boards) for report in many.reports]
     print(f"boards in a round: {min(answering)} to {max(answering)}, {np.mean(answering):.1f} on average")
     print(f"seconds a round: {np.median(few_seconds):.2f} with 10 boards, {np.median(many_seconds):.2f} with 100")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,20 @@ _TOOLS = ("systemd-nspawn", "ip", "ssh-keygen", "nsenter")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests here: each needs root and takes its time."""
+    """Mark all tests here: each needs root and takes its time. A story is told from its beginning."""
     here = Path(__file__).parent
-    for item in items:
+    stories: defaultdict[Path, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.root)
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.timeout(900))
+            if item.get_closest_marker("story"):
+                stories[item.path].append(place)
+    for places in stories.values():
+        in_order = sorted((items[place] for place in places), key=lambda item: item.location[1] or 0)
+        for place, item in zip(places, in_order, strict=True):
+            items[place] = item
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from support.waiting import wait_until
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
 RECORD = "var/lib/edged/keystore/device.enrol"
 PASSING = ("dev", "proc", "run", "sys", "tmp", "var/cache", "var/log", "var/tmp", "root", "srv")
-"""What comes and goes with a running host, whatever is installed."""
+"""These come and go with a running host, whatever is installed."""
 DEBIAN_KEEPS = {
     "etc/.pwd.lock",  # users stay, so that their numbers do not come to belong to somebody else
     "etc/group-",
@@ -147,7 +147,7 @@ def test_an_upgrade_keeps_state_and_restarts_what_runs(board: InstalledSite, pac
     board.host.run("systemctl", "disable", "edged-hub")
     board.host.run("dpkg", "--install", _put(board.host, _newer(package, tmp_path)))
     assert "-2~deb" in board.host.run("dpkg-query", "--show", "edged").stdout
-    wait_until(lambda: _state(board.host, "edged")[0] == "active", 30)
+    wait_until(lambda: _state(board.host, "edged")[0] == "active")
     assert board.shows("MainPID") != before
     assert (board.host.root / RECORD).read_bytes() == record
     assert board.host.run("edged", "models").stdout.count("gearbox") == 1
@@ -168,7 +168,7 @@ def test_a_removed_package_leaves_its_state_for_the_next(board: InstalledSite) -
     assert not (board.host.root / "usr/lib/edged").exists()
     assert (board.host.root / "etc/edged/edged.toml").exists()
     board.host.run("dpkg", "--install", ON_BOARD)
-    wait_until(lambda: _state(board.host, "edged")[0] == "active", 30)
+    wait_until(lambda: _state(board.host, "edged")[0] == "active")
     assert (board.host.root / RECORD).read_bytes() == record
 
 

@@ -21,6 +21,7 @@ NGINX = "usr/sbin/nginx"
 
 pytestmark = [
     pytest.mark.timeout(1800),
+    pytest.mark.story,
     pytest.mark.skipif(os.environ.get("EDGED_HOSTS") == "2", reason="eight playbooks take minutes: `make hosts`"),
 ]
 
@@ -99,7 +100,7 @@ def test_boards_come_to_their_aggregator_through_the_proxy(federation: Federatio
     played = federation.play("federate")
     print(f"\nfederate: a board and an aggregator in {played.seconds:.0f} s")
     for board in federation.boards:
-        wait_until(lambda name=board.name: federation.nodes()[name]["state"] == "online", 60)
+        wait_until(lambda name=board.name: federation.nodes()[name]["state"] == "online")
         assert (federation.records / f"{board.name}.node").exists()
     assert f"{federation.boards[0].address} - - " in federation.asked()
     assert '"POST /v1/fleet/pull-messages HTTP/1.1" 200' in federation.asked()
@@ -130,7 +131,7 @@ def test_a_version_of_edged_takes_both_packages_along(federation: Federation) ->
     shown = board.run("dpkg-query", "--show", "edged", "edged-federated").stdout.split()
     assert shown == ["edged", "7.0.0-1~deb12", "edged-federated", "7.0.0-1~deb12"]
     assert board.run("dpkg", "--audit").stdout == ""
-    wait_until(lambda: federation.nodes()[board.name]["state"] == "online", 90)
+    wait_until(lambda: federation.nodes()[board.name]["state"] == "online")
 
 
 def test_a_board_that_was_revoked_is_cut_off(federation: Federation) -> None:

@@ -18,6 +18,8 @@ from support.netns import entered
 from support.vibration import CONDITIONS, MANIFEST, WEIGHTS, Machine
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.story
+
 UNITS = ("edged-federated", "edged-aggregator")
 MOST_EXPOSED = 1.0
 AGGREGATOR = "/var/lib/edged-aggregator"
@@ -144,7 +146,7 @@ def test_the_superlink_serves_on_loopback_alone(aggregator: Host, board: Install
 def test_a_board_takes_part(learner: InstalledSite) -> None:
     """Under all that the unit takes away: no memory both written and executed, few calls, no other users, no devices."""
     began = time.monotonic()
-    wait_until(lambda: state(learner) == "online", 90)
+    wait_until(lambda: state(learner) == "online")
     assert not complaints(learner)
     print(f"\nonline {time.monotonic() - began:.0f} s after the start was asked for")
 
@@ -168,7 +170,7 @@ def test_it_trains_on_windows_that_stay_there(learner: InstalledSite, fleet: Fle
     what = ("windows.npz", "--array", "x", "--each", "window", "--format", "f32le", "-t", learner.topic)
     with entered(fleet.bridge):
         learner.edged("send", *what, *learner.connection())
-    wait_until(lambda: kept(learner) == WINDOWS, 60)
+    wait_until(lambda: kept(learner) == WINDOWS)
     learner.host.run("edged", "federate", "data", "label", "--model", "vibration", "--from", "10 min", CONDITIONS[1])
     led = learner.host.run(
         *("edged", "aggregator", "train", "vibration", "--model", "/srv/vibration.tflite", "--json"),

@@ -22,7 +22,7 @@ OVERFLOWS = '\n[normalise]\nmethod = "zscore"\nmean = 0.0\nstd = 1e-44\n'
 HOSTS = int(os.environ.get("EDGED_HOSTS", "3"))
 """The short form has two: a board, and one for hub and broker."""
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.story]
 in_waves = pytest.mark.skipif(HOSTS < 3, reason="waves need two boards: EDGED_HOSTS=3")
 
 

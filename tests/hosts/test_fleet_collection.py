@@ -54,7 +54,7 @@ class Filters:
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Ansible finds the collection."""
+    """A folder in which Ansible finds the collection."""
     if ansible_bin() is None:
         pytest.skip("no Ansible: `make hosts` installs it")
     root = tmp_path_factory.mktemp("collections")

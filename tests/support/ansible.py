@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import trustme
 
-from support.commands import run_edged
-from support.hosts import Fleet, Host
+from support.commands import Done, edged
+from support.hosts import Fleet, Host, call
 from support.site import GEARBOX
+from support.waiting import wait_until
 
 _PROJECT = Path(__file__).resolve().parents[2]
 COLLECTION = _PROJECT / "deploy" / "ansible" / "edged" / "fleet"
@@ -55,13 +56,9 @@ def _ansible() -> Path:
     return folder
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, capture_output=True, check=True)
-
-
 @dataclass(frozen=True)
 class Played:
-    """What a playbook did.
+    """The outcome of a playbook.
 
     :ivar changed: how many tasks changed something, by host; ``failed``: hosts that failed or could not be reached.
     """
@@ -73,7 +70,7 @@ class Played:
     failed: set[str]
 
     @classmethod
-    def read(cls, done: subprocess.CompletedProcess[str], seconds: float) -> Played:
+    def read(cls, done: Done, seconds: float) -> Played:
         """Read the recap."""
         rows = _RECAP.findall(done.stdout)
         failed = {name for name, _, unreachable, failed in rows if int(unreachable) + int(failed)}
@@ -187,7 +184,7 @@ class Operator:
         """Make packages of edged with another version, and return that; a broken one does not start."""
         for source in (self.path / "packages").glob(f"*_{self.version}~*.deb"):
             tree = self.path / "tree"
-            _run("dpkg-deb", "--raw-extract", str(source), str(tree))
+            call("dpkg-deb", "--raw-extract", source, tree)
             control = tree / "DEBIAN" / "control"
             control.write_text(control.read_text().replace(self.version, version))
             for code in tree.glob("usr/lib/edged/lib/python3*/site-packages/edged"):
@@ -196,7 +193,7 @@ class Operator:
                     (code / "daemon" / "process.py").write_text("raise SystemExit(70)\n")
             (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
             target = source.with_name(source.name.replace(self.version, version))
-            _run("dpkg-deb", "-Zgzip", "-z1", "--build", str(tree), str(target))
+            call("dpkg-deb", "-Zgzip", "-z1", "--build", tree, target)
             shutil.rmtree(tree)
         return version
 
@@ -208,11 +205,11 @@ class Operator:
         (self.home.root / "etc" / "local-broker.conf").write_text(_PLAIN_BROKER)
         self.home.run("systemd-run", "--unit=local-broker", "mosquitto", "-c", "/etc/local-broker.conf")
 
-    def edged(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run edged where Ansible runs."""
-        return run_edged(*arguments, cwd=self.path)
+    def edged(self, *arguments: object) -> Done:
+        """Run edged where Ansible runs, in this process: to make something."""
+        return edged(*arguments, cwd=self.path)
 
-    def run(self, program: str, *arguments: str, check: bool = True, days: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *arguments: str, check: bool = True, days: int = 0) -> Done:
         """Run one of Ansible's programs where it can reach the hosts."""
         folder = _ansible()
         environment = {
@@ -239,7 +236,7 @@ class Operator:
 
     @property
     def secrets(self) -> list[str]:
-        """What is in the vault."""
+        """The words in the vault."""
         return list(_SECRETS.values())
 
     def broker_password(self, board: Host) -> str:
@@ -248,12 +245,11 @@ class Operator:
             "from ansible_collections.edged.fleet.plugins.filter.passwords import broker_password as p; print(p(*{!r}))"
         )
         words = (_SECRETS["vault_broker_secret"], board.name)
-        environment = {**os.environ, "PYTHONPATH": str(self.path / "collections")}
-        command = [str(_ansible() / "python"), "-c", code.format(words)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+        environment = {"PYTHONPATH": str(self.path / "collections")}
+        return call(_ansible() / "python", "-c", code.format(words), env=environment).stdout.strip()
 
     def record_self_test(self, weights: Path, windows: Path, vectors: Path, *, only: int | None = None) -> None:
-        """Have the publisher record self-test vectors, or take one window and what the model answers to it."""
+        """Record self-test vectors as the publisher does; ``only``: one window, with the model's answer to it."""
         (self.path / "model.toml").write_text(GEARBOX.format(version=1))
         source = ("--input", windows, "--array", "raw_windows", "--labels", "raw_y")
         said = self.edged("try", weights, "-m", "model.toml", *source, "--record-self-test", vectors).stdout
@@ -295,10 +291,10 @@ class Operator:
     def readings(self, windows: Path, boards: Sequence[Host], rate: float = 10) -> Iterator[None]:
         """Play windows to boards for as long as the block lasts, over and over."""
         names = " ".join(board.name for board in boards)
-        edged = f"{sys.executable} -m edged"
+        program = f"{sys.executable} -m edged"
         connection = f"-L mqtts://{self.home.address}:8883 --cafile ca.crt -u sensor -P sensor-password"
         source = f"{windows} --array raw_windows --each window --format f32le --rate {rate}"
-        loop = f"while :; do for b in {names}; do {edged} send {source} -t factory/$b/vibration {connection} & done; wait; done"
+        loop = f"while :; do for b in {names}; do {program} send {source} -t factory/$b/vibration {connection} & done; wait; done"
         enter = ["ip", "netns", "exec", self.fleet.bridge, "bash", "-c", loop]
         process = subprocess.Popen(
             enter,
@@ -323,20 +319,15 @@ class Operator:
         said = self.home.run("runuser", "-u", "edged-hub", "--", "edged", "hub", "devices", "--json").stdout
         return {one["device"]: one for one in json.loads(said)}
 
-    def wait_forgotten(self, board: Host, timeout: float = 30) -> None:
+    def wait_forgotten(self, board: Host) -> None:
         """Wait until the hub says that it does not believe a board; it says how it is every few seconds."""
-        until = time.monotonic() + timeout
-        while board.name in self.believed():
-            assert time.monotonic() < until, f"the hub still believes {board.name}"
-            time.sleep(0.5)
+        wait_until(lambda: board.name not in self.believed(), every=0.5, told=lambda: f"it still believes {board.name}")
 
     def opened(self, board: Host) -> int:
         """Return how many results of a board the hub has opened."""
         return int(self.believed().get(board.name, {}).get("opened", 0))
 
-    def wait_opened(self, board: Host, count: int, timeout: float = 60) -> None:
+    def wait_opened(self, board: Host, count: int) -> None:
         """Wait until the hub has opened so many results of a board."""
-        until = time.monotonic() + timeout
-        while (opened := self.opened(board)) < count:
-            assert time.monotonic() < until, f"the hub opened {opened} results of {board.name}: {self.believed()}"
-            time.sleep(0.5)
+        told = lambda: f"{count} results of {board.name}: {self.believed()}"  # noqa: E731
+        wait_until(lambda: self.opened(board) >= count, every=0.5, told=told)

@@ -1,7 +1,7 @@
 """A board of a test federation, in a process of its own: `python federated_board.py FOLDER`.
 
 Its SuperNode is Flower's own program, which asks for messages every three seconds, and nothing sets that; here it asks
-more often, or a test would mostly wait.
+more often, or a test would mostly wait. A board that is "patient" asks as seldom as one in the field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +29,7 @@ from edged.keystore.file import FileKeystore
 
 processes.quiet()
 from edged.federated.flower.board import BoardProcess  # noqa: E402  Flower reads its switches when it is imported
+from support.learner import Softmax, examples  # noqa: E402
 
 _IMPATIENT = """
 import time, types
@@ -37,7 +38,7 @@ worker.time = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: ti
 import flwr.supercore.heartbeat as beat, flwr.supernode.fleet_http_connection as link
 beat.HEARTBEAT_DEFAULT_INTERVAL = link.HEARTBEAT_DEFAULT_INTERVAL = 10
 """
-processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
+"""Runs in the SuperNode before Flower's own."""
 
 
 class Liar(Worker):
@@ -45,7 +46,8 @@ class Liar(Worker):
 
     how = ""
     folder = Path()
-    _first: bytes | None = None
+    _first: bytes = b""
+    _of: int | None = None
 
     def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
         outcome = super().train(order, weights, masked=masked)
@@ -58,8 +60,9 @@ class Liar(Worker):
             weights = [start + 1000 * (end - start) for start, end in zip(learned.start, weights, strict=True)]
         elif self.how == "nan":
             weights = [np.full_like(one, np.nan) for one in weights]
-        elif self.how == "replay":  # the first round's update for ever
-            self._first = self._first or super().sealed(learned)
+        elif self.how == "replay":  # the update of a run's first round, as long as the run lasts
+            if self._of != learned.order.run:
+                self._of, self._first = learned.order.run, super().sealed(learned)
             return self._first
         else:
             return super().sealed(learned)
@@ -69,7 +72,8 @@ class Liar(Worker):
 
 def main(folder: Path) -> None:
     setting = json.loads((folder / "board.json").read_text())
-    sys.path.insert(0, setting["tests"])
+    if not setting.get("patient"):
+        processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
     keystore = FileKeystore.open(folder / "keys", None)
     device = Record.read(folder / "device.enrol", Role.DEVICE)
     table = FederatedTable(
@@ -81,18 +85,21 @@ def main(folder: Path) -> None:
         privacy=Privacy(**setting.get("privacy", {})),
     )
 
+    trainings = 0
+
     @contextmanager
     def material(_: str) -> Iterator[Material]:
-        (folder / "training").touch()
-        time.sleep(setting.get("slow", 0))
+        nonlocal trainings
+        trainings += 1
+        if trainings == setting.get("stuck"):
+            (folder / "stuck").touch()
+            threading.Event().wait()  # for its end
         if setting["material"] == "vibration":
             from support.vibration_board import open_material  # noqa: PLC0415
 
             with open_material(setting) as opened:
                 yield opened
             return
-        from support.learner import Softmax, examples  # noqa: PLC0415
-
         yield Material(Softmax(), *examples(setting["number"]))
 
     worker = Liar(

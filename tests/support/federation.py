@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,16 +22,21 @@ from edged.files import make_private_directory
 from edged.identity import Record, Role
 from edged.keystore.file import FileKeystore
 from support.ports import quiet_port
+from support.process import Service
 from support.waiting import wait_until
 
+ENDS_WITH_THE_TEST = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: its process ends with the one that started it."""
 _BOARD = Path(__file__).with_name("federated_board.py")
 _TESTS = Path(__file__).parents[1]
-_SECONDS = 60
 MODEL = "bearing"
 
 
 class TestBoard:
-    """One board: its keys and its process."""
+    """One board: its keys and, once it was started, its process.
+
+    :ivar node: the file by which an aggregator allows it.
+    """
 
     __test__ = False
 
@@ -48,55 +50,42 @@ class TestBoard:
         (folder / "device.enrol").write_bytes(encoded)
         self.node = folder / f"{self.name}.node"
         self.node.write_bytes(make_node_key(folder / "node.key", self.record, encoded, self.keystore))
-        (folder / "board.json").write_text(json.dumps({"number": number, "tests": str(_TESTS), **setting}))
-        self._process: subprocess.Popen[bytes] | None = None
+        (folder / "board.json").write_text(json.dumps({"number": number, **setting}))
+        self._service: Service | None = None
 
     def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["timeout", "600", sys.executable, _BOARD, self.folder],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        """Start its process, the first time or again."""
+        command = (*ENDS_WITH_THE_TEST, sys.executable, _BOARD, self.folder)
+        self._service = Service(command, self.folder, "board", {"PYTHONPATH": str(_TESTS)})
 
     @property
-    def pid(self) -> int:
-        """Of `timeout`, whose child the board is."""
-        assert self._process is not None
-        return self._process.pid
+    def service(self) -> Service:
+        """Its process."""
+        assert self._service is not None, "it was never started"
+        return self._service
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        """All that it said, also before it was started again."""
+        return self.service.log
 
     @property
     def answered(self) -> dict[str, int]:
-        """What it answered, by kind."""
+        """How often it answered, by kind of answer."""
         with suppress(OSError, ValueError):
             found: dict[str, int] = json.loads((self.folder / "federated" / "status.json").read_text())["answered"]
             return found
         return {}
 
-    def kill(self) -> None:
-        """End everything of it at once, as a power cut does."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(_SECONDS)
-
     def terminate(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
+        """Ask it to end, and do not wait for that."""
+        if self._service is not None:
+            self._service.process.terminate()
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        """End it; does nothing if it was never started."""
+        if self._service is not None:
+            self._service.stop()
 
 
 class Federation:
@@ -159,10 +148,10 @@ class Federation:
         """Return how many the SuperLink takes for connected."""
         return sum(state == "online" for _, state in self.control.nodes().values())
 
-    def wait_for(self, boards: int, seconds: float = _SECONDS) -> None:
-        """Wait until so many are connected."""
-        told = lambda: [board.log[-2000:] for board in self.boards]  # noqa: E731
-        wait_until(lambda: self.online() >= boards, seconds, every=0.2, told=told)
+    def wait_for(self, boards: int) -> None:
+        """Wait until so many are connected, neither more nor fewer."""
+        told = lambda: [self.log[-2000:], *(board.log[-2000:] for board in self.boards)]  # noqa: E731
+        wait_until(lambda: self.online() == boards, every=0.1, told=told)
 
     def register(self) -> None:
         """Do what a serving aggregator does every two seconds."""
@@ -170,6 +159,7 @@ class Federation:
 
     @property
     def log(self) -> str:
+        """All that the SuperLink said."""
         return (self.folder / "superlink.log").read_text()
 
 

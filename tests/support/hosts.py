@@ -11,18 +11,18 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from support.cgroups import Cgroups
+from support.commands import Done
 from support.process import children
+from support.waiting import wait_until
 
 _ROOT = Path(__file__).resolve().parents[2] / ".venv" / "hosts" / "12" / "root"
 _SSH = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_BOOT = 60.0
 _LEAST = 10
 """The last number of the address of the host before the first."""
 
@@ -65,7 +65,7 @@ class Host:
         for path in (upper, work, self.root):
             path.mkdir(parents=True)
         layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        _run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        call("mount", "-t", "overlay", "overlay", "-o", layers, self.root)
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
         names = [f"{address} {name}" for name, address in self._known.items()]
         (self.root / "etc/hosts").write_text("\n".join(("127.0.0.1 localhost", *names, "")))
@@ -73,26 +73,13 @@ class Host:
         keys.mkdir(mode=0o700, exist_ok=True)
         shutil.copy(public_key, keys / "authorized_keys")
         cable = f"v{self.name}"
-        _run("ip", "netns", "add", self._network)
-        _run(
-            "ip",
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            self._network,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            cable,
-            "netns",
-            self._bridge,
-        )
-        _run("ip", "-n", self._bridge, "link", "set", cable, "master", "br0", "up")
-        _run("ip", "-n", self._network, "link", "set", "lo", "up")
-        _run("ip", "-n", self._network, "addr", "add", f"{self.address}/24", "dev", "eth0")
-        _run("ip", "-n", self._network, "link", "set", "eth0", "up")
+        call("ip", "netns", "add", self._network)
+        here, there = ("eth0", "netns", self._network), (cable, "netns", self._bridge)
+        call("ip", "link", "add", *here, "type", "veth", "peer", "name", *there)
+        _ip(self._bridge, "link", "set", cable, "master", "br0", "up")
+        _ip(self._network, "link", "set", "lo", "up")
+        _ip(self._network, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        _ip(self._network, "link", "set", "eth0", "up")
         self.boot()
 
     def boot(self) -> None:
@@ -118,61 +105,43 @@ class Host:
 
     def wait(self) -> None:
         """Wait until its boot is done, whether or not each of its services runs."""
-        assert self._process is not None
-        until = time.monotonic() + _BOOT
         self._leader = 0
-        while time.monotonic() < until:
-            self._leader = self._leader or _init_of(self._process.pid)
-            if self._leader and self._state() in {"running", "degraded"}:
-                if self._cgroups.hand_over(self._leader):
-                    self._inside("systemctl", "daemon-reexec")
-                return
-            time.sleep(0.1)
-        console = (self._directory / "console.log").read_text(errors="replace")
-        raise TimeoutError(f"{self.name} does not boot: {console[-2000:]}")
+        wait_until(self._has_booted, every=0.1, told=self._console)
+        if self._cgroups.hand_over(self._leader):
+            self._inside("systemctl", "daemon-reexec")
+
+    def _has_booted(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._console()
+        self._leader = self._leader or _init_of(self._process.pid)
+        return bool(self._leader) and self._state() in {"running", "degraded"}
+
+    def _console(self) -> str:
+        return (self._directory / "console.log").read_text(errors="replace")[-2000:]
 
     def _state(self) -> str:
         return self._inside("systemctl", "is-system-running").stdout.strip()
 
-    def _inside(self, *command: str) -> subprocess.CompletedProcess[str]:
-        enter = ("nsenter", "-t", str(self._leader), "-a", "--")
-        return subprocess.run((*enter, *command), capture_output=True, text=True, timeout=60, check=False)
+    def _enter(self, *command: str) -> list[str]:
+        return ["nsenter", "-t", str(self._leader), "-a", "--", *command]
 
-    def run(
-        self, *command: str, check: bool = True, timeout: float = 120.0, **options: str
-    ) -> subprocess.CompletedProcess[str]:
+    def _inside(self, *command: str) -> Done:
+        return call(*self._enter(*command), check=False, timeout=60)
+
+    def run(self, *command: str, check: bool = True, timeout: float = 120.0, **options: str) -> Done:
         """Run a command as root under its systemd, with its capabilities and limits.
 
         :param options: ``input``, as that of :func:`subprocess.run`.
         """
         # a bare nsenter would keep this machine's capabilities: `date --set` would set the one clock that all share
-        enter = [
-            "nsenter",
-            "-t",
-            str(self._leader),
-            "-a",
-            "--",
-            "systemd-run",
-            "--quiet",
-            "--pipe",
-            "--wait",
-            "--collect",
-        ]
-        enter += [f"--setenv=PATH={_PATH}", "--setenv=HOME=/root", "--setenv=LANG=C.UTF-8", "--", *command]
-        if "input" not in options:
-            done = subprocess.run(
-                enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
-            )
-        else:
-            done = subprocess.run(enter, capture_output=True, text=True, timeout=timeout, check=False, **options)
-        assert not check or done.returncode == 0, (
-            f"{self.name}: {command}: {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-        return done
+        as_service = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect")
+        surroundings = (f"--setenv=PATH={_PATH}", "--setenv=HOME=/root", "--setenv=LANG=C.UTF-8")
+        enter = self._enter(*as_service, *surroundings, "--", *command)
+        return call(*enter, check=check, timeout=timeout, **options)
 
     def add_address(self, address: str) -> None:
         """Give it one more address."""
-        _run("ip", "-n", self._network, "address", "replace", f"{address}/32", "dev", "lo")
+        _ip(self._network, "address", "replace", f"{address}/32", "dev", "lo")
 
     def kill(self) -> None:
         """End every process at once, as a power cut does; its disk stays."""
@@ -202,8 +171,8 @@ class Host:
         """Take it away with all that it holds."""
         if self._process is not None:
             self.kill()
-        subprocess.run(("ip", "netns", "del", self._network), capture_output=True, check=False)
-        subprocess.run(("umount", "--lazy", str(self.root)), capture_output=True, check=False)
+        call("ip", "netns", "del", self._network, check=False)
+        call("umount", "--lazy", self.root, check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
@@ -230,12 +199,12 @@ class Fleet:
 
     def __enter__(self) -> Self:
         try:
-            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
-            _run("ip", "netns", "add", self.bridge)
-            _run("ip", "-n", self.bridge, "link", "set", "lo", "up")
-            _run("ip", "-n", self.bridge, "link", "add", "br0", "type", "bridge")
-            _run("ip", "-n", self.bridge, "addr", "add", f"{self._address}/24", "dev", "br0")
-            _run("ip", "-n", self.bridge, "link", "set", "br0", "up")
+            call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+            call("ip", "netns", "add", self.bridge)
+            _ip(self.bridge, "link", "set", "lo", "up")
+            _ip(self.bridge, "link", "add", "br0", "type", "bridge")
+            _ip(self.bridge, "addr", "add", f"{self._address}/24", "dev", "br0")
+            _ip(self.bridge, "link", "set", "br0", "up")
             for host in self.hosts:
                 host.make(self._lower, self.key.with_suffix(".pub"))
             for host in self.hosts:
@@ -258,25 +227,26 @@ class Fleet:
     def __exit__(self, *_: object) -> None:
         for host in self.hosts:
             host.remove()
-        subprocess.run(("ip", "netns", "del", self.bridge), capture_output=True, check=False)
+        call("ip", "netns", "del", self.bridge, check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def controller(
-        self, *command: str, check: bool = True, timeout: float = 600.0, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def controller(self, *command: str, timeout: float = 600.0, **options: Any) -> Done:
         """Run a command where it can reach the hosts: on this machine, in the bridge's network."""
-        enter = ("ip", "netns", "exec", self.bridge, *command)
-        done = subprocess.run(
-            enter,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, **(env or {})},
-        )
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        return call("ip", "netns", "exec", self.bridge, *command, timeout=timeout, **options)
+
+
+def call(*command: object, check: bool = True, env: Mapping[str, str] | None = None, **options: Any) -> Done:
+    """Run a program of this machine; where it fails, all that it said is shown.
+
+    :param env: beside this process's environment.
+    """
+    options = {"timeout": 120, **options}
+    options |= {} if "input" in options else {"stdin": subprocess.DEVNULL}
+    words = [*map(str, command)]
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, **options)
+    assert not check or done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
 
 
 def _tag(directory: Path) -> str:
@@ -296,5 +266,5 @@ def _init_of(pid: int) -> int:
     return 0
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, capture_output=True, check=True)
+def _ip(namespace: str, *words: str) -> None:
+    call("ip", "-n", namespace, *words)

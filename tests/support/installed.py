@@ -12,7 +12,7 @@ from support.site import Site
 
 _CONFIG = "/etc/edged"
 ON_BOARD = "/srv/edged.deb"
-"""Where the package lies on a host that is to install it."""
+"""The package's place on a host that is to install it."""
 _BROKER = "listener 1883\nallow_anonymous true\npersistence true\nmax_queued_messages 0\n"
 
 
@@ -46,7 +46,7 @@ class InstalledSite(Site):
         return config
 
     def init(self) -> Path:
-        """Have the board make its keys, as its first boot does; return its record."""
+        """Let the board make its keys, as its first boot does; return its record."""
         self.host.run("systemctl", "start", "edged-init")
         record = self.path / "board.enrol"
         shutil.copy(self.host.root / "var/lib/edged/keystore/device.enrol", record)

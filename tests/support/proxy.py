@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 from pathlib import Path
-from typing import Self
 
 import trustme
 
 from support.ports import quiet_port
-from support.waiting import wait_until
+from support.process import Server
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "aggregator" / "nginx.conf"
 _AROUND = """
@@ -48,8 +46,8 @@ def write_certificate(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
-class Nginx:
-    """It, with one site.
+class Nginx(Server):
+    """It, with one site, for as long as a block lasts.
 
     :param folder: a directory for its files.
     :param port: that the site listens on.
@@ -59,29 +57,26 @@ class Nginx:
     def __init__(self, folder: Path, port: int, site: str) -> None:
         self._folder = folder
         self.port = port
+        (folder / "error.log").touch()
         (folder / "site.conf").write_text(site)
         (folder / "nginx.conf").write_text(_AROUND.format(folder=folder))
+        super().__init__([nginx(), "-c", folder / "nginx.conf", "-p", folder], {}, lambda: listens(port))
 
-    def __enter__(self) -> Self:
-        program = nginx()
-        assert program is not None
-        command = [program, "-c", str(self._folder / "nginx.conf"), "-p", str(self._folder)]
-        with (self._folder / "said").open("wb") as said:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    def start(self) -> None:
+        """Start, and wait until it listens; where it does not, its own words are shown."""
         try:
-            wait_for_port(self.port, self._process, self._folder / "error.log")
-        except BaseException:
-            self.__exit__()
+            super().start()
+        except AssertionError as error:
+            self.stop()
+            error.add_note((self._folder / "error.log").read_text())
             raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
 
     @property
     def log(self) -> list[tuple[int, str, str]]:
-        """What it was asked: status, address of the server behind it or "-" where that was not troubled, and the request."""
+        """Return what it was asked, as status, server and request; "-" stands for no server that was troubled.
+
+        A request stands there a moment after its answer.
+        """
         lines = (line.split(" ", 2) for line in (self._folder / "access.log").read_text().splitlines())
         return [(int(status), behind, request) for status, behind, request in lines]
 
@@ -115,15 +110,7 @@ class Proxy(Nginx):
         super().__init__(folder, port, site)
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, timeout: float = 60) -> None:
-    """Wait until somebody listens on a loopback port."""
-
-    def said() -> str:
-        return log.read_text() if log.exists() else ""
-
-    def listens() -> bool:
-        assert process.poll() is None, f"it left with {process.returncode}: {said()}"
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", port)) == 0
-
-    wait_until(listens, timeout, told=lambda: f"nobody listens on {port}: {said()}")
+def listens(port: int) -> bool:
+    """Return whether somebody listens on a loopback port."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -26,6 +26,7 @@ from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid import InMemoryGrid
 
 from edged.federated.flower.grid import Connected, note_silent
+from support.waiting import PATIENCE
 
 _RUN, _TASK = 7, 8
 Answer = Callable[[int, Message], Message]
@@ -91,6 +92,8 @@ class Simulation:
         self.grid = _Grid(factory)
         self.grid.set_run(run)
         self.boards = Connected(self.grid, _RUN)
+        self._log = logging.getLogger("flwr")
+        self._level = self._log.level
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=vce_api.run_api,
@@ -106,13 +109,13 @@ class Simulation:
         )
 
     def __enter__(self) -> Self:
-        logging.getLogger("flwr").setLevel(logging.CRITICAL)  # a trace for every board that is away
+        self._log.setLevel(logging.CRITICAL)  # a trace for every board that is away
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = _TASK, _RUN, self.grid.node.node_id
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self._thread.join(30)
-        logging.getLogger("flwr").setLevel(logging.WARNING)
+        self._thread.join(PATIENCE)
+        self._log.setLevel(self._level)
         assert not self._thread.is_alive()
