@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Draw hypothesis's examples from the seed that pytest-randomly prints, too: --randomly-seed=N repeats a run."""
-    hypothesis.core.global_force_seed = session.config.getoption("randomly_seed")
+    hypothesis.core.global_force_seed = session.config.getoption("randomly_seed", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,6 @@ class Mosquitto:
         self._config = directory / "mosquitto.conf"
         lines = [
             "user root",  # started as root, it would become somebody who cannot read keys of mode 0600
-            "per_listener_settings true",
             "max_queued_messages 0",
             "set_tcp_nodelay true",  # or a result waits 40 ms for an acknowledgement of TCP's
             f"persistence_location {directory}/",
