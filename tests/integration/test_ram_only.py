@@ -303,7 +303,9 @@ def test_under_a_memory_lock_limit_the_log_says_no_and_the_model_is_locked_if_it
     pages = -(-len(nobodys_bench.plain) // resource.getpagesize())
     limit = int(copies * pages) * resource.getpagesize()
     nobody = pwd.getpwnam("nobody")
-    become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    # nobody finds the environment, wherever it lies
+    reading = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    become = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", *reading]
     own_socket = ["sh", "-c", 'chown nobody notify-*; exec "$@"', "sh"]
     nobodys_bench.path.joinpath("daemon.log").unlink(missing_ok=True)
     with nobodys_bench.daemon(prefix=[*own_socket, "prlimit", f"--memlock={limit}", *become]) as daemon:
