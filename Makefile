@@ -26,7 +26,7 @@ DEBS = $(foreach package,$(DEB) $(FEDERATED_DEB),$(if $(ALL),$(foreach release,1
 
 # The suites that `make test-all` runs behind `make test`, the longest first, and how many of them side by side.
 SUITES := hosts federated hub integration faults keystores oracles second interop
-JOBS ?= 3
+JOBS ?= 2
 # What `make test` has shown is not shown twice.
 REST = $(if $(ALL_SUITES),not promise or real_models)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -127,6 +128,7 @@ class House:
 
     :param stack: ends what was started.
 
+    :ivar versions: of each model that is installed.
     :ivar upstream: the broker in between; ``local``: the one at home.
     :ivar tap: hears all that the broker in between carries; it is the sensor, too. ``home``: hears all at home.
     """
@@ -135,6 +137,7 @@ class House:
         for folder in ("upstream", "local", "boards"):
             (path / folder).mkdir()
         self.path = path
+        self.versions: dict[str, int] = {}
         self.upstream = stack.enter_context(PlainBroker(path / "upstream", options=DURABLE))
         self.local = stack.enter_context(PlainBroker(path / "local"))
         self.site = Site(path, models, self.upstream.url, name=BOARD)
@@ -174,8 +177,14 @@ class House:
             self.pack(manifest, weights)
         self.pack(HYDRAULICS, "feedback.tflite")
 
-    def pack(self, manifest: str, weights: str) -> None:
-        """Pack a model and install it, in place of another version if there is one."""
+    def pack(self, manifest: str, weights: str) -> str:
+        """Pack a model and install it, in place of the version before if there is one; return its version.
+
+        :param manifest: with the first version.
+        """
+        name, first = re.findall(r'^name = "(.*)"\nversion = (\d+)$', manifest, re.MULTILINE)[0]
+        self.versions[name] = version = self.versions.get(name, int(first) - 1) + 1
+        manifest = manifest.replace(f"version = {first}", f"version = {version}")
         with np.load(self.site.models / "gearbox" / "golden.npz") as golden:
             samples = golden["raw_windows"][::10]
         if weights == "feedback.tflite":
@@ -183,6 +192,7 @@ class House:
         for old in self.path.glob("*-1.edged"):
             old.unlink()
         self.site.install(self.site.pack_example(manifest, weights, {"x": samples}))
+        return str(version)
 
     def _stop_daemon(self) -> None:
         self.daemon.stop()
