@@ -14,7 +14,7 @@ from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey, PrivateKey
 from edged.cose.sign1 import Sign1, sign
 
-cwt = pytest.importorskip("cwt", reason="cwt is not installed here: `make test` has an environment for it")
+cwt = pytest.importorskip("cwt", reason="cwt is not installed here: `make test-interop` has an environment for it")
 
 pytestmark = pytest.mark.filterwarnings("default")  # cwt's own
 AAD = cbor.encode(["edged.test.1", "a"])

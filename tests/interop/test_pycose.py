@@ -17,7 +17,9 @@ from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.cose.sign1 import Sign1, sign
 
-pycose = pytest.importorskip("pycose", reason="pycose is not installed here: `make test` has an environment for it")
+pycose = pytest.importorskip(
+    "pycose", reason="pycose is not installed here: `make test-interop` has an environment for it"
+)
 
 from pycose.algorithms import A256GCM, EcdhEsA256KW, Es256  # noqa: E402  behind importorskip
 from pycose.headers import IV, KID, Algorithm, EphemeralKey, StaticKey  # noqa: E402  as above

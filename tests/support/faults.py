@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -26,7 +25,7 @@ from support.site import Site
 from support.waiting import PATIENCE, wait_until
 
 LONG = "EDGED_FAULTS" in os.environ
-"""Set by `make faults`: as long and as often as it is claimed; `make test` runs a short form of each."""
+"""Set by `make faults`: as long and as often as it is claimed; `make test-faults` runs a short form of each."""
 UNSTORED = 0.06
 """Seconds before a broker is killed within which it may have acknowledged what it had not stored yet, also a result.
 
@@ -193,9 +192,7 @@ class World(threading.Thread):
         except BaseException as error:  # noqa: BLE001  shown by the test
             self.error = error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self.join()
         for sensor in self.sensors:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from edged.config.aggregator import Aggregator as AggregatorTable
@@ -131,7 +130,7 @@ class Federation:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for board in self.boards:
             board.terminate()  # all at once: each takes a while
         self._stack.close()

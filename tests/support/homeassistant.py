@@ -1,6 +1,6 @@
 """A real Home Assistant of a test's own: on a free loopback port, onboarded, its mqtt integration on the test's broker.
 
-It comes from an environment of its own (`make homeassistant`), or from the Python that EDGED_HOMEASSISTANT names.
+It comes from an environment of its own (`make test-hub`), or from the Python that EDGED_HOMEASSISTANT names.
 """
 
 from __future__ import annotations
@@ -8,26 +8,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from support.ports import quiet_port
-from support.process import children
-from support.waiting import wait_until
+from support.process import Server
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CLIENT = Path(__file__).with_name("homeassistant_client.py")
 _PYTHON = Path(os.environ.get("EDGED_HOMEASSISTANT", _ROOT / ".venv" / "homeassistant" / "bin" / "python"))
-_LONGEST = 1800
-"""Seconds after which it ends by itself, should the test be killed."""
 
 # No `default_config`: it looks for devices in the network. The parts that Home Assistant cannot start without come anyway.
 _CONFIGURATION = """
@@ -61,7 +55,7 @@ def cannot() -> str:
     """Return why there is no Home Assistant here; empty if there is."""
     if _PYTHON.exists():
         return ""
-    return f"no Home Assistant: `make homeassistant`, or name its Python in EDGED_HOMEASSISTANT (looked at {_PYTHON})"
+    return f"no Home Assistant: `make test-hub`, or name its Python in EDGED_HOMEASSISTANT (looked at {_PYTHON})"
 
 
 def device_classes() -> dict[str, Any]:
@@ -71,7 +65,7 @@ def device_classes() -> dict[str, Any]:
     return found
 
 
-class HomeAssistant:
+class HomeAssistant(Server):
     """One Home Assistant with an empty configuration under ``directory``.
 
     :param port: of the broker on the loopback that its mqtt integration is set up with.
@@ -85,59 +79,25 @@ class HomeAssistant:
         self._port = quiet_port()
         self._url = f"http://127.0.0.1:{self._port}"
         self._token = ""
-        self._output = directory / "output.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self.took = 0.0
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / "configuration.yaml").write_text(_CONFIGURATION.format(port=self._port))
+        arguments = ("--config", directory, "--skip-pip", "--log-no-color")
+        super().__init__((_PYTHON, "-m", "homeassistant", *arguments), {}, self._serves, directory / "output.log")
 
     def __enter__(self) -> Self:
-        started = time.monotonic()
+        began = time.monotonic()
         try:
-            self._launch()
-            self._wait(lambda: self._request("GET", "/api/onboarding"))
+            super().__enter__()
             self._onboard()
-            self._wait(self._is_running)
+            self.wait(self._is_running)
             self._add_mqtt()
-            self._wait(self._has_stored)
+            self.wait(self._has_stored)
         except BaseException:
-            self.kill()
+            self.stop()
             raise
-        self.took = time.monotonic() - started
+        self.took = time.monotonic() - began
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start it again, and wait until it runs: what it knew before may not be back yet."""
-        self._launch()
-        self._wait(self._is_running)
-
-    def stop(self) -> None:
-        """End it as an administrator would; does nothing if it does not run."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
-            self._process = None
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process is not None:
-            for child in children(self._process.pid):  # `timeout` is what was started
-                os.kill(child, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> None:
-        """End it and start it again."""
-        self.stop()
-        self.start()
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Return the state object of each entity, by entity id."""
@@ -167,37 +127,13 @@ class HomeAssistant:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def log(self) -> str:
-        """Return everything that it logged, over all its starts."""
-        return self._output.read_text(errors="replace")
-
     def trouble(self) -> list[str]:
         """Return the lines that it logged as warnings or worse."""
-        return [line for line in self.log().splitlines() if _TROUBLE.match(line)]
+        return [line for line in self.log.splitlines() if _TROUBLE.match(line)]
 
-    def _launch(self) -> None:
-        arguments = ["--config", str(self._directory), "--skip-pip", "--log-no-color"]
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                ["timeout", str(_LONGEST), str(_PYTHON), "-m", "homeassistant", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-
-    def _wait(self, condition: Callable[[], object], timeout: float = 120) -> None:
-        """Wait until it answers and ``condition`` holds."""
-        process = self._process
-        assert process is not None
-
-        def holds() -> object:
-            assert process.poll() is None, f"Home Assistant left:\n{self.log()[-3000:]}"
-            try:
-                return condition()
-            except OSError:
-                return False  # it does not listen yet, or does not serve this yet
-
-        wait_until(holds, timeout, every=0.1, told=lambda: f"Home Assistant does not start:\n{self.log()[-3000:]}")
+    def _serves(self) -> object:
+        """Return whether it runs; before it knows us, whether it asks who we are."""
+        return self._is_running() if self._token else self._request("GET", "/api/onboarding")
 
     def _is_running(self) -> bool:
         return self._request("GET", "/api/config")["state"] == "RUNNING"

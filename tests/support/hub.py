@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from edged.broker import Delivery
@@ -56,9 +55,7 @@ class Hub:
         spin(self.client, until=lambda: all(self._receiver.epoch(one) is not None for one in devices), timeout=60)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.client.close()
 
     def _take(self, delivery: Delivery) -> None:

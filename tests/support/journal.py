@@ -11,9 +11,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from support.waiting import wait_until
+from support.process import Server
 
 _JOURNALD = Path("/lib/systemd/systemd-journald")
 _DEBIANS = Path("/usr/lib/python3/dist-packages/systemd")
@@ -61,25 +61,19 @@ def systemd_python(directory: Path) -> str | None:
     return os.pathsep.join(filter(None, (str(directory), before)))
 
 
-class Journal:
+class Journal(Server):
     """A journal, to be used in a ``with`` block."""
 
-    def __enter__(self) -> Self:
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _START]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.inside = ("nsenter", "--target", str(self._process.pid), "--mount", "--wd=.")
-        socket = Path("/proc", str(self._process.pid), "root", "run/systemd/journal/stdout")  # as it sees it
+    def __init__(self) -> None:
+        super().__init__(("unshare", "--mount", "--propagation", "private", "sh", "-ec", _START), {}, self._listens)
 
-        def listens() -> bool:
-            assert self._process.poll() is None, "systemd-journald does not start"
-            return socket.exists()
+    def _listens(self) -> bool:
+        return Path("/proc", str(self.pid), "root", "run/systemd/journal/stdout").exists()  # as it sees it
 
-        wait_until(listens)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What stands before a command to run it where the journal is seen."""
+        return ("nsenter", "--target", str(self.pid), "--mount", "--wd=.")
 
     @property
     def prefix(self) -> tuple[str, ...]:

@@ -10,13 +10,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from support.ports import quiet_port
-from support.process import Listener
+from support.process import Listener, Server
 from support.site import Site
-from support.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -37,7 +35,7 @@ def cannot_node(*wanted: str) -> str | None:
     if int(version.lstrip("v").split(".")[0]) < _OLDEST:
         return f"node is {version.strip()}, and the examples need {_OLDEST} or newer"
     missing = [name for name in wanted if not (packages() / name / "package.json").exists()]
-    return f"no npm package {', '.join(missing)} in {packages()}: `make test` installs them" if missing else None
+    return f"no npm package {', '.join(missing)} in {packages()}: `make test-hub` installs them" if missing else None
 
 
 def lay_out(folder: Path) -> Path:
@@ -53,7 +51,7 @@ def lay_out(folder: Path) -> Path:
     return copy
 
 
-class NodeRed:
+class NodeRed(Server):
     """A headless Node-RED with a folder of its own, on a free port of the loopback; it asks nobody for updates.
 
     :param folder: its userDir; made if absent.
@@ -61,7 +59,6 @@ class NodeRed:
     """
 
     def __init__(self, folder: Path, nodes: Path) -> None:
-        self._folder = folder
         modules = folder / "node_modules"
         modules.mkdir(parents=True)
         (modules / json.loads((nodes / "package.json").read_text())["name"]).symlink_to(nodes)
@@ -77,44 +74,19 @@ class NodeRed:
             "logging": {"console": {"level": "info", "metrics": False, "audit": False}},
         }
         (folder / "settings.js").write_text(f"module.exports = {json.dumps(settings)}\n")
-        self._log = folder / "node-red.log"
+        command = (
+            "node",
+            packages() / "node-red" / "red.js",
+            "--userDir",
+            folder,
+            "--settings",
+            folder / "settings.js",
+        )
+        super().__init__(command, {"HOME": str(folder)}, lambda: "Started flows" in self.log, folder / "node-red.log")
 
-    @property
-    def log(self) -> str:
-        """Everything that it has said."""
-        return self._log.read_text()
-
-    def __enter__(self) -> Self:
-        program = packages() / "node-red" / "red.js"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["node", program, "--userDir", self._folder, "--settings", self._folder / "settings.js"],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "HOME": str(self._folder)},
-            )
-        try:
-            self.wait_for("Started flows", timeout=60)
-        except AssertionError:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def wait_for(self, wanted: str, *, times: int = 1, timeout: float = 30) -> None:
+    def wait_for(self, wanted: str, *, times: int = 1) -> None:
         """Wait until it has said something so many times."""
-
-        def has_said() -> bool:
-            assert self._process.poll() is None, f"Node-RED left:\n{self.log}"
-            return self.log.count(wanted) >= times
-
-        wait_until(has_said, timeout, told=lambda: f"Node-RED does not say {wanted!r}:\n{self.log}")
+        self.wait(lambda: self.log.count(wanted) >= times)
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what it knows of each set of nodes."""
@@ -139,14 +111,6 @@ class NodeRed:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"Node-RED refuses {what}: {error.read().decode()}") from error
         return json.loads(answer) if answer else None
-
-    def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 def listening(examples: Path, site: Site, *more: str, boards: Sequence[str] = ("board.enrol",)) -> Listener:

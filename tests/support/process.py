@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from support.waiting import PATIENCE, wait_until
@@ -164,9 +163,7 @@ class Listener:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
 
@@ -213,35 +210,54 @@ class Listener:
 
 
 class Server:
-    """A process that is no subject of a test: it says nothing, and ends by itself if the test cannot end it.
+    """A process that is no subject of a test, and ends by itself if the test cannot end it.
 
     :param command: of the server.
-    :param is_up: whether it serves.
+    :param is_up: whether it serves; an OSError means that it does not yet.
+    :param log: the file for what it says, which is thrown away without one.
     """
 
     def __init__(
-        self, command: Sequence[object], environment: Mapping[str, str], is_up: Callable[[], bool] = lambda: True
+        self,
+        command: Sequence[object],
+        environment: Mapping[str, str],
+        is_up: Callable[[], object] = lambda: True,
+        log: Path | None = None,
     ) -> None:
         self._command = ["timeout", str(_LONGEST), *map(str, command)]
         self._environment = {**os.environ, **environment}
         self._is_up = is_up
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """Everything that it has said, over all its starts."""
+        return "" if self._log is None or not self._log.exists() else self._log.read_text(errors="replace")
 
     def start(self) -> None:
         """Start, and wait until it serves.
 
         :raises AssertionError: it ended instead.
         """
-        quiet = subprocess.DEVNULL
-        process = self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=quiet, stdout=quiet, stderr=quiet
-        )
+        with (self._log or Path(os.devnull)).open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.wait(self._is_up)
 
-        def is_up() -> bool:
-            assert process.poll() is None, f"{self._command[2]} left with {process.returncode}"
-            return self._is_up()
+    def wait(self, holds: Callable[[], object], timeout: float = PATIENCE) -> None:
+        """Wait until something holds, as long as the server runs."""
 
-        wait_until(is_up, told=lambda: f"{self._command[2]} does not serve")
+        def running() -> object:
+            assert self._process is not None
+            assert self._process.poll() is None, f"{self._command[2]} left with {self._process.returncode}: {self.log}"
+            try:
+                return holds()
+            except OSError:
+                return False
+
+        wait_until(running, timeout, told=lambda: f"{self._command[2]}: {self.log[-3000:]}")
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -249,25 +265,26 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """End it; does nothing if it was never started."""
+        """End it as an administrator would; does nothing if it does not run."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(PATIENCE)
+            self._process = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
     def pid(self) -> int:
         """The server itself, below ``timeout``."""
         assert self._process is not None
-        return children(self._process.pid)[0]
+        if not (found := children(self._process.pid)):
+            raise ProcessLookupError(f"{self._command[2]} does not run")
+        return found[0]
 
 
 def children(pid: int) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from support.nats import answers
@@ -60,16 +59,12 @@ class RabbitMq(Server):
         names = (str(shutil.which("epmd")), "-port", epmd, "-address", "127.0.0.1")
         self._epmd = Server(names, environment, epmd_listens)
         # It listens before it can serve, and takes some ten seconds for both.
-        super().__init__(
-            ("sh", "-c", f"exec {_PROGRAM} >{directory}/said 2>&1"), environment, lambda: answers(self.port)
-        )
+        super().__init__((_PROGRAM,), environment, lambda: answers(self.port), directory / "said")
 
     def __enter__(self) -> Self:
         self._epmd.start()
         return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         self._epmd.stop()

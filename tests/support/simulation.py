@@ -8,7 +8,6 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from flwr.app import Message
@@ -114,7 +113,7 @@ class Simulation:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(PATIENCE)
         self._log.setLevel(self._level)

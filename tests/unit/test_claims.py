@@ -1,0 +1,29 @@
+"""Each test that the documentation names as proof exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+_TESTS = Path(__file__).parents[1]
+_DOCS = sorted((_TESTS.parent / "docs").rglob("*.md"))
+_FILES = {str(path.relative_to(_TESTS).with_suffix("")) for path in _TESTS.rglob("test_*.py")}
+_FUNCTIONS = {
+    name
+    for file in _FILES
+    for name in re.findall(r"^def (test_\w+)", (_TESTS / f"{file}.py").read_text(), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("page", _DOCS, ids=lambda page: page.name)
+def test_each_test_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+
+    assert set(re.findall(r"\w+/test_\w+", text)) <= _FILES
+    assert set(re.findall(r"\[`(test_\w+)`\]", text)) <= _FUNCTIONS
+
+
+def test_the_pages_name_tests_at_all() -> None:
+    assert len(re.findall(r"\w+/test_\w+", (_TESTS.parent / "docs" / "threats.md").read_text())) > 20
