@@ -213,4 +213,4 @@ def _case(found: ET.Element) -> Case:
 
 def _promises(said: str, output: str) -> set[str]:
     _, _, section = output.partition("= promises =")
-    return set(re.findall(rf"^{said} +\(\d+(?: of \d+)? tests\) +(.*)$", section, re.MULTILINE))
+    return set(re.findall(rf"^{said} +\(\d+(?: of \d+)? tests?\) +(.*)$", section, re.MULTILINE))

@@ -50,7 +50,8 @@ class _Ledger:
         terminalreporter.section("promises")
         for text, tests in sorted(self.tests.items()):
             broken = sorted(self.broken[text])
-            said = f"BROKEN ({len(broken)} of {len(tests)} tests)" if broken else f"kept   ({len(tests)} tests)"
+            count = f"{len(tests)} test{'s' if len(tests) > 1 else ''}"
+            said = f"BROKEN ({len(broken)} of {count})" if broken else f"kept   ({count})"
             terminalreporter.line(f"{said:<24} {text}", red=bool(broken), green=not broken)
             for test in broken:
                 terminalreporter.line(f"{'':<24} {test}", red=True)
