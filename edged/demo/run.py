@@ -102,6 +102,8 @@ class Demo:
         self._say = say
         self._show = show
         self._summary = Summary()
+        self._spied: list[bytes] = []
+        self._shown = 0
 
     def run(self, windows: int, rate: float) -> Summary:
         """Play ``windows`` windows, ``rate`` a second.
@@ -167,8 +169,7 @@ class Demo:
         keys = PersonalKeys.read(self._path / "home.key", None)
         agreement = keys.need_agreement(self._path / "home.key")
         receiver = Receiver(agreement, [Record.read(self._path / "pump-1.enrol", Role.DEVICE)])
-        spied: list[bytes] = []
-        spy.on_message = lambda delivery: _keep(spied, delivery)
+        spy.on_message = lambda delivery: _keep(self._spied, delivery)
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
         listener = Listener(hub, receiver, agreement.public, PREFIX, self._read)
         listener.subscribe()
@@ -178,7 +179,6 @@ class Demo:
         sealer = ReadingSealer(read_key(self._path / "sensor.key"), TOPIC)
         rng = np.random.default_rng(_SEED)
         self._say(f"a simulated pump: {windows} windows, {rate:g} a second, sealed by the sensor")
-        self._spied = spied
         started = time.monotonic()
         for number, (condition, severity) in enumerate(story(windows)):
             reading = encode_reading(simulate(rng, condition, severity, _WINDOW), "cbor", None)
@@ -186,7 +186,7 @@ class Demo:
             self._summary.windows.append(Seen(condition, time.monotonic()))
             spy.publish(TOPIC, sealer.seal(reading), qos=1)
         deadline = time.monotonic() + _PATIENCE
-        while len(self._summary.answered) < windows and time.monotonic() < deadline:
+        while self._shown < windows and time.monotonic() < deadline:
             self._turn(spy, hub, until=time.monotonic() + 0.05)
         spy.close()
         hub.close()
@@ -205,6 +205,7 @@ class Demo:
         while True:
             for connection in connections:
                 connection.run_once(0.002)
+            self._show_new()
             if time.monotonic() >= until:
                 return
 
@@ -214,8 +215,14 @@ class Demo:
         seen.latency = time.monotonic() - seen.sent
         seen.label = opened.result.label or ""
         seen.score = opened.result.score or 0.0
-        seen.ciphertext = self._spied[-1] if self._spied else b""
-        self._show(seen)
+
+    def _show_new(self) -> None:
+        """Show each window whose result both the hub and the spy have."""
+        while self._shown < min(len(self._summary.answered), len(self._spied)):
+            seen = self._summary.windows[self._shown]
+            seen.ciphertext = self._spied[self._shown]
+            self._shown += 1
+            self._show(seen)
 
 
 def _keep(messages: list[bytes], delivery: Delivery) -> None:
