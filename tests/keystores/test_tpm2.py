@@ -34,6 +34,13 @@ def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swtpm]:
 
 
 @pytest.fixture
+def own_tpm(tmp_path: Path) -> Iterator[Swtpm]:
+    """One that gets wrong PINs, after a few of which it answers nobody."""
+    with Swtpm(tmp_path / "tpm") as tpm:
+        yield tpm
+
+
+@pytest.fixture
 def keys(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
@@ -237,35 +244,33 @@ def test_keys_last_when_the_tpm_starts_again(tmp_path: Path, keys: Path) -> None
 # --- what goes wrong ---------------------------------------------------------------------------
 
 
-def test_pin_opens_keys_and_a_wrong_one_does_not(tpm: Swtpm, keys: Path) -> None:
-    create(tpm, keys, PIN)
-    found = reopen(tpm, keys, PIN)
+def test_pin_opens_keys_and_a_wrong_one_does_not(own_tpm: Swtpm, keys: Path) -> None:
+    create(own_tpm, keys, PIN)
+    found = reopen(own_tpm, keys, PIN)
     exercise(found.signer, found.agreement)
     with pytest.raises(KeystoreError, match="the PIN is wrong"):
-        reopen(tpm, keys, b"wrong").agreement.ecdh(PrivateKey.generate().public)
+        reopen(own_tpm, keys, b"wrong").agreement.ecdh(PrivateKey.generate().public)
     with pytest.raises(KeystoreError, match="the PIN is wrong"):
-        reopen(tpm, keys).signer.sign(bytes(32))
+        reopen(own_tpm, keys).signer.sign(bytes(32))
 
 
-def test_tpm_locks_itself_after_wrong_pins(tmp_path: Path, keys: Path) -> None:
-    with Swtpm(tmp_path / "tpm") as tpm:
-        create(tpm, keys, PIN)
-        guess = reopen(tpm, keys, b"wrong").signer
-        said = []
-        for _ in range(50):
-            with pytest.raises(KeystoreError) as caught:
-                guess.sign(bytes(32))
-            said.append(caught.value.message)
-        assert "locked after wrong PINs" in said[-1]
-        with pytest.raises(KeystoreError, match="locked"):
-            reopen(tpm, keys, PIN).signer.sign(bytes(32))
+def test_tpm_locks_itself_after_wrong_pins(own_tpm: Swtpm, keys: Path) -> None:
+    create(own_tpm, keys, PIN)
+    guess = reopen(own_tpm, keys, b"wrong").signer
+    said = []
+    for _ in range(50):
+        with pytest.raises(KeystoreError) as caught:
+            guess.sign(bytes(32))
+        said.append(caught.value.message)
+    assert "locked after wrong PINs" in said[-1]
+    with pytest.raises(KeystoreError, match="locked"):
+        reopen(own_tpm, keys, PIN).signer.sign(bytes(32))
 
 
-def test_key_files_of_another_tpm_are_refused(tpm: Swtpm, tmp_path: Path, keys: Path) -> None:
-    with Swtpm(tmp_path / "other") as other:
-        create(other, keys)
+def test_key_files_of_another_tpm_are_refused(tpm: Swtpm, own_tpm: Swtpm, keys: Path) -> None:
+    create(tpm, keys)
     with pytest.raises(KeystoreError, match="another TPM's"):
-        reopen(tpm, keys)
+        reopen(own_tpm, keys)
 
 
 def test_absent_tpm_is_named(keys: Path, tpm: Swtpm) -> None:
