@@ -120,7 +120,8 @@ def test_killed_before_the_broker_has_the_result(world: World) -> None:
     world.board.start()
 
     world.end()
-    assert world.hub.refused == []
+    # a result that waited for long was stored as well: the hub takes one of the two
+    assert {type(error) for error in world.hub.refused} <= {RepeatedError}
 
 
 def test_killed_before_it_hears_that_the_broker_has_the_result(world: World) -> None:
