@@ -47,7 +47,7 @@ def edged(*arguments: object, cwd: Path, check: bool = True) -> Done:
 
 
 class _Output(io.TextIOWrapper):
-    """What a command prints, as text or as bytes."""
+    """Output of a command, as text or as bytes."""
 
     def __init__(self) -> None:
         self._bytes = io.BytesIO()

@@ -112,7 +112,7 @@ class Sensor:
             self._send(now)
 
     def send_more(self) -> None:
-        """Have a window's readings sent at once, by the thread that sends."""
+        """Order a window's readings, which the sending thread sends at once."""
         self.resting.clear()
         self._more = PER_WINDOW if self.sends_rows else 1
 
@@ -212,7 +212,7 @@ class World(threading.Thread):
         return time.monotonic() - began
 
     def pause(self) -> None:
-        """Have nothing more sent."""
+        """Stop all sensors, and wait until each has stopped."""
         for sensor in self.sensors:
             sensor.pause()
             self.wait(sensor.resting.is_set)

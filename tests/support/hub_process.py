@@ -64,7 +64,7 @@ class HubProcess:
 
     @property
     def said(self) -> str:
-        """What the process that was started last has logged."""
+        """Log of the process that was started last."""
         return self._last.said if self._last else ""
 
     def enrol(self, record: Record, encoded: bytes) -> Path:

@@ -72,7 +72,7 @@ class Journal(Server):
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """What stands before a command to run it where the journal is seen."""
+        """Prefix of a command that runs where the journal is seen."""
         return ("nsenter", "--target", str(self.pid), "--mount", "--wd=.")
 
     @property

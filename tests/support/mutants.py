@@ -149,7 +149,7 @@ class Copy:
 
     @property
     def was_imported(self) -> bool:
-        """Whether somebody imported the module with the mistake."""
+        """True once somebody has imported the module with the mistake."""
         return (self._folder / "imported").exists()
 
     def test(self, *tests: str, timeout: float) -> Run:

@@ -28,7 +28,7 @@ UNIT_ENVIRONMENT = dict(
     for line in re.findall(r"^Environment=(.*)$", _UNIT.read_text(), re.MULTILINE)
     for pair in line.split()
 )
-"""What the unit gives the daemon."""
+"""Environment that the unit gives the daemon."""
 
 
 class Service:
@@ -69,7 +69,7 @@ class Service:
 
     @property
     def said(self) -> str:
-        """What this process logged."""
+        """Log of this process alone."""
         return self.log_path.read_bytes()[self._log_from :].decode()
 
     def wait_for(self, wanted: str, timeout: float = PATIENCE) -> str:
