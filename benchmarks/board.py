@@ -13,7 +13,8 @@ from load import LoadGenerator
 from process import ProcessError
 from subjects import Subject
 
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
+from edged.keystore.records import read_sensor_key
 
 _MANIFEST = """
 name = "{name}"
@@ -74,7 +75,7 @@ class Place:
         self.topic = f"site/{directory.name}/{subject.name}"
         self.results = f"edged/{directory.name}/{subject.name}"
         self._port = port
-        self._sealer = ReadingSealer(read_key(directory / "sensor.key"), self.topic)
+        self._sealer = ReadingSealer(read_sensor_key(directory / "sensor.key"), self.topic)
         self._readings = cycle([subject.encode(window) for window in subject.windows])
 
     def seal(self, reading: bytes) -> bytes:

@@ -22,6 +22,7 @@ from edged.channel.result import Answer, ResultEncoder, Sealed
 from edged.cose.algorithms import Aead
 from edged.cose.keys import PrivateKey, PublicKey
 from edged.identity import Record, Role
+from edged.keystore.records import read_record
 
 _BOARDS, _FEW = 20, 20
 _PENDING = 500
@@ -86,7 +87,7 @@ class _Home:
             check=True,
             capture_output=True,
         )
-        key = Record.read(self.directory / "state" / "hub.pub", Role.HUB).sealing_key
+        key = read_record(self.directory / "state" / "hub.pub", Role.HUB).sealing_key
         self.boards = [_Board(number, key) for number in range(boards)]
         for board in self.boards:
             (directory / "boards" / f"{board.name}.enrol").write_bytes(board.record)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from edged.audit import AuditLog
 from edged.broker import BrokerOptions, Message, configured
-from edged.channel.reading import read_key
 from edged.clock import Clock
 from edged.config.board import BoardConfig, BrokerTable
 from edged.cose.keys import ContentKey, PublicKey
@@ -19,12 +18,13 @@ from edged.identity import Record, Role
 from edged.keyring import Keyring
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed, PackageStore
+from edged.keystore.records import read_record, read_sensor_key
 from edged.machine import acting_as_owner
 from edged.model import LiveModel, load
 from edged.package.manifest import Manifest
-from edged.package.verify import Package, Publishers, VerifiedPackage
+from edged.package.verify import Floor, Package, Publishers, VerifiedPackage
 from edged.runtime import DelegateLibrary, Engine, choose
-from edged.state import Examples, Floor, State, StoreKeys
+from edged.state import Examples, State, StoreKeys
 
 _DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
 
@@ -71,7 +71,7 @@ class Board:
         """Return the publishers that the configuration pins."""
         pinned: dict[bytes, tuple[PublicKey, frozenset[str]]] = {}
         for publisher in self.config.publishers.values():
-            key = Record.read(Path(publisher.key), Role.PUBLISHER).sign
+            key = read_record(Path(publisher.key), Role.PUBLISHER).sign
             _, names = pinned.get(key.thumbprint, (key, frozenset[str]()))
             pinned[key.thumbprint] = (key, names | frozenset(publisher.models))
         return Publishers(pinned)
@@ -83,17 +83,17 @@ class Board:
         """
         tables = self.config.publishers.values()
         return min(
-            one.step for one in tables if Record.read(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
+            one.step for one in tables if read_record(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
         )
 
     def hubs(self) -> list[PublicKey]:
         """Return the keys of the hubs that results are sealed to."""
-        return [Record.read(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
+        return [read_record(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
 
     def sensor_keys(self) -> dict[str, tuple[ContentKey, ...]]:
         """Return the keys of the sensors, by channel of the model that reads them."""
         return {
-            model.channel: tuple(read_key(Path(path)) for path in model.sensors)
+            model.channel: tuple(read_sensor_key(Path(path)) for path in model.sensors)
             for model in self.config.model
             if model.sensors
         }

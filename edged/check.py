@@ -20,7 +20,7 @@ from edged.machine import check_clock, check_entropy, check_owner, check_room, d
 from edged.package.manifest import Manifest
 from edged.pipeline import check_binding, check_chain, check_state
 from edged.state import State
-from edged.state.database import NAME as STATE
+from edged.state.board import NAME as STATE
 from edged.state.examples.store import NAME as EXAMPLES
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 
 from edged.config.names import NAME
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.keys import PublicKey, Signer
 from edged.cose.sign1 import Sign1, sign
-from edged.errors import FormatError, MismatchError, UnknownSignerError, naming
-from edged.files import read_bounded
+from edged.errors import FormatError, MismatchError, UnknownSignerError
 
 _AAD = cbor.encode(["edged.enrol.1"])
-_LIMIT = 4096
-_DATE_LIMIT = 1 << 53  # what every language holds exactly
+RECORD_LIMIT = 4096
+_DATERECORD_LIMIT = 1 << 53  # what every language holds exactly
 
 
 class Role(StrEnum):
@@ -93,7 +91,7 @@ class Record:
         :raises FormatError: it is not a record.
         :raises SignatureError: a signature does not hold.
         """
-        items = cbor.split_sequence(data, cbor.Limits(_LIMIT, 8, 64), most=2)
+        items = cbor.split_sequence(data, cbor.Limits(RECORD_LIMIT, 8, 64), most=2)
         if not items:
             raise FormatError("the enrolment record is empty")
         own = Sign1.parse(items[0])
@@ -105,20 +103,6 @@ class Record:
         if endorsement.unverified != own.unverified:
             raise FormatError("the second signature of the enrolment record is over other bytes")
         return replace(record, endorsement=endorsement)
-
-    @classmethod
-    def read(cls, path: Path, role: Role) -> Record:
-        """Read the record in file ``path``, which must be of ``role``.
-
-        :raises EdgedError: as :meth:`parse`, with the file's name.
-        """
-        with naming(path, f"is it the {role}'s public record?"):
-            record = cls.parse(read_bounded(path, _LIMIT))
-        if record.role is not role:
-            raise MismatchError(
-                f"{path} is the record of a {record.role}, not of a {role}", hint=f"name the {role}'s record instead"
-            )
-        return record
 
     def check_replaces(self, older: Record) -> None:
         """Check that this record may take the place of ``older``: the same keys, or endorsed by the older key.
@@ -144,7 +128,7 @@ def _from_payload(payload: object) -> Record:
     role, name, created = payload["role"], payload["id"], payload["created"]
     if not isinstance(role, str) or role not in set(Role) or not isinstance(name, str) or not NAME.fullmatch(name):
         raise FormatError("the enrolment record has a role or id that does not fit")
-    if type(created) is not int or not 0 <= created < _DATE_LIMIT:
+    if type(created) is not int or not 0 <= created < _DATERECORD_LIMIT:
         raise FormatError("the enrolment record has a date that does not fit")
     if ("ecdh" in payload) is (role == Role.PUBLISHER) or ("aead" in payload) is not (role == Role.DEVICE):
         raise FormatError(f"the enrolment record of a {role} has a key or an algorithm too many or too few")

@@ -13,18 +13,13 @@ from edged.config.secret import KeystoreSecrets
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
 from edged.cose.keys import Agreement, PublicKey
-from edged.errors import (
-    EdgedError,
-    KeystoreError,
-    MismatchError,
-    MissingFileError,
-    NotARecipientError,
-)
+from edged.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, NotARecipientError
 from edged.files import make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
 from edged.keystore.former import Former, FormerKeys
 from edged.keystore.packages import Installed, PackageStore
+from edged.keystore.records import read_record
 from edged.package.pack import grant
 from edged.package.verify import Package
 
@@ -66,7 +61,7 @@ class Keyring:
         :raises KeystoreError: they are absent or cannot be opened.
         """
         keystore = self._open(self.table)
-        if self.following_path.exists() and _belongs(Record.read(self.following_path, Role.DEVICE), keystore):
+        if self.following_path.exists() and _belongs(read_record(self.following_path, Role.DEVICE), keystore):
             self.following_path.replace(self.record_path)
         return keystore
 
@@ -87,7 +82,7 @@ class Keyring:
         :raises MissingFileError: `edged init` has not run.
         """
         try:
-            return Record.read(self.record_path, Role.DEVICE)
+            return read_record(self.record_path, Role.DEVICE)
         except MissingFileError as error:
             raise MissingFileError(error.message, hint="`edged init` makes this board's keys and record") from error
 
@@ -106,7 +101,7 @@ class Keyring:
 
     def signers(self) -> list[PublicKey]:
         """Return every key that this board signed with, the one in use first."""
-        former = [Record.read(path, Role.DEVICE).sign for path in self._former.records()]
+        former = [read_record(path, Role.DEVICE).sign for path in self._former.records()]
         return list(dict.fromkeys([self.record().sign, *former]))
 
     def opener(self, recipients: Encrypt, keystore: Keystore) -> Agreement:
@@ -138,7 +133,7 @@ class Keyring:
         keystore = self.open()
         old = self.opened_record(keystore)
         if self.following_path.exists():
-            waiting = Record.read(self.following_path, Role.DEVICE)
+            waiting = read_record(self.following_path, Role.DEVICE)
             raise MismatchError(
                 f"a migration to {waiting.fingerprint} waits for keystore.uri to name its keys",
                 hint=f"to give it up, remove {self.following_path}",

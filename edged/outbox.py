@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from edged.channel.closed import StoredEpoch
 from edged.errors import StateError
-from edged.state import OutboxStore, Stored, StoredEpoch
+from edged.state import OutboxStore, Stored
 
 GROUP = 64
 """Results that are written at once ..."""

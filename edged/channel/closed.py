@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from edged.channel.announce import LIMITS, MOST_HUBS
 from edged.cose import cbor
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt import Encrypt
-from edged.state import StoredEpoch
+
+
+class StoredEpoch(NamedTuple):
+    """What the announcement of an epoch needs that this board has no key of any more.
+
+    :ivar key: the channel key as it was sealed to the hubs, an encoded COSE_Encrypt.
+    """
+
+    kid: bytes
+    number: int
+    commitment: bytes
+    aead: int
+    signs: bool
+    key: bytes
 
 
 @dataclass

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from edged.state import ANSWERED, Believed
+ANSWERED = 4096
+"""Results of each board whose readings are remembered: more than a broker hands out again."""
+
+
+class Believed(NamedTuple):
+    """The newest announcement of a board that was believed.
+
+    :ivar kid: of its channel key.
+    :ivar signs: whether any announcement of it promised signed results.
+    """
+
+    epoch: int
+    serial: int
+    kid: bytes
+    signs: bool
 
 
 class Ledger(Protocol):

@@ -6,21 +6,30 @@ import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from edged.cose import cbor
 from edged.cose.encrypt0 import Box
 from edged.cose.keys import ContentKey
-from edged.errors import EdgedError, KeystoreError, ReplayError
-from edged.files import PRIVATE_FILE, read_private, write_atomically
-from edged.state import MarkKey
+from edged.errors import ReplayError
 
 CLOCK_COUNTS = 1 << 48
 """A count from here on is a clock's: microseconds since 1970. Below, it is a counter that the sensor keeps."""
 
 _DAY = 86_400 * 1_000_000
 _SALT_SIZE = 4
-_LIMIT = 256
+
+
+class MarkKey(NamedTuple):
+    """What a sensor's count is counted by: key id, the two names that its messages bind, and who reads them.
+
+    :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
+    """
+
+    kid: bytes
+    sensor: str
+    channel: str
+    reader: str
 
 
 def reading_aad(sensor: str, channel: str) -> bytes:
@@ -32,29 +41,6 @@ def names_of(topic: str) -> tuple[str, str]:
     """Return the last two levels of ``topic``, which sealed messages bind; a single level counts as both."""
     levels = topic.rsplit("/", 2)
     return levels[-2] if len(levels) > 1 else levels[0], levels[-1]
-
-
-def write_key(path: Path, key: ContentKey) -> None:
-    """Write a sensor's key, mode 0600; the sensor and its one board hold the same file.
-
-    :raises OutputError: the file exists.
-    """
-    write_atomically(path, [cbor.encode(key.cose())], mode=PRIVATE_FILE, replace=False)
-
-
-def read_key(path: Path) -> ContentKey:
-    """Read a sensor's key.
-
-    :raises PermissionsError: others may read it.
-    :raises KeystoreError: it is not a sensor's key.
-    """
-    data = read_private(path, _LIMIT)
-    try:
-        return ContentKey.parse(cbor.decode_canonical(data))
-    except EdgedError as error:
-        raise KeystoreError(
-            f"{path} is not a sensor's key: {error.message}", hint="`edged keygen sensor` makes one"
-        ) from error
 
 
 class ReadingSealer:

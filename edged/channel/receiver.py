@@ -30,7 +30,7 @@ from edged.channel.epoch import (
 from edged.channel.inventory import LIMITS as INVENTORY_LIMITS
 from edged.channel.inventory import Inventory
 from edged.channel.known import KnownDevice, KnownEpoch, count_of
-from edged.channel.ledger import Ledger, RamLedger
+from edged.channel.ledger import Believed, Ledger, RamLedger
 from edged.channel.reading import names_of
 from edged.channel.report import Report
 from edged.channel.result import LIMITS as RESULT_LIMITS
@@ -52,7 +52,6 @@ from edged.errors import (
     UnknownSignerError,
 )
 from edged.identity import Record
-from edged.state import Believed
 
 _CLOCK_SKEW = 24 * 3600
 """Seconds by which a board's clock may run ahead of the hub's."""

@@ -15,7 +15,8 @@ from edged.config.load import load_board
 from edged.cose.keys import PublicKey
 from edged.errors import MismatchError, UsageError, naming
 from edged.files import read_bounded, write_atomically
-from edged.identity import Record, Role
+from edged.identity import Role
+from edged.keystore.records import read_record
 from edged.state import State
 
 _EXPORT_MODE = 0o644
@@ -70,7 +71,7 @@ def _read(
     if source is not None:
         if not records:
             raise UsageError("--file needs the record of the board that the log is of", hint="--board press-07.enrol")
-        boards = [Record.read(path, Role.DEVICE) for path in records]
+        boards = [read_record(path, Role.DEVICE) for path in records]
         with naming(source):
             return *parse_export(read_bounded(source, _MOST)), boards[0].id, [board.sign for board in boards]
     board = Board(load_board(config))

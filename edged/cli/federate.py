@@ -22,7 +22,8 @@ from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
 from edged.federated.reach import unreachable
 from edged.files import read_bounded, write_atomically
-from edged.identity import Record, Role
+from edged.identity import Role
+from edged.keystore.records import read_record
 from edged.log import set_up_logging
 from edged.memory import harden
 from edged.state import Lock
@@ -117,7 +118,7 @@ def run_command(config: Path) -> None:
         conditions, stop = Conditions(table.when), threading.Event()
         worker = Worker(
             table,
-            Record.read(Path(table.record), Role.AGGREGATOR),
+            read_record(Path(table.record), Role.AGGREGATOR),
             device,
             keystore.signer,
             Rounds(directory / "rounds"),

@@ -11,7 +11,8 @@ from edged.cli.anatomy import inspect_model
 from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
 from edged.cli.publisher import parse_package
 from edged.errors import UsageError, naming
-from edged.identity import Record, Role
+from edged.identity import Role
+from edged.keystore.records import read_record
 from edged.package.manifest import Manifest
 from edged.package.verify import Package, Publishers
 from edged.runtime import EngineChoice, choose
@@ -102,7 +103,7 @@ def _window(chain: Chain) -> str:
 
 
 def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[Path]) -> str:
-    keys = [Record.read(path, Role.PUBLISHER).sign for path in publishers]
+    keys = [read_record(path, Role.PUBLISHER).sign for path in publishers]
     if not keys:
         return f"not checked: give the record of publisher {package.signed.kid.hex()[:16]} with --publisher"
     pinned = {key.thumbprint: (key, frozenset({manifest.name})) for key in keys}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from edged.channel.reading import write_key
 from edged.cli.common import path_type
 from edged.cli.passphrase import new_passphrase, passphrase_option, read_pin
 from edged.config.names import check_name
@@ -17,6 +16,7 @@ from edged.errors import UsageError
 from edged.files import write_atomically
 from edged.identity import Record, Role
 from edged.keystore.people import PersonalKeys
+from edged.keystore.records import write_sensor_key
 from edged.keystore.uri import TokenUri
 
 _RECORD_MODE = 0o644
@@ -87,5 +87,5 @@ def sensor(name: str, output: Path, aead: str) -> None:
     """
     check_name("--id", name)
     key, path = ContentKey.generate(Aead[aead]), output / f"{name}.key"
-    write_key(path, key)
+    write_sensor_key(path, key)
     click.echo(f"{path}  secret, key id {key.kid.hex()}: copy it to the sensor and to its board, mode 0600")

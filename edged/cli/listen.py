@@ -17,7 +17,8 @@ from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.cli.template import Template
 from edged.errors import UsageError
-from edged.identity import Record, Role
+from edged.identity import Role
+from edged.keystore.records import read_record
 from edged.listen import Listener
 from edged.log import set_up_logging
 
@@ -69,7 +70,7 @@ def listen_command(
     set_up_logging("info" if debug else "warning")
     line = None if template is None else Template(template)
     agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
-    receiver = Receiver(agreement, [Record.read(path, Role.DEVICE) for path in _records(boards)])
+    receiver = Receiver(agreement, [read_record(path, Role.DEVICE) for path in _records(boards)])
     broker = connect(broker_options(**connection))
     printed = 0
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from edged.board import mapped
 from edged.cli.common import path_type
@@ -17,10 +16,11 @@ from edged.cose.algorithms import Aead
 from edged.cose.keys import Agreement, Signer
 from edged.errors import UsageError, naming
 from edged.files import write_atomically
-from edged.identity import Record, Role
+from edged.identity import Role
+from edged.keystore.records import read_record
 from edged.package.author import Author
 from edged.package.manifest import Manifest
-from edged.package.pack import Chunks, LearnedFields, grant, pack, preferred_aead, repack
+from edged.package.pack import Chunks, grant, pack, preferred_aead, repack
 from edged.package.verify import Package, Publishers
 from edged.trial import check_weights
 
@@ -79,10 +79,10 @@ def pack_command(
              edged pack vibration.tflite --manifest vibration.toml --version 4 \\
                --learned vibration-9f3a.learned --aggregator fleet.pub --sign acme.key --to press-07.enrol
     """
-    records = [Record.read(path, Role.DEVICE) for path in boards]
+    records = [read_record(path, Role.DEVICE) for path in boards]
     recipients = [record.sealing_key for record in records]
     if operator is not None:
-        recipients.append(Record.read(operator, Role.OPERATOR).sealing_key)
+        recipients.append(read_record(operator, Role.OPERATOR).sealing_key)
     sealing: dict[str, Any] = {
         "to": recipients,
         "aead": Aead[aead] if aead else preferred_aead(records),
@@ -101,11 +101,13 @@ def pack_command(
         weights = author.weights_path(base, model)
         check_weights(author, base, weights)
         content = mapped(weights)
-        if learned is not None:
-            author, content, sealing["learned"] = _learned(author, base, content, learned, aggregator, version)
+        if learned is None:
+            fields = author.fields(base)
+        else:
+            fields, content = _learned(author, base, content, learned, aggregator, version)
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
-        name, version = author.name, author.version
-        chunks = pack(author, base, content, signer=signer, **sealing)
+        name, version = fields["name"], fields["version"]
+        chunks = pack(fields, content, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
     click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
@@ -113,19 +115,19 @@ def pack_command(
 
 def _learned(
     author: Author, base: Path, model: memoryview, learned: Path, aggregator: Path | None, version: int | None
-) -> tuple[Author, memoryview, LearnedFields]:
-    """Return manifest and model with what boards learned, and what :func:`pack` signs of it."""
+) -> tuple[dict[str, Any], memoryview]:
+    """Return what :func:`pack` signs of weights that boards learned together, and the model with these weights."""
     from edged.federated.learned import Learned  # noqa: PLC0415  most publishers have no use for it
 
     if aggregator is None or version is None:
         raise UsageError("--learned wants --aggregator, whose signature is checked, and --version")
-    read = Learned.read(learned, Record.read(aggregator, Role.AGGREGATOR).sign)
+    read = Learned.read(learned, read_record(aggregator, Role.AGGREGATOR).sign)
     if version <= author.version:
         raise UsageError(f"--version: {version} is not above {author.version}, which its manifest has")
     with naming(learned):
         changed, self_test = read.into(author, base, bytes(model))
-    fields = LearnedFields(self_test, read.training)
-    return msgspec.structs.replace(author, version=version), memoryview(changed), fields
+    fields = author.fields_without_self_test(base)
+    return fields | {"version": version, "self_test": self_test, "training": read.training}, memoryview(changed)
 
 
 def _pack_again(
@@ -155,7 +157,7 @@ def grant_command(
     \b
     Example: edged grant gearbox-1.edged --to press-08.enrol --operator-key fleet.key
     """
-    recipients = [Record.read(path, Role.DEVICE).sealing_key for path in boards]
+    recipients = [read_record(path, Role.DEVICE).sealing_key for path in boards]
     operator = open_personal_keys(key, passphrase_file).need_agreement(key)
     output = output or package
     parsed = parse_package(package)

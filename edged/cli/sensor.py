@@ -11,11 +11,12 @@ import click
 import numpy as np
 
 from edged.broker import Broker
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.config.model import PICTURES, Format
 from edged.errors import BrokerError, ReadingShapeError
+from edged.keystore.records import read_sensor_key
 from edged.log import set_up_logging
 from edged.samples import Samples, encode_reading, read_pictures, read_samples
 
@@ -69,7 +70,7 @@ def send_command(
         samples = read_samples(source, array=array)
         channels = tuple(names.split(",")) if names else samples.names
         messages = list(_messages(samples, each, format_, channels))
-    sealer = ReadingSealer(read_key(key), topic) if key else None
+    sealer = ReadingSealer(read_sensor_key(key), topic) if key else None
     broker = connect(broker_options(**connection))
     waiting: set[int] = set()
     broker.on_delivered = lambda token, _taken: waiting.discard(token)

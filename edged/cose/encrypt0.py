@@ -12,15 +12,7 @@ import cbor2
 from cryptography.exceptions import InvalidTag
 
 from edged.cose import cbor
-from edged.cose.algorithms import (
-    IV_SIZE,
-    TAG_SIZE,
-    Aead,
-    enc_structure,
-    parse_protected,
-    protected,
-    tag_error,
-)
+from edged.cose.algorithms import IV_SIZE, TAG_SIZE, Aead, enc_structure, parse_protected, protected, tag_error
 from edged.cose.keys import ContentKey
 from edged.errors import FormatError, UnknownKeyError
 

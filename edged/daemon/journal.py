@@ -12,8 +12,9 @@ from edged.daemon.health import Health
 from edged.errors import EdgedError, StateError, TrialError
 from edged.events import Event
 from edged.model import LiveModel
+from edged.package.verify import Floor
 from edged.pipeline import Lane
-from edged.state import Floor, State
+from edged.state import State
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,9 +17,10 @@ from edged.events import Event
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed
 from edged.model import LiveModel
+from edged.package.verify import Floor
 from edged.pipeline import Decoders, Lane, check_chain
 from edged.runtime import Engine
-from edged.state import Floor, State
+from edged.state import State
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from edged.channel.reading import ReplayGuard
+from edged.channel.reading import MarkKey, ReplayGuard
 from edged.cose import cbor
 from edged.errors import EdgedError
 from edged.notify import runtime_directory
-from edged.state import MarkKey, State
+from edged.state import State
 
 _NAME = "marks"
 _LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=4, items=400_000)

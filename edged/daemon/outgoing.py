@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from edged.broker import Broker, Delivery, Outcome
 from edged.channel.announcer import Announcer
-from edged.channel.closed import ClosedEpoch
+from edged.channel.closed import ClosedEpoch, StoredEpoch
 from edged.channel.result import Answer, Input, ResultEncoder
 from edged.clock import Clock
 from edged.cose import cbor
@@ -18,7 +18,7 @@ from edged.errors import FormatError
 from edged.events import Event
 from edged.outbox import IN_FLIGHT, Outbox
 from edged.pipeline import Answered, Lane
-from edged.state import OutboxStore, Stored, StoredEpoch
+from edged.state import OutboxStore, Stored
 
 ANNOUNCE, NONCE = "announce", "nonce"
 _NONCE_LIMITS = cbor.Limits(size=128, depth=2, items=3)

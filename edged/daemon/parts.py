@@ -6,7 +6,6 @@ import logging
 
 from edged.board import Board
 from edged.channel.announcer import Announcer
-from edged.config.metrics import Listen
 from edged.config.units import parse_duration, parse_size
 from edged.cose.algorithms import Aead
 from edged.daemon.answers import Answers
@@ -26,6 +25,7 @@ from edged.daemon.traffic import Traffic
 from edged.errors import EdgedError, StateError
 from edged.events import Event, event_of
 from edged.state import Lock, OutboxStore, RowStore, SuspectStore
+from edged.web.address import Listen
 from edged.web.metrics import MetricsServer
 
 _LOG = logging.getLogger(__name__)

@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from edged.broker import Broker, BrokerOptions, Delivery
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
 from edged.channel.receiver import Opened, Receiver
 from edged.demo.broker import PrivateBroker
 from edged.demo.machine import Condition, simulate
 from edged.demo.notified import NotifySocket
 from edged.demo.search import Search, look_for_plaintext
 from edged.errors import EdgedError
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore.people import PersonalKeys
+from edged.keystore.records import read_record, read_sensor_key
 from edged.listen import Listener
 from edged.samples import encode_reading
 
@@ -168,7 +169,7 @@ class Demo:
         spy, hub = self._connect(broker, "spy"), self._connect(broker, "hub")
         keys = PersonalKeys.read(self._path / "home.key", None)
         agreement = keys.need_agreement(self._path / "home.key")
-        receiver = Receiver(agreement, [Record.read(self._path / "pump-1.enrol", Role.DEVICE)])
+        receiver = Receiver(agreement, [read_record(self._path / "pump-1.enrol", Role.DEVICE)])
         spy.on_message = lambda delivery: _keep(self._spied, delivery)
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
         listener = Listener(hub, receiver, agreement.public, PREFIX, self._read)
@@ -176,7 +177,7 @@ class Demo:
         deadline = time.monotonic() + _PATIENCE
         while receiver.epoch(BOARD) is None and time.monotonic() < deadline:
             self._turn(spy, hub, until=time.monotonic())
-        sealer = ReadingSealer(read_key(self._path / "sensor.key"), TOPIC)
+        sealer = ReadingSealer(read_sensor_key(self._path / "sensor.key"), TOPIC)
         rng = np.random.default_rng(_SEED)
         self._say(f"a simulated pump: {windows} windows, {rate:g} a second, sealed by the sensor")
         started = time.monotonic()

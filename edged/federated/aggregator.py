@@ -18,6 +18,7 @@ from edged.federated.nodes import NodeRecord
 from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
+from edged.keystore.records import read_record
 from edged.machine import acting_as_owner
 
 _RECORD_MODE = 0o644
@@ -93,7 +94,7 @@ class Aggregator:
         :raises MissingFileError: `edged aggregator init` has not run.
         """
         try:
-            return Record.read(self.record_path, Role.AGGREGATOR)
+            return read_record(self.record_path, Role.AGGREGATOR)
         except MissingFileError as error:
             raise MissingFileError(error.message, hint="`edged aggregator init` makes keys and record") from error
 

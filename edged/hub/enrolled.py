@@ -8,6 +8,7 @@ from pathlib import Path
 from edged.errors import EdgedError
 from edged.events import Event
 from edged.identity import Record, Role
+from edged.keystore.records import read_record
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Enrolled:
             self.problems[str(self._directory)] = "it is absent, or cannot be read"
         for path in sorted(self._directory.glob("*.enrol")):
             try:
-                self._take(Record.read(path, Role.DEVICE), path, before)
+                self._take(read_record(path, Role.DEVICE), path, before)
             except EdgedError as error:
                 self.problems[path.name] = error.message
                 if path.stem in before:

@@ -12,6 +12,7 @@ from edged.errors import EdgedError, MissingFileError
 from edged.files import make_private_directory, write_atomically
 from edged.identity import Record, Role
 from edged.keystore import create_keystore, open_keystore
+from edged.keystore.records import read_record
 
 _RECORD_MODE = 0o644
 
@@ -58,6 +59,6 @@ class HubKeys:
         :raises MissingFileError: `edged hub init` has not run.
         """
         try:
-            return Record.read(self.record_path, Role.HUB)
+            return read_record(self.record_path, Role.HUB)
         except MissingFileError as error:
             raise MissingFileError(error.message, hint="`edged hub init` makes this hub's keys and record") from error

@@ -10,7 +10,6 @@ from types import FrameType
 from edged import __version__, notify
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
-from edged.config.metrics import Listen
 from edged.config.secret import read_secret
 from edged.events import Event
 from edged.hub import metrics
@@ -20,6 +19,7 @@ from edged.hub.snapshot import Snapshot
 from edged.log import set_up_logging
 from edged.memory import harden
 from edged.timer import Timer, Timers
+from edged.web.address import Listen
 from edged.web.metrics import MetricsServer
 
 _LOG = logging.getLogger(__name__)

@@ -82,8 +82,15 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ConfigError("no model file", hint='name it on the command line or as `file = "..."` under [model]')
         return base / self.model.file
 
-    def signed_fields(self, base: Path) -> dict[str, Any]:
-        """Return what of this manifest gets signed as it is, the model card's text in the place of its file's name."""
+    def fields(self, base: Path) -> dict[str, Any]:
+        """Return what `edged pack` signs: this manifest, with the content of its files in place of their names.
+
+        :raises ConfigError: there is no self-test, or it does not fit.
+        """
+        return self.fields_without_self_test(base) | {"self_test": self.read_self_test(base)}
+
+    def fields_without_self_test(self, base: Path) -> dict[str, Any]:
+        """Return the same for weights whose known answers come from elsewhere."""
         fields = msgspec.structs.asdict(self)
         del fields["self_test"]
         fields["model"] = ModelTable(

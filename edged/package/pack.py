@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edged import __version__
 from edged.cose import cbor
@@ -18,20 +17,11 @@ from edged.cose.keys import Agreement, ContentKey, PublicKey, Signer
 from edged.cose.sign1 import sign
 from edged.errors import UsageError
 from edged.identity import Record
-from edged.package.author import Author
-from edged.package.manifest import AAD, Digest, Manifest, SelfTest, content_context
-from edged.package.training import Training
+from edged.package.manifest import AAD, Digest, Manifest, content_context
 from edged.package.verify import RECIPIENTS, Package, VerifiedPackage
 
 Chunks = list[bytes | bytearray | memoryview]
 """A package's bytes in pieces, to be written one behind the other; the last is the ciphertext."""
-
-
-class LearnedFields(NamedTuple):
-    """What a manifest says of weights that boards learned together: their own answers, and how they came about."""
-
-    self_test: SelfTest
-    training: Training
 
 
 def preferred_aead(boards: Iterable[Record]) -> Aead:
@@ -41,27 +31,38 @@ def preferred_aead(boards: Iterable[Record]) -> Aead:
 
 
 def pack(
-    author: Author,
-    base: Path,
+    fields: Mapping[str, Any],
     weights: memoryview,
     *,
     signer: Signer,
     to: Sequence[PublicKey],
     aead: Aead,
     created: int,
-    learned: LearnedFields | None = None,
 ) -> Chunks:
     """Return a new package.
 
-    :param base: directory that the author's manifest stands in, and names its files from.
+    :param fields: of the :class:`Manifest`, all that the author has a say in.
     :param weights: the .tflite file.
     :param to: the boards and the operator, at most 4096.
     :param created: Unix seconds.
-    :param learned: of weights that boards learned together.
     """
-    fields = author.signed_fields(base)
-    fields |= {"self_test": author.read_self_test(base)} if learned is None else learned._asdict()
-    return _seal(fields, weights, signer, to, aead, created)
+    key, iv = ContentKey.generate(aead), os.urandom(IV_SIZE)
+    ciphertext = bytearray(len(weights) + TAG_SIZE)
+    aad = content_aad(aead, content_context(fields["name"], fields["version"]))
+    aead.cipher(key.secret).encrypt_into(iv, weights, aad, ciphertext)
+    manifest = Manifest(
+        **fields,
+        created=created,
+        publisher=signer.public.thumbprint,
+        edged=__version__,
+        alg=int(aead),
+        iv=iv,
+        commit=key.commit,
+        ciphertext=_digest(memoryview(ciphertext)),
+        plaintext=_digest(weights),
+    )
+    recipients = Encrypt(aead, iv, None, tuple(Recipient.wrap(key, public) for public in _distinct(to)))
+    return [*_head(sign(manifest.encode(), AAD, signer), recipients, len(ciphertext)), ciphertext]
 
 
 def repack(
@@ -90,33 +91,12 @@ def repack(
     weights = bytearray(old.plaintext.size)
     package.unwrap(agreement).decrypt_into(memoryview(weights))
     fields = {name: getattr(old, name) for name in Manifest.__struct_fields__ if name not in _SEALING}
-    return _seal(fields | {"version": version, "expires": expires}, memoryview(weights), signer, to, aead, created)
+    fields |= {"version": version, "expires": expires}
+    return pack(fields, memoryview(weights), signer=signer, to=to, aead=aead, created=created)
 
 
 _SEALING = frozenset({"created", "publisher", "edged", "alg", "iv", "commit", "ciphertext", "plaintext"})
 """What of a manifest is each package's own."""
-
-
-def _seal(
-    fields: dict[str, Any], weights: memoryview, signer: Signer, to: Sequence[PublicKey], aead: Aead, created: int
-) -> Chunks:
-    key, iv = ContentKey.generate(aead), os.urandom(IV_SIZE)
-    ciphertext = bytearray(len(weights) + TAG_SIZE)
-    aad = content_aad(aead, content_context(fields["name"], fields["version"]))
-    aead.cipher(key.secret).encrypt_into(iv, weights, aad, ciphertext)
-    manifest = Manifest(
-        **fields,
-        created=created,
-        publisher=signer.public.thumbprint,
-        edged=__version__,
-        alg=int(aead),
-        iv=iv,
-        commit=key.commit,
-        ciphertext=_digest(memoryview(ciphertext)),
-        plaintext=_digest(weights),
-    )
-    recipients = Encrypt(aead, iv, None, tuple(Recipient.wrap(key, public) for public in _distinct(to)))
-    return [*_head(sign(manifest.encode(), AAD, signer), recipients, len(ciphertext)), ciphertext]
 
 
 def grant(package: Package, operator: Agreement, to: Sequence[PublicKey]) -> Chunks:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edged import __version__
 from edged.clock import Clock
@@ -33,11 +34,17 @@ from edged.errors import (
     naming,
 )
 from edged.package.manifest import AAD, LIMITS, Digest, Manifest, content_context
-from edged.state import Floor
 
 RECIPIENTS = 4096
 RECIPIENT_LIMITS = cbor.Limits(size=1024 * 1024, depth=8, items=RECIPIENTS * 16 + 8)
 _BYTE_STRING = 2
+
+
+class Floor(NamedTuple):
+    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
+
+    version: int
+    identity: bytes
 
 
 @dataclass(frozen=True)

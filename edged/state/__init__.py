@@ -4,28 +4,24 @@ Commits are synchronous: what a method returned from is durable. The daemon hold
 commands that only accept a package share the database with it.
 """
 
-from edged.state.board import Floor, MarkKey, Rejected, State
+from edged.state.board import Rejected, State
 from edged.state.examples import Class, ExampleEditor, Examples, Intake, Like, Loaded, Of, StoreKeys, Which, Window
-from edged.state.hub import ANSWERED, Believed, HubState, Queued
+from edged.state.hub import HubState, Queued
 from edged.state.lock import Lock
-from edged.state.outbox import OutboxStore, Stored, StoredEpoch
+from edged.state.outbox import OutboxStore, Stored
 from edged.state.repair import open_state
 from edged.state.rows import RowStore, StoredReading
 from edged.state.suspects import SetAside, SuspectStore
 
 __all__ = [
-    "ANSWERED",
-    "Believed",
     "Class",
     "ExampleEditor",
     "Examples",
-    "Floor",
     "HubState",
     "Intake",
     "Like",
     "Loaded",
     "Lock",
-    "MarkKey",
     "Of",
     "OutboxStore",
     "Queued",
@@ -35,7 +31,6 @@ __all__ = [
     "State",
     "StoreKeys",
     "Stored",
-    "StoredEpoch",
     "StoredReading",
     "SuspectStore",
     "Which",

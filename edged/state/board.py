@@ -4,19 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-from edged.state.database import NAME, Database
+from edged.channel.reading import MarkKey
+from edged.package.verify import Floor
+from edged.state.database import Database, Layout
 
+NAME = "state.db"
+BOARD = Layout(
+    NAME,
+    4,
+    """
+CREATE TABLE IF NOT EXISTS floor (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS epoch (
+    number INTEGER PRIMARY KEY, kid BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS mark (
+    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, reader TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (kid, sensor, channel, reader)
+) STRICT;
+CREATE TABLE IF NOT EXISTS good (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS proven (
+    name TEXT NOT NULL, version INTEGER NOT NULL, identity BLOB NOT NULL, PRIMARY KEY (name, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS rejected (
+    identity BLOB PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, why TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit (
+    number INTEGER PRIMARY KEY, entry BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS audit_signature (
+    number INTEGER PRIMARY KEY, signature BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kid BLOB NOT NULL, count INTEGER NOT NULL, topic TEXT NOT NULL,
+    message BLOB NOT NULL, stored REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS outbox_epoch (
+    kid BLOB PRIMARY KEY, number INTEGER NOT NULL, commitment BLOB NOT NULL, aead INTEGER NOT NULL,
+    signs INTEGER NOT NULL, key BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS reading (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS open_window (
+    channel TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, skip INTEGER NOT NULL,
+    PRIMARY KEY (channel, stream)
+) STRICT;
+CREATE TABLE IF NOT EXISTS suspect (
+    digest BLOB PRIMARY KEY, attempts INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS set_aside (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, topic TEXT NOT NULL, digest BLOB NOT NULL,
+    size INTEGER NOT NULL, why TEXT NOT NULL, sealed BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS fact (
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+) STRICT;
+-- layout 3 knew one good version of a model
+INSERT OR IGNORE INTO proven SELECT * FROM good;
+DELETE FROM good;
+""",
+)
 _MOST_GOOD = 2
 """Good versions of a model that are remembered: the one to go back to, and the one before it."""
-
-
-class Floor(NamedTuple):
-    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
-
-    version: int
-    identity: bytes
 
 
 class Rejected(NamedTuple):
@@ -27,20 +82,10 @@ class Rejected(NamedTuple):
     why: str
 
 
-class MarkKey(NamedTuple):
-    """What a sensor's count is counted by: key id, the two names that its messages bind, and who reads them.
-
-    :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
-    """
-
-    kid: bytes
-    sensor: str
-    channel: str
-    reader: str
-
-
 class State(Database):
     """Floors, versions on trial, epochs, replay marks and the audit log."""
+
+    layout: ClassVar[Layout] = BOARD
 
     @staticmethod
     def exists(directory: Path) -> bool:

@@ -1,4 +1,4 @@
-"""``state.db`` itself: its layout, how it is opened, and what its failures mean."""
+"""SQLite as daemons use it: durable on return, repaired without a hand, its failures in words."""
 
 from __future__ import annotations
 
@@ -25,66 +25,6 @@ class Layout(NamedTuple):
     schema: str
 
 
-NAME = "state.db"
-BOARD = Layout(
-    NAME,
-    4,
-    """
-CREATE TABLE IF NOT EXISTS floor (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS epoch (
-    number INTEGER PRIMARY KEY, kid BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS mark (
-    kid BLOB NOT NULL, sensor TEXT NOT NULL, channel TEXT NOT NULL, reader TEXT NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (kid, sensor, channel, reader)
-) STRICT;
-CREATE TABLE IF NOT EXISTS good (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS proven (
-    name TEXT NOT NULL, version INTEGER NOT NULL, identity BLOB NOT NULL, PRIMARY KEY (name, version)
-) STRICT;
-CREATE TABLE IF NOT EXISTS rejected (
-    identity BLOB PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, why TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS audit (
-    number INTEGER PRIMARY KEY, entry BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS audit_signature (
-    number INTEGER PRIMARY KEY, signature BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS outbox (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, kid BLOB NOT NULL, count INTEGER NOT NULL, topic TEXT NOT NULL,
-    message BLOB NOT NULL, stored REAL NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS outbox_epoch (
-    kid BLOB PRIMARY KEY, number INTEGER NOT NULL, commitment BLOB NOT NULL, aead INTEGER NOT NULL,
-    signs INTEGER NOT NULL, key BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS reading (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS open_window (
-    channel TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, skip INTEGER NOT NULL,
-    PRIMARY KEY (channel, stream)
-) STRICT;
-CREATE TABLE IF NOT EXISTS suspect (
-    digest BLOB PRIMARY KEY, attempts INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS set_aside (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, topic TEXT NOT NULL, digest BLOB NOT NULL,
-    size INTEGER NOT NULL, why TEXT NOT NULL, sealed BLOB NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS fact (
-    name TEXT PRIMARY KEY, value INTEGER NOT NULL
-) STRICT;
--- layout 3 knew one good version of a model
-INSERT OR IGNORE INTO proven SELECT * FROM good;
-DELETE FROM good;
-""",
-)
 _BUSY_SECONDS = 5.0
 _MOST_LOG_PAGES = 256
 """Pages (4 kB) of the write-ahead log before it is written into the database."""
@@ -97,7 +37,7 @@ _DAMAGED_HINT = (
 
 
 class Database:
-    """An open ``state.db``, or the file of another :attr:`layout`.
+    """An open database of one :attr:`layout`.
 
     :param in_memory: work on a copy in RAM: nothing is durable then.
     :ivar damaged: whether its content was found damaged: :meth:`begin_anew`.
@@ -106,7 +46,7 @@ class Database:
     :raises StateError: it cannot be opened or written.
     """
 
-    layout: ClassVar[Layout] = BOARD
+    layout: ClassVar[Layout]
 
     def __init__(self, directory: Path, *, in_memory: bool = False) -> None:
         self.directory = directory
@@ -233,7 +173,7 @@ class Database:
             self.db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
 
-def put_aside(directory: Path, name: str = NAME) -> None:
+def put_aside(directory: Path, name: str) -> None:
     """Rename a damaged database; one that was put aside before is replaced."""
     with suppress(OSError):  # on a disk that cannot be written, a copy in RAM is next
         (directory / name).replace(directory / f"{name}.damaged")

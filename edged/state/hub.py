@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from edged.channel.ledger import ANSWERED, Believed
 from edged.state.database import Database, Layout
-
-ANSWERED = 4096
-"""Results of each board whose readings are remembered: more than a broker hands out again."""
 
 _BLOCK = 4096
 """Counts whose bits stand in one row."""
@@ -60,19 +58,6 @@ CREATE TABLE IF NOT EXISTS fact (
 ) STRICT;
 """,
 )
-
-
-class Believed(NamedTuple):
-    """The newest announcement of a board that was believed.
-
-    :ivar kid: of its channel key.
-    :ivar signs: whether any announcement of it promised signed results.
-    """
-
-    epoch: int
-    serial: int
-    kid: bytes
-    signs: bool
 
 
 class Queued(NamedTuple):

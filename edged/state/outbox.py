@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from edged.channel.closed import StoredEpoch
 from edged.state.database import Database
 
 
@@ -21,20 +22,6 @@ class Stored(NamedTuple):
     topic: str
     message: bytes
     stored: float
-
-
-class StoredEpoch(NamedTuple):
-    """What the announcement of an epoch needs that this board has no key of any more.
-
-    :ivar key: the channel key as it was sealed to the hubs, an encoded COSE_Encrypt.
-    """
-
-    kid: bytes
-    number: int
-    commitment: bytes
-    aead: int
-    signs: bool
-    key: bytes
 
 
 class OutboxStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edged.errors import StateDamagedError, StateError, StateLayoutError
-from edged.state.board import State
+from edged.state.board import NAME, State
 from edged.state.database import put_aside
 
 
@@ -25,7 +25,7 @@ def open_state(directory: Path) -> tuple[State, str]:
         raise
     except StateError as error:
         return State(directory, in_memory=True), f"nothing is durable: {error.message}"
-    put_aside(directory)
+    put_aside(directory, NAME)
     try:
         return State(directory), f"a damaged state.db was put aside and a new one begun: {why}"
     except StateError as error:

@@ -13,8 +13,8 @@ from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
-from edged.config.metrics import Listen
 from edged.errors import ConfigError
+from edged.web.address import Listen
 from edged.web.exposition import TYPE
 from edged.web.transport import Answer, Request, Server
 

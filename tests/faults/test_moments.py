@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
 from edged.errors import RepeatedError
+from edged.keystore.records import read_sensor_key
 from edged.state import OutboxStore, State
 from support.broker import Client, PlainBroker, spin
 from support.faults import Board
@@ -47,7 +48,7 @@ class World:
         self.hub = Hub(site, url=uplink.url)
         self.sensor = Client(site.options())
         self._windows = windows
-        self._sealer = ReadingSealer(read_key(site.path / "sensor.key"), site.topic)
+        self._sealer = ReadingSealer(read_sensor_key(site.path / "sensor.key"), site.topic)
         self.counts: list[int] = []
 
     def send(self) -> None:

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
+from edged.keystore.records import read_sensor_key
 from support.faults import Board, Sensor, World, often
 from support.site import Site
 
@@ -42,7 +43,7 @@ def test_keys_of_sensor_channel_and_hubs_change_at_200_readings_a_second(quick_s
             site.edged("keygen", "sensor", "--id", f"sensor-{number}")
             _edit(site, r"^sensor = .*$", f'sensor = ["{old}", "{new}"]')
             board.daemon.reload()
-            sensor.sealer = ReadingSealer(read_key(site.path / new), site.topic)
+            sensor.sealer = ReadingSealer(read_sensor_key(site.path / new), site.topic)
             world.wait_sent(int(RATE))
             _edit(site, r"^sensor = .*$", f'sensor = "{new}"')
             _edit(site, r"^hubs = .*$", f"hubs = {hubs[(number + 1) % 2]}".replace("'", '"'))

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from edged.broker import Delivery
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt0 import parse
 from edged.cose.keys import ContentKey
+from edged.keystore.records import read_sensor_key
 from edged.samples import encode_reading
 from edged.state import State
 from support.bench import GOOD, Bench, live_bench
@@ -60,7 +61,7 @@ class Live:
         return f"factory/{self.bench.name}/{channel}"
 
     def sealer(self, channel: str = "sealed") -> ReadingSealer:
-        return ReadingSealer(read_key(self.bench.path / "sensor.key"), self.topic(channel))
+        return ReadingSealer(read_sensor_key(self.bench.path / "sensor.key"), self.topic(channel))
 
     def encoded(self, channel: str) -> bytes:
         """Return a good reading that was not sent before."""
@@ -325,7 +326,7 @@ def test_nothing_of_a_bad_reading_is_in_the_log(fresh: Live) -> None:
     assert max(map(len, log.splitlines())) < 400
     secrets = [
         live.bench.board_key.scalar(),
-        read_key(live.bench.path / "sensor.key").secret,
+        read_sensor_key(live.bench.path / "sensor.key").secret,
         live.bench.weights[-2000:],
     ]
     for secret in secrets:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.state import Floor, State
+from edged.package.verify import Floor
+from edged.state import State
 from support.process import DaemonProcess
 from support.promises import NEVER_OLDER, SWAPS
 from support.site import GEARBOX, Site

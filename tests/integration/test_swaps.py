@@ -18,8 +18,9 @@ from edged.config.load import load_board
 from edged.cose.algorithms import Aead
 from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore.people import PersonalKeys
+from edged.keystore.records import read_record
 from edged.package.author import Author
 from edged.package.pack import Chunks, pack
 from edged.state import State
@@ -44,7 +45,7 @@ class Publisher:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.signer = PersonalKeys.read(site.path / "acme.key", None).signer
-        self.board = Record.read(site.path / "board.enrol", Role.DEVICE).sealing_key
+        self.board = read_record(site.path / "board.enrol", Role.DEVICE).sealing_key
         self.weights = memoryview((site.models / "gearbox" / "dnn.tflite").read_bytes())
         np.savez(site.path / "zeros.npz", windows=np.zeros((1, 300, 4), "f"), scores=np.zeros((1, 2), "f"))
 
@@ -52,9 +53,9 @@ class Publisher:
         text = GEARBOX.format(version=version).replace("selftest.npz", self_test).replace("0.02", tolerance) + more
         path = self.site.path / "swap.toml"
         path.write_text(text)
-        author = Author.read(path)
+        fields = Author.read(path).fields(self.site.path)
         chunks: Chunks = pack(
-            author, self.site.path, self.weights, signer=self.signer, to=[self.board], aead=Aead.A256GCM,
+            fields, self.weights, signer=self.signer, to=[self.board], aead=Aead.A256GCM,
             created=int(time.time()),
         )  # fmt: skip
         return b"".join(chunks)

@@ -14,6 +14,7 @@ import pytest
 
 from edged.audit import Entry
 from edged.identity import Record, Role
+from edged.keystore.records import read_record
 from edged.state import Lock, State
 from support.site import Site
 from support.tokens import Keys, P11Server, SoftHsm
@@ -43,7 +44,7 @@ class Quiet:
     def migrate(self, uri: str) -> Record:
         pin = () if uri.startswith("tpm2:") else ("--pin-file", self.keys.pin)
         self.site.edged("keystore", "migrate", "--to", uri, *pin, "-c", "edged.toml", "-o", "next.enrol")
-        return Record.read(self.site.path / "next.enrol", Role.DEVICE)
+        return read_record(self.site.path / "next.enrol", Role.DEVICE)
 
     def edged(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         return self.site.edged(*arguments, **options)
@@ -60,7 +61,7 @@ def quiet(tmp_path: Path, models: Path, keys: Keys) -> Quiet:
 
 
 def test_migration_keeps_the_board_running_and_is_endorsed_by_the_old_key(quiet: Quiet, uri: str) -> None:
-    old = Record.read(quiet.record, Role.DEVICE)
+    old = read_record(quiet.record, Role.DEVICE)
     new = quiet.migrate(uri)
     new.check_replaces(old)
     assert (new.id, new.aead) == (old.id, old.aead)

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from edged.cose.keys import PrivateKey, PublicKey
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore import open_keystore
+from edged.keystore.records import read_record
+from edged.package.verify import Floor
 from edged.runtime import choose
-from edged.state import Floor, State
+from edged.state import State
 from edged.trial import open_model
 from support.broker import PrivateBroker
 from support.packages import SHAPE, Workshop
@@ -35,7 +37,7 @@ class Bench(Site):
     @property
     def board(self) -> PublicKey:
         """The board's key to seal to."""
-        return Record.read(self.path / "board.enrol", Role.DEVICE).sealing_key
+        return read_record(self.path / "board.enrol", Role.DEVICE).sealing_key
 
     @property
     def board_key(self) -> PrivateKey:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore.packages import PackageStore
+from edged.keystore.records import read_record
 from edged.package.author import SelfTestFile
 from edged.runtime import choose
 from support.broker import PrivateBroker
@@ -70,7 +71,7 @@ class Bench(Site):
 
     def make(self, version: int, weights: bytes | None = None, self_test: SelfTestFile = ANY_ANSWER) -> bytes:
         """Return a package, without the canary unless ``weights`` has it."""
-        board = Record.read(self.path / "board.enrol", Role.DEVICE).sealing_key
+        board = read_record(self.path / "board.enrol", Role.DEVICE).sealing_key
         return self.workshop.pack(weights or self.plain, [board], version=version, self_test=self_test)
 
     def put(self, version: int, package: bytes) -> None:

@@ -15,10 +15,11 @@ from typing import Self
 import numpy as np
 
 from edged.broker import Broker, run_once
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
 from edged.channel.result import Sealed
 from edged.cose.encrypt0 import parse
 from edged.errors import EdgedError, ReplayError
+from edged.keystore.records import read_sensor_key
 from support.hub import Hub
 from support.process import DaemonProcess
 from support.site import Site
@@ -67,7 +68,7 @@ class Sensor:
         self._topic = site.topic
         self._windows = windows
         self.sends_rows = rows
-        self.sealer = ReadingSealer(read_key(site.path / "sensor.key"), site.topic) if sealed else None
+        self.sealer = ReadingSealer(read_sensor_key(site.path / "sensor.key"), site.topic) if sealed else None
         self._next = time.monotonic()
 
     def _note_repeats(self) -> None:

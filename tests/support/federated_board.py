@@ -24,8 +24,9 @@ from edged.federated.nodes import open_node_key
 from edged.federated.order import Rounds
 from edged.federated.update import Round, seal_update
 from edged.federated.work import Material, Outcome, Worker
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore.file import FileKeystore
+from edged.keystore.records import read_record
 
 processes.quiet()
 from edged.federated.flower.board import BoardProcess  # noqa: E402  Flower reads its switches when it is imported
@@ -75,7 +76,7 @@ def main(folder: Path) -> None:
     if not setting.get("patient"):
         processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
     keystore = FileKeystore.open(folder / "keys", None)
-    device = Record.read(folder / "device.enrol", Role.DEVICE)
+    device = read_record(folder / "device.enrol", Role.DEVICE)
     table = FederatedTable(
         aggregator=setting["aggregator"],
         record=setting["record"],
@@ -104,7 +105,7 @@ def main(folder: Path) -> None:
 
     worker = Liar(
         table,
-        Record.read(Path(table.record), Role.AGGREGATOR),
+        read_record(Path(table.record), Role.AGGREGATOR),
         device,
         keystore.signer,
         Rounds(folder / "rounds"),

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.channel.reading import ReadingSealer, read_key
+from edged.channel.reading import ReadingSealer
+from edged.keystore.records import read_sensor_key
 from support.broker import DURABLE, PlainBroker, listening, spin
 from support.homeassistant import HomeAssistant
 from support.process import DaemonProcess
@@ -157,7 +158,7 @@ class House:
         with np.load(models / "gearbox" / "golden.npz") as golden:
             windows, right = golden["raw_windows"], golden["raw_y"]
         self._windows = {label: windows[right == number] for number, label in enumerate(("healthy", "broken"))}
-        key = read_key(path / "sensor.key")
+        key = read_sensor_key(path / "sensor.key")
         self._sealers = {topic: ReadingSealer(key, topic) for topic in (self.site.topic, f"{self.site.topic}-oil")}
         self.readings: list[bytes] = []
         self.label, self.oil, self._sent = "healthy", 90_000, 0.0

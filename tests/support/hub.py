@@ -13,8 +13,9 @@ from edged.channel.result import Sealed
 from edged.cose import cbor
 from edged.cose.encrypt0 import parse
 from edged.errors import EdgedError, ExpiredError, UnknownKeyError
-from edged.identity import Record, Role
+from edged.identity import Role
 from edged.keystore.people import PersonalKeys
+from edged.keystore.records import read_record
 from support.broker import Client, spin
 from support.site import Site
 
@@ -42,7 +43,7 @@ class Hub:
         keys = PersonalKeys.read(site.path / "home.key", None)
         assert keys.agreement is not None
         self._hub = keys.agreement.public
-        self._receiver = Receiver(keys.agreement, [Record.read(one.path / "board.enrol", Role.DEVICE) for one in sites])
+        self._receiver = Receiver(keys.agreement, [read_record(one.path / "board.enrol", Role.DEVICE) for one in sites])
         self._topic = site.topic
         self.client = Client(site.options(**options))
         self.client.on_message = self._take

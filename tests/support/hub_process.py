@@ -12,6 +12,7 @@ from typing import Any
 
 from edged.cose.keys import PublicKey
 from edged.identity import Record, Role
+from edged.keystore.records import read_record
 from support.commands import edged, run_edged
 from support.ports import quiet_port
 from support.process import Service
@@ -41,7 +42,7 @@ class HubProcess:
         self.configure(*upstream, local=local, hub=hub, more_local=more_local)
         if not (self.state / "hub.pub").exists():
             edged("hub", "-c", "hub.toml", "init", cwd=path)
-        self.record = Record.read(self.state / "hub.pub", Role.HUB)
+        self.record = read_record(self.state / "hub.pub", Role.HUB)
 
     def configure(self, *upstream: str, local: str, hub: str = "", more_local: str = "") -> None:
         """Write hub.toml; the arguments are those of the constructor."""

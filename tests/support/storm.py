@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edged.channel.reading import ReadingSealer, ReplayGuard, read_key
+from edged.channel.reading import ReadingSealer, ReplayGuard
 from edged.config.load import load_board
 from edged.cose.algorithms import Aead
 from edged.cose.keys import ContentKey
 from edged.errors import FormatError, ModelError, ReadingError, TrustError
+from edged.keystore.records import read_sensor_key
 from edged.model import load
 from edged.package.verify import Package
 from edged.pipeline import Lane, Message
@@ -104,7 +105,7 @@ class Judge:
             name: load(Package.parse(memoryview(path.read_bytes())).verify(publishers), bench.board_key, choose())
             for name, path in packages.items()
         }
-        key, guard = read_key(bench.path / "sensor.key"), ReplayGuard({})
+        key, guard = read_sensor_key(bench.path / "sensor.key"), ReplayGuard({})
         self._lanes = {
             table.topic: Lane(table, self._models[table.name], (key,) if table.sensors else (), guard, LIMIT)
             for table in load_board(bench.path / "edged.toml").model
@@ -136,7 +137,7 @@ class Storm:
 
     def __post_init__(self) -> None:
         self._channels = [channel for channels in LANES.values() for channel in channels]
-        self._key = read_key(self.bench.path / "sensor.key")
+        self._key = read_sensor_key(self.bench.path / "sensor.key")
         self._stranger = ContentKey.generate(Aead.A256GCM)
 
     def batch(self, size: int) -> list[tuple[str, bytes]]:

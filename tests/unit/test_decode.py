@@ -15,14 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edged.config.model import Calibration, Each, Format, ModelConfig
-from edged.errors import (
-    ConfigError,
-    EdgedError,
-    ReadingError,
-    ReadingFormatError,
-    ReadingShapeError,
-    ReadingValueError,
-)
+from edged.errors import ConfigError, EdgedError, ReadingError, ReadingFormatError, ReadingShapeError, ReadingValueError
 from edged.samples import encode_reading
 from edged.signal.clean import Cleaner
 from edged.signal.decode import Decoder, Layout

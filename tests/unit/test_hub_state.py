@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.channel.epoch import MAX_COUNT
+from edged.channel.ledger import ANSWERED, Believed
 from edged.errors import StateError
-from edged.state import ANSWERED, Believed, HubState
+from edged.state import HubState
 
 KID, OTHER = b"k" * 8, b"o" * 8
 counts = st.integers(1, MAX_COUNT)

@@ -13,6 +13,7 @@ from edged.cose.algorithms import Aead
 from edged.cose.keys import PrivateKey
 from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, SignatureError, UnknownSignerError
 from edged.identity import Record, Role
+from edged.keystore.records import read_record
 from support.parties import NOW, Board, Hub
 
 
@@ -54,12 +55,12 @@ def test_record_read_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "board.enrol"
     path.write_bytes(b"not a record")
     with pytest.raises(FormatError, match=r"board\.enrol"):
-        Record.read(path, Role.DEVICE)
+        read_record(path, Role.DEVICE)
     with pytest.raises(MissingFileError, match=r"absent\.enrol"):
-        Record.read(tmp_path / "absent.enrol", Role.DEVICE)
+        read_record(tmp_path / "absent.enrol", Role.DEVICE)
     path.write_bytes(bytes(5000))
     with pytest.raises(FormatError, match=r"board\.enrol"):
-        Record.read(path, Role.DEVICE)
+        read_record(path, Role.DEVICE)
 
 
 def test_record_of_another_role_is_refused(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_record_of_another_role_is_refused(tmp_path: Path) -> None:
     record, key = make(Role.HUB, "home")
     (tmp_path / "home.pub").write_bytes(record.encode(key))
     with pytest.raises(MismatchError, match="record of a hub, not of a publisher"):
-        Record.read(tmp_path / "home.pub", Role.PUBLISHER)
+        read_record(tmp_path / "home.pub", Role.PUBLISHER)
 
 
 def test_record_of_a_publisher_has_nothing_to_seal_to() -> None:

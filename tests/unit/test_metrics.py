@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edged.config.metrics import Listen, MetricsTable
+from edged.config.metrics import MetricsTable
 from edged.daemon import metrics as board
 from edged.errors import ConfigError
 from edged.hub import metrics as hub
 from edged.web import metrics
+from edged.web.address import Listen
 from edged.web.exposition import Family, one, process_values, render
 from edged.web.metrics import MetricsServer
 from support.scrape import UnixConnection, get

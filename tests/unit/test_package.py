@@ -25,9 +25,8 @@ from edged.errors import (
 )
 from edged.package.manifest import AAD, LIMITS
 from edged.package.pack import grant
-from edged.package.verify import RECIPIENT_LIMITS, Package, UnwrappedPackage, VerifiedPackage
+from edged.package.verify import RECIPIENT_LIMITS, Floor, Package, UnwrappedPackage, VerifiedPackage
 from edged.signal.spec import Normalise, Output
-from edged.state import Floor
 from support.packages import Parts, Workshop, open_package, pin, read_manifest
 
 ORDER = int("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 16)  # of P-256

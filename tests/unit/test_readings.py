@@ -9,15 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.reading import (
-    CLOCK_COUNTS,
-    ReadingOpener,
-    ReadingSealer,
-    ReplayGuard,
-    names_of,
-    read_key,
-    write_key,
-)
+from edged.channel.reading import CLOCK_COUNTS, MarkKey, ReadingOpener, ReadingSealer, ReplayGuard, names_of
 from edged.cose.algorithms import Aead
 from edged.cose.encrypt0 import parse
 from edged.cose.keys import ContentKey
@@ -31,7 +23,8 @@ from edged.errors import (
     ReplayError,
     UnknownKeyError,
 )
-from edged.state import MarkKey, State
+from edged.keystore.records import read_sensor_key, write_sensor_key
+from edged.state import State
 
 TOPIC = "factory/press-07/vibration"
 MARK = MarkKey(bytes(8), "press-07", "vibration", "c1")
@@ -194,19 +187,19 @@ def test_guard_settles_no_count_above_one_that_still_waits_for_its_result() -> N
 
 def test_key_file_is_private_and_comes_back(tmp_path: Path) -> None:
     key, path = ContentKey.generate(Aead.CHACHA20_POLY1305), tmp_path / "press-07.key"
-    write_key(path, key)
+    write_sensor_key(path, key)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert read_key(path) == key
+    assert read_sensor_key(path) == key
     with pytest.raises(OutputError):
-        write_key(path, key)
+        write_sensor_key(path, key)
 
 
 def test_key_file_open_to_others_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "press-07.key"
-    write_key(path, ContentKey.generate(Aead.A256GCM))
+    write_sensor_key(path, ContentKey.generate(Aead.A256GCM))
     path.chmod(0o640)
     with pytest.raises(PermissionsError) as caught:
-        read_key(path)
+        read_sensor_key(path)
     assert caught.value.hint == f"chmod 0600 {path}"
 
 
@@ -216,4 +209,4 @@ def test_key_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"0" * 32, b"\xa0", bytes(200)):
         path.write_bytes(content)
         with pytest.raises(KeystoreError, match=r"press-07\.key"):
-            read_key(path)
+            read_sensor_key(path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edged.channel import reading as reading_module
-from edged.channel.reading import ReadingOpener, ReplayGuard, read_key
+from edged.channel.reading import ReadingOpener, ReplayGuard
 from edged.channel.receiver import Opened, Receiver
 from edged.clock import Clock
 from edged.cose import cbor, encrypt
@@ -23,8 +23,8 @@ from edged.cose.sign1 import Sign1
 from edged.errors import EdgedError
 from edged.identity import Record
 from edged.keystore.file import FileKeystore
-from edged.package.verify import Package, Publishers
-from edged.state import Floor
+from edged.keystore.records import read_sensor_key
+from edged.package.verify import Floor, Package, Publishers
 
 Vector = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -94,7 +94,7 @@ def open_at_hub(vector: Vector, _: Path) -> Opened | None:
 def open_reading(vector: Vector, path: Path) -> None:
     (path / "sensor.key").write_bytes(bytes.fromhex(vector["key"]))
     (path / "sensor.key").chmod(0o600)
-    opener = ReadingOpener(read_key(path / "sensor.key"), vector["topic"], "c1")
+    opener = ReadingOpener(read_sensor_key(path / "sensor.key"), vector["topic"], "c1")
     guard = ReplayGuard({})
     for number, message in enumerate(vector["messages"]):
         try:
@@ -113,7 +113,7 @@ def open_key(vector: Vector, path: Path) -> None:
     file.write_bytes(bytes.fromhex(vector["data"]))
     file.chmod(0o600)
     if vector["kind"] == "sensor":
-        assert read_key(file).kid.hex() == vector["kid"]
+        assert read_sensor_key(file).kid.hex() == vector["kid"]
         return
     plain = next(one for one in FILES["key"]["vectors"] if one["name"] == "board")
     (path / "ecdh.key").write_bytes(bytes.fromhex(plain["data"]))
