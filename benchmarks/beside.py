@@ -20,7 +20,7 @@ from process import ProcessError, daemon
 from report import Row, ratio
 from subjects import CHANNELS, LABELS, Subject, heavy
 
-from edged.runtime import Interpreter, choose
+from edged.model.runtime import Interpreter, choose
 
 _BAR = 2.0
 FAST, _SLOW = 0.001, 0.2

@@ -13,7 +13,7 @@ from load import LoadGenerator
 from process import ProcessError
 from subjects import Subject
 
-from edged.channel.reading import ReadingSealer
+from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
 
 _MANIFEST = """

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edged.channel.reading import ReplayGuard
+from edged.board.daemon import traffic
+from edged.board.daemon.debts import Debt
+from edged.board.daemon.marks import Marks
 from edged.cli import main
-from edged.daemon import traffic
-from edged.daemon.debts import Debt
-from edged.daemon.marks import Marks
+from edged.formats.channel.reading import ReplayGuard
 
 
 class _Paid(Debt):

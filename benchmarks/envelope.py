@@ -10,10 +10,10 @@ from timeit import Timer
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from report import Row, ratio
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead, enc_structure, protected
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import ContentKey
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead, enc_structure, protected
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey
 
 _SIZE = 256
 _LIMIT = 4096

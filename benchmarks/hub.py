@@ -16,12 +16,12 @@ from process import ProcessError, cpu_seconds, daemon, memory
 from report import Row
 
 from edged.broker import Broker, BrokerOptions, Delivery, run_once
-from edged.channel.announcer import Announcer
-from edged.channel.inventory import Inventory, ServedModel
-from edged.channel.result import Answer, ResultEncoder, Sealed
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey, PublicKey
-from edged.identity import Record, Role
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.channel.result import Answer, ResultEncoder, Sealed
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 
 _BOARDS, _FEW = 20, 20

@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from process import ProcessError
 
-from edged.board import Board
+from edged.board.board import Board
+from edged.board.daemon.answers import Answers
+from edged.board.daemon.health import Health
+from edged.board.daemon.loader import load_models, next_lanes
+from edged.board.daemon.outgoing import Outgoing
+from edged.board.daemon.poison import Poison
+from edged.board.daemon.rows import RowJournal
+from edged.board.daemon.traffic import Traffic
+from edged.board.pipeline import Decoders
+from edged.board.state import OutboxStore, RowStore, State, SuspectStore
 from edged.broker import Broker, Delivery, Outcome
-from edged.channel.announcer import Announcer
-from edged.channel.reading import ReplayGuard
 from edged.config.load import load_board
-from edged.cose.algorithms import Aead
-from edged.daemon.answers import Answers
-from edged.daemon.health import Health
-from edged.daemon.loader import load_models, next_lanes
-from edged.daemon.outgoing import Outgoing
-from edged.daemon.poison import Poison
-from edged.daemon.rows import RowJournal
-from edged.daemon.traffic import Traffic
-from edged.pipeline import Decoders
-from edged.runtime import Interpreter
-from edged.state import OutboxStore, RowStore, State, SuspectStore
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.reading import ReplayGuard
+from edged.formats.cose.algorithms import Aead
+from edged.model.runtime import Interpreter
 
 Tensors = Sequence[npt.NDArray[Any]]
 _UNLIMITED = 10**9

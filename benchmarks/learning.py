@@ -28,7 +28,7 @@ import numpy as np
 from edged.federated.fit import fit
 from edged.federated.plan import Plan
 from edged.federated.trainer import Trainer
-from edged.runtime import choose
+from edged.model.runtime import choose
 
 trainer = Trainer(sys.argv[1], choose())
 random = np.random.default_rng(1)

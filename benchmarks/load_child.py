@@ -11,10 +11,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from edged.board import Board
+from edged.board.board import Board
+from edged.board.state import State
 from edged.config.load import load_board
-from edged.runtime import Engine, choose
-from edged.state import State
+from edged.model.runtime import Engine, choose
 
 _NONCE = 12
 

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from report import Row, ratio
 from subjects import CHANNELS, LABELS, ROWS, vibration
 
-from edged.board import Board as EdgedBoard
-from edged.board import mapped
+from edged.board.board import Board as EdgedBoard
+from edged.board.board import mapped
+from edged.board.state import State
 from edged.config.load import load_board
-from edged.model import load
-from edged.runtime import Engine, choose
-from edged.state import State
+from edged.model.live import load
+from edged.model.runtime import Engine, choose
 
 _LAYERS = {
     "1 MB": (ROWS * CHANNELS, 256, 192, LABELS),

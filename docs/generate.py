@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import msgspec
 
-from edged.package.author import Author, ModelFile, SelfTestFile
-from edged.signal import spec
-from edged.signal.features import REGISTRY
+from edged.formats import spec
+from edged.model.author import Author, ModelFile, SelfTestFile
+from edged.model.signal.features import REGISTRY
 
 _DOCS = Path(__file__).parent
 _TABLES: list[tuple[str, type]] = [

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 import edged
-from edged.runtime import Engine, choose
+from edged.model.runtime import Engine, choose
 from support.broker import PrivateBroker
 from support.engines import ENGINES
 from support.site import Site, board_name

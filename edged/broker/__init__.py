@@ -2,14 +2,14 @@
 
 The only importer of paho. :class:`Broker` outlives its connections: it dials (``dial``), speaks MQTT over what was
 dialled (``connection``, one paho client for each), and keeps what must survive a loss: subscriptions and messages that
-the broker has not acknowledged (``client``).
+the broker has not acknowledged (``client``). May import: config, formats, base.
 """
 
 from __future__ import annotations
 
 from edged.broker.client import Broker, run_once
 from edged.broker.configured import configured
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, topic_matches
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
 from edged.broker.probe import ProbeResult, probe, remarks
 
 __all__ = [
@@ -25,5 +25,4 @@ __all__ = [
     "probe",
     "remarks",
     "run_once",
-    "topic_matches",
 ]

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edged.base.errors import BrokerError, RefusedError, TakeoverError
+from edged.base.events import Event, event_of
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
 from edged.broker.patience import Patience
-from edged.errors import BrokerError, RefusedError, TakeoverError
-from edged.events import Event, event_of
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edged.base.units import parse_duration
 from edged.broker.options import BrokerOptions, Message
 from edged.config.board import BrokerTable
 from edged.config.secret import read_secret, secret_path
-from edged.config.units import parse_duration
 
 
 def configured(table: BrokerTable, client_id: str, will: Message | None = None) -> BrokerOptions:

@@ -17,11 +17,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edged.base.errors import BrokerError
 from edged.broker.dial import TIMEOUT, explain
 from edged.broker.lean import LeanClient, Publish
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
 from edged.broker.wire import Wire
-from edged.errors import BrokerError
 
 MQTT5, MQTT311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 MOST_UNACKNOWLEDGED = 1000

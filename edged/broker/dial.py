@@ -7,9 +7,9 @@ import ssl
 import threading
 from collections.abc import Callable
 
+from edged.base.errors import BrokerError
 from edged.broker.options import Address, BrokerOptions
 from edged.broker.wire import Wire
-from edged.errors import BrokerError
 
 TIMEOUT = 10.0
 """Seconds for each of: the connection, the TLS handshake, the broker's answer."""

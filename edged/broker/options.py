@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -130,16 +130,3 @@ class BrokerOptions:
     def clean(self) -> bool:
         """Whether each connection starts without a session."""
         return not self.session_expiry or not self.client_id
-
-
-def topic_matches(wanted: str, topic: str) -> bool:
-    """Return whether a topic filter (``+``, ``#``) takes a topic. Wildcards at its start leave out ``$`` topics."""
-    if topic.startswith("$") != wanted.startswith("$"):
-        return False
-    levels, filters = topic.split("/"), wanted.split("/")
-    if filters[-1] == "#":
-        filters.pop()
-        levels = levels[: len(filters)]
-    return len(levels) == len(filters) and all(
-        want in ("+", level) for want, level in zip(filters, levels, strict=True)
-    )

@@ -1,7 +1,7 @@
 """The command line: the only place that prints to a person or ends the process.
 
 Each command stands in the file of its role and is imported only when it is called, so that ``edged --help`` needs no
-numpy and ``edged run`` no prompt.
+numpy and ``edged run`` no prompt. May import: everything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import click
 
 from edged import __version__
-from edged.errors import EdgedError, UsageError
+from edged.base.errors import EdgedError, UsageError
 
 _EX_OSERR = 71
 _INTERRUPTED = 130
@@ -105,7 +105,7 @@ def fail(error: EdgedError) -> None:
 
 def _say(message: str, kind: str, hint: str | None = None) -> None:
     """Tell a person, or the journal, what went wrong."""
-    from edged.log import leads_to_journal, log_failure  # noqa: PLC0415  most commands do not fail
+    from edged.base.log import leads_to_journal, log_failure  # noqa: PLC0415  most commands do not fail
 
     if leads_to_journal():
         log_failure(message, kind, hint)

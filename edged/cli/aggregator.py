@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
+from edged.base.errors import BrokerError
+from edged.base.files import write_atomically
+from edged.base.log import set_up_logging
 from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
 from edged.config.aggregator import TEMPLATE, AggregatorConfig
 from edged.config.board import host_name
 from edged.config.load import load_aggregator
-from edged.errors import BrokerError
 from edged.federated.aggregator import Aggregator
-from edged.files import write_atomically
-from edged.log import set_up_logging
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_CONFIG = Path("/etc/edged/aggregator.toml")
@@ -163,8 +163,8 @@ def status_command(config: Path, *, as_json: bool) -> None:
     """
     aggregator = open_aggregator(config)
     need_flower_quietly()
-    from edged.cose.openssh import public_pem  # noqa: PLC0415  for this command alone
     from edged.federated.flower.control import Control  # noqa: PLC0415  an extra
+    from edged.formats.cose.openssh import public_pem  # noqa: PLC0415  for this command alone
 
     with aggregator.as_owner():
         record, boards, last = aggregator.record(), aggregator.boards(), aggregator.last_run()

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from edged.cli.common import print_facts, print_json, print_table
-from edged.runtime import Engine
-from edged.runtime.anatomy import Anatomy, dissect
-from edged.runtime.graph import Subgraph, Tensor
-from edged.runtime.metadata import TensorNotes
+from edged.model.runtime import Engine
+from edged.model.runtime.anatomy import Anatomy, dissect
+from edged.model.runtime.graph import Subgraph, Tensor
+from edged.model.runtime.metadata import TensorNotes
 
 _Row = tuple[object, ...]
 _MOST_LABELS = 8
@@ -24,7 +24,7 @@ def inspect_model(path: Path, engine: Engine, *, every: bool, as_json: bool) -> 
     """Print what the model at ``path`` is.
 
     :param every: list all its tensors, not only those that go in and come out.
-    :raises ModelError: as :func:`edged.runtime.anatomy.dissect`.
+    :raises ModelError: as :func:`edged.model.runtime.anatomy.dissect`.
     """
     anatomy = dissect(engine, path)
     if as_json:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from edged.audit import Entry, Verdict, export, parse_export, verify
-from edged.board import Board
+from edged.base.errors import MismatchError, UsageError, naming
+from edged.base.files import read_bounded, write_atomically
+from edged.board.audit import Entry, Verdict, export, parse_export, verify
+from edged.board.board import Board
+from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_json, print_table
 from edged.config.load import load_board
-from edged.cose.keys import PublicKey
-from edged.errors import MismatchError, UsageError, naming
-from edged.files import read_bounded, write_atomically
-from edged.identity import Role
+from edged.formats.cose.keys import PublicKey
+from edged.formats.identity import Role
 from edged.keystore.records import read_record
-from edged.state import State
 
 _EXPORT_MODE = 0o644
 _MOST = 64 * 1024 * 1024

@@ -12,8 +12,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from edged.board import Board, mapped
-from edged.check import check
+from edged.base.errors import EdgedError, OutputError
+from edged.base.events import Event
+from edged.base.files import make_private_directory, write_atomically
+from edged.base.log import set_up_events
+from edged.board.board import Board, mapped
+from edged.board.check import check
+from edged.board.keyring import RECORD_MODE
+from edged.board.state import State
 from edged.cli.common import (
     DEFAULT_CONFIG,
     config_option,
@@ -26,14 +32,8 @@ from edged.cli.common import (
 )
 from edged.cli.keystore import key_table, pin_option, show_table
 from edged.config.load import load_board
-from edged.cose.algorithms import Aead
-from edged.errors import EdgedError, OutputError
-from edged.events import Event
-from edged.files import make_private_directory, write_atomically
-from edged.keyring import RECORD_MODE
+from edged.formats.cose.algorithms import Aead
 from edged.keystore.packages import Installed
-from edged.log import set_up_events
-from edged.state import State
 
 _LOG = logging.getLogger(__name__)
 
@@ -211,6 +211,6 @@ def run_command(config: Path) -> None:
     Example: edged run --config ./edged.toml
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's thread pool: memory that a board has better use for
-    from edged.daemon.process import Daemon  # noqa: PLC0415  numpy must not be imported before the line above
+    from edged.board.daemon.process import Daemon  # noqa: PLC0415  numpy must not be imported before the line above
 
     Daemon(config).run()

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from edged.board import Board, mapped
+from edged.base.errors import ConfigError, EdgedError, MissingFileError, UsageError
+from edged.base.units import parse_duration
+from edged.board.board import Board, mapped
+from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
 from edged.cli.common import config_option, json_option, print_json, print_table
 from edged.config.load import load_board
-from edged.config.units import parse_duration
-from edged.errors import ConfigError, EdgedError, MissingFileError, UsageError
-from edged.package.manifest import Manifest
-from edged.signal.fingerprint import fingerprint
-from edged.state import Class, ExampleEditor, Examples, Of, State, Which
+from edged.formats.package.manifest import Manifest
+from edged.formats.spec.fingerprint import fingerprint
 
 _COLUMNS = ("model", "label", "windows", "bytes", "first", "last", "note")
 _OLD = "prepared by another signal chain: of no use any more"

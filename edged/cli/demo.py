@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from edged.base.errors import EdgedError
 from edged.cli.common import json_option, print_json
 from edged.demo.run import Demo, Seen, Summary
-from edged.errors import EdgedError
 
 _BAR = 20
 _COLOURS = {"healthy": "green", "imbalance": "yellow", "bearing": "red"}

@@ -11,22 +11,22 @@ from pathlib import Path
 
 import click
 
-from edged.board import Board
+from edged.base.errors import ConfigError, StateLockedError
+from edged.base.files import read_bounded, write_atomically
+from edged.base.lock import Lock
+from edged.base.log import set_up_logging
+from edged.base.memory import harden
+from edged.board.board import Board
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.cli.data import data_group
 from edged.config.federated import FederatedTable
 from edged.config.load import load_board
-from edged.errors import ConfigError, StateLockedError
 from edged.federated.budget import Budget
 from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
 from edged.federated.reach import unreachable
-from edged.files import read_bounded, write_atomically
-from edged.identity import Role
+from edged.formats.identity import Role
 from edged.keystore.records import read_record
-from edged.log import set_up_logging
-from edged.memory import harden
-from edged.state import Lock
 
 _LOG = logging.getLogger(__name__)
 _LIMIT = 64 * 1024

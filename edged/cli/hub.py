@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import click
 
+from edged.base.errors import MissingFileError, StateLockedError
+from edged.base.lock import Lock
 from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_hub
-from edged.errors import MissingFileError, StateLockedError
 from edged.hub.keys import HubKeys
 from edged.hub.process import HubProcess
 from edged.hub.snapshot import status_path
-from edged.state import Lock
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_CONFIG = Path("/etc/edged/hub.toml")

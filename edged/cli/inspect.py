@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
+from edged.base.errors import UsageError, naming
 from edged.cli.anatomy import inspect_model
 from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
 from edged.cli.publisher import parse_package
-from edged.errors import UsageError, naming
-from edged.identity import Role
+from edged.formats.identity import Role
+from edged.formats.package.manifest import Manifest
+from edged.formats.package.verify import Package, Publishers
+from edged.formats.spec import Chain
 from edged.keystore.records import read_record
-from edged.package.manifest import Manifest
-from edged.package.verify import Package, Publishers
-from edged.runtime import EngineChoice, choose
-from edged.signal.spec import Chain
+from edged.model.runtime import EngineChoice, choose
 
 _MODEL_SUFFIXES = {".tflite", ".lite"}
 

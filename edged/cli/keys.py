@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
+from edged.base.errors import UsageError
+from edged.base.files import write_atomically
+from edged.base.names import check_name
 from edged.cli.common import path_type
 from edged.cli.passphrase import new_passphrase, passphrase_option, read_pin
-from edged.config.names import check_name
-from edged.cose.algorithms import Aead
-from edged.cose.keys import ContentKey
-from edged.errors import UsageError
-from edged.files import write_atomically
-from edged.identity import Record, Role
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import ContentKey
+from edged.formats.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import write_sensor_key
 from edged.keystore.uri import TokenUri

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from edged.board import Board
+from edged.base.errors import StateLockedError, UsageError
+from edged.base.files import read_bounded, write_atomically
+from edged.base.lock import Lock
+from edged.board.board import Board
+from edged.board.keyring import RECORD_MODE
+from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.config.board import KeystoreTable
 from edged.config.load import load_board
-from edged.errors import StateLockedError, UsageError
-from edged.files import read_bounded, write_atomically
-from edged.keyring import RECORD_MODE
 from edged.keystore.protection import exercise
-from edged.state import Lock, State
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _LIMIT = 4096

@@ -10,17 +10,17 @@ from typing import Any
 
 import click
 
-from edged.channel.receiver import Opened, Receiver
-from edged.channel.report import Report
+from edged.base.errors import UsageError
+from edged.base.log import set_up_logging
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.cli.template import Template
-from edged.errors import UsageError
-from edged.identity import Role
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.report import Report
+from edged.formats.identity import Role
+from edged.hub.listen import Listener
 from edged.keystore.records import read_record
-from edged.listen import Listener
-from edged.log import set_up_logging
 
 _TIMED_OUT = 27  # as mosquitto_sub -W
 

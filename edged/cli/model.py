@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
+from edged.base.errors import naming
+from edged.base.files import write_atomically
 from edged.cli.common import path_type
-from edged.errors import naming
-from edged.files import write_atomically
-from edged.package.draft import choose_signature, draft
-from edged.runtime import Interpreter, choose
-from edged.runtime.anatomy import dissect
+from edged.model.draft import choose_signature, draft
+from edged.model.runtime import Interpreter, choose
+from edged.model.runtime.anatomy import dissect
 
 _MODE = 0o644
 

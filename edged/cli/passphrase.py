@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edged.base.errors import UsageError
 from edged.config.secret import read_secret
-from edged.errors import UsageError
 from edged.keystore.people import PersonalKeys
 from edged.keystore.uri import TokenUri
 

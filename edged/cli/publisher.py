@@ -9,20 +9,20 @@ from typing import Any
 
 import click
 
-from edged.board import mapped
+from edged.base.errors import UsageError, naming
+from edged.base.files import write_atomically
+from edged.board.board import mapped
 from edged.cli.common import path_type
 from edged.cli.passphrase import open_personal_keys, passphrase_option
-from edged.cose.algorithms import Aead
-from edged.cose.keys import Agreement, Signer
-from edged.errors import UsageError, naming
-from edged.files import write_atomically
-from edged.identity import Role
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import Agreement, Signer
+from edged.formats.identity import Role
+from edged.formats.package.manifest import Manifest
+from edged.formats.package.pack import Chunks, grant, pack, preferred_aead, repack
+from edged.formats.package.verify import Package, Publishers
 from edged.keystore.records import read_record
-from edged.package.author import Author
-from edged.package.manifest import Manifest
-from edged.package.pack import Chunks, grant, pack, preferred_aead, repack
-from edged.package.verify import Package, Publishers
-from edged.trial import check_weights
+from edged.model.author import Author
+from edged.model.dry_run import check_weights
 
 _PACKAGE_MODE = 0o644
 _CHUNK = 1 << 20

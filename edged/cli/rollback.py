@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from edged.board import Board
+from edged.base.errors import MissingFileError, UsageError
+from edged.base.events import Event
+from edged.base.log import set_up_events
+from edged.board.board import Board
+from edged.board.pipeline import check_binding, check_state
+from edged.board.state import State
 from edged.cli.common import config_option, json_option, print_json
 from edged.config.load import load_board
-from edged.errors import MissingFileError, UsageError
-from edged.events import Event
 from edged.keystore.packages import Installed
-from edged.log import set_up_events
-from edged.pipeline import check_binding, check_state
-from edged.state import State
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from typing import Any, get_args
 import click
 import numpy as np
 
+from edged.base.errors import BrokerError, ReadingShapeError
+from edged.base.log import set_up_logging
 from edged.broker import Broker
-from edged.channel.reading import ReadingSealer
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.config.model import PICTURES, Format
-from edged.errors import BrokerError, ReadingShapeError
+from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
-from edged.log import set_up_logging
-from edged.samples import Samples, encode_reading, read_pictures, read_samples
+from edged.model.samples import Samples, encode_reading, read_pictures, read_samples
 
 _IN_FLIGHT = 500
 _PATIENCE = 30.0

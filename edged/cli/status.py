@@ -12,14 +12,15 @@ from typing import Any
 import click
 
 from edged import __version__
-from edged.board import Board
+from edged.base.errors import MissingFileError, StateLockedError, UsageError
+from edged.base.files import write_atomically
+from edged.base.lock import Lock
+from edged.base.notify import runtime_directory
+from edged.board.board import Board
+from edged.board.state import Examples, OutboxStore, SetAside, State, SuspectStore
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
-from edged.errors import MissingFileError, StateLockedError, UsageError
-from edged.files import write_atomically
-from edged.notify import runtime_directory
-from edged.state import Examples, Lock, OutboxStore, SetAside, State, SuspectStore
 
 _EXPORT_MODE = 0o644
 _RUNTIME = Path("/run/edged")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from edged.bundle import SECTIONS, Redactor, gather, pack
+from edged.base.errors import OutputError, UsageError
+from edged.base.files import PRIVATE_FILE, write_atomically
+from edged.board.bundle import SECTIONS, Redactor, gather, pack
 from edged.cli.common import config_option, path_type, print_table
-from edged.errors import OutputError, UsageError
-from edged.files import PRIVATE_FILE, write_atomically
 
 
 @click.command("support-bundle", short_help="Collect what a maintainer needs, without secrets.")

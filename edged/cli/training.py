@@ -10,16 +10,16 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from edged.base.errors import MissingFileError, UsageError
+from edged.base.names import check_name
 from edged.cli.aggregator import aggregator_option, need_flower_quietly, open_aggregator
 from edged.cli.common import json_option, path_type, print_json
-from edged.config.names import check_name
-from edged.errors import MissingFileError, UsageError
 from edged.federated.learned import Learned
 from edged.federated.plan import Plan
 from edged.federated.report import RoundReport, bar, draw
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, decode
-from edged.runtime import choose
+from edged.model.runtime import choose
 
 if TYPE_CHECKING:
     from edged.federated.flower.strategy import HeldOut

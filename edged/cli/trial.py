@@ -8,16 +8,16 @@ from typing import IO
 
 import click
 
-from edged.board import Board, mapped
+from edged.base.errors import UsageError
+from edged.board.board import Board, mapped
 from edged.cli.common import config_option, path_type
 from edged.config.load import load_board
-from edged.errors import UsageError
-from edged.model import Model, load
-from edged.package.author import Author
-from edged.runtime import EngineChoice, choose
-from edged.samples import read_samples
-from edged.signal.spec import Chain
-from edged.trial import Trial, open_model, record_self_test, try_samples
+from edged.formats.spec import Chain
+from edged.model.author import Author
+from edged.model.dry_run import Trial, open_model, record_self_test, try_samples
+from edged.model.live import Model, load
+from edged.model.runtime import EngineChoice, choose
+from edged.model.samples import read_samples
 
 
 @click.command("try", short_help="Run a model on recorded data, without a broker.")

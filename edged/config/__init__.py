@@ -1,1 +1,4 @@
-"""What people write: a board's configuration, its units and its secrets."""
+"""What people write in files: the configuration of boards, hubs and aggregators, and their secrets.
+
+May import: formats, base.
+"""

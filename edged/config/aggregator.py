@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from edged.base.errors import ConfigError
+from edged.base.names import check_name
 from edged.config.board import KeystoreTable, absolute, host_name
 from edged.config.model import SiteTable
-from edged.config.names import check_name
-from edged.errors import ConfigError
 
 _MOST_PORT = 65_535
 

@@ -8,12 +8,12 @@ from typing import Literal, Self
 
 import msgspec
 
+from edged.base.errors import ConfigError
+from edged.base.names import check_name
+from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.config.federated import FederatedTable
 from edged.config.metrics import MetricsTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
-from edged.config.names import check_name
-from edged.config.units import check_quantity, parse_duration, parse_size
-from edged.errors import ConfigError
 
 
 def host_name() -> str:

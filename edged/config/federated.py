@@ -8,9 +8,9 @@ from typing import Self
 
 import msgspec
 
+from edged.base.errors import ConfigError
+from edged.base.names import check_name
 from edged.config.model import SiteTable
-from edged.config.names import check_name
-from edged.errors import ConfigError
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]) ?- ?([01][0-9]|2[0-3]):([0-5][0-9])")

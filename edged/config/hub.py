@@ -7,11 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from edged.base.errors import ConfigError
+from edged.base.names import check_name
 from edged.config.board import BrokerTable, KeystoreTable, absolute, host_name
 from edged.config.metrics import MetricsTable
 from edged.config.model import SiteTable
-from edged.config.names import check_name
-from edged.errors import ConfigError
 
 
 class Hub(SiteTable, frozen=True):

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from edged.base.errors import ConfigError, MissingFileError
+from edged.base.files import read_bounded
 from edged.config.aggregator import AggregatorConfig
 from edged.config.board import BoardConfig
 from edged.config.hub import HubConfig
-from edged.errors import ConfigError, MissingFileError
-from edged.files import read_bounded
 
 _Type = TypeVar("_Type")
 _Info = msgspec.inspect.Type

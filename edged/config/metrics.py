@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edged.base.web.address import Listen
 from edged.config.model import SiteTable
-from edged.web.address import Listen
 
 
 class MetricsTable(SiteTable, frozen=True):

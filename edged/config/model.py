@@ -9,9 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from edged.config.names import check_name
-from edged.config.units import check_quantity, parse_duration, parse_size
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
+from edged.base.names import check_name
+from edged.base.units import check_quantity, parse_duration, parse_size
 
 RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
 MOST_TOPICS = 64

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edged.base.errors import MissingFileError, naming
+from edged.base.files import check_private, read_bounded
 from edged.config.board import KeystoreTable
-from edged.errors import MissingFileError, naming
-from edged.files import check_private, read_bounded
 
 _SCHEME = "credential:"
 _LIMIT = 64 * 1024

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edged.base.errors import BrokerError, MissingFileError
 from edged.demo.certificates import Authority, TlsFiles
-from edged.errors import BrokerError, MissingFileError
 
 _PATIENCE = 10.0
 _SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts it; not in everybody's PATH

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-# TLS keys of a throw-away broker, not edged's own keys: those are made and used in edged.cose alone
+# TLS keys of a throw-away broker, not edged's own keys: those are made and used in edged.formats.cose alone
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: TID251
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: TID251

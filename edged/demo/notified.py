@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edged.errors import EdgedError
+from edged.base.errors import EdgedError
 
 _LONGEST = 4096
 

@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
+from edged.base.errors import EdgedError
 from edged.broker import Broker, BrokerOptions, Delivery
-from edged.channel.reading import ReadingSealer
-from edged.channel.receiver import Opened, Receiver
 from edged.demo.broker import PrivateBroker
 from edged.demo.machine import Condition, simulate
 from edged.demo.notified import NotifySocket
 from edged.demo.search import Search, look_for_plaintext
-from edged.errors import EdgedError
-from edged.identity import Role
+from edged.formats.channel.reading import ReadingSealer
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.identity import Role
+from edged.hub.listen import Listener
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record, read_sensor_key
-from edged.listen import Listener
-from edged.samples import encode_reading
+from edged.model.samples import encode_reading
 
 MODEL = Path(__file__).parent / "model"
 BOARD, PREFIX = "pump-1", "edged"

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, naming
+from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+from edged.base.machine import acting_as_owner
 from edged.config.aggregator import AggregatorConfig
 from edged.config.secret import KeystoreSecrets
-from edged.cose import cbor
-from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, naming
 from edged.federated.loopback import Loopback
 from edged.federated.nodes import NodeRecord
-from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
-from edged.identity import Record, Role
+from edged.formats.cose import cbor
+from edged.formats.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
 from edged.keystore.records import read_record
-from edged.machine import acting_as_owner
 
 _RECORD_MODE = 0o644
 _LIMIT = 64 * 1024

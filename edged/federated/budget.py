@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from edged.base.errors import FormatError, NotAllowedError, naming
+from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.config.federated import Privacy
-from edged.cose import cbor
-from edged.errors import FormatError, NotAllowedError, naming
 from edged.federated.fit import Fitted
 from edged.federated.plan import Plan
 from edged.federated.privacy import Phase, Spent, spent
-from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+from edged.formats.cose import cbor
 
 _LIMIT = 1024 * 1024
 _RATES = 1000

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edged.errors import ModelError
+from edged.base.errors import ModelError
 from edged.federated.noise import noisy, sample
 from edged.federated.plan import Plan
 from edged.federated.trainer import Floats, Trainer

@@ -13,20 +13,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edged.config.names import NAME
-from edged.cose import cbor
-from edged.cose.keys import PublicKey, Signer
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import ConfigError, FormatError, MismatchError, UsageError, naming
+from edged.base.errors import ConfigError, FormatError, MismatchError, UsageError, naming
+from edged.base.files import PRIVATE_FILE, read_bounded, write_atomically
+from edged.base.memory import SecretBuffer
+from edged.base.names import NAME
 from edged.federated.rewrite import rewritten, shapes
 from edged.federated.weights import Weights, decode, encode
-from edged.files import PRIVATE_FILE, read_bounded, write_atomically
-from edged.memory import SecretBuffer
-from edged.package.author import Author
-from edged.package.manifest import SelfTest, SelfTestCase
-from edged.package.training import Training
-from edged.runtime import choose
-from edged.trial import open_model
+from edged.formats.cose import cbor
+from edged.formats.cose.keys import PublicKey, Signer
+from edged.formats.cose.sign1 import Sign1, sign
+from edged.formats.package.manifest import SelfTest, SelfTestCase
+from edged.formats.package.training import Training
+from edged.model.author import Author
+from edged.model.dry_run import open_model
+from edged.model.runtime import choose
 
 _AAD = cbor.encode(["edged.learned.1"])
 _LIMIT = 256 * 1024 * 1024

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-# a TLS key of this machine's own, not one of edged's keys: those are made and used in edged.cose alone
+# a TLS key of this machine's own, not one of edged's keys: those are made and used in edged.formats.cose alone
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec  # noqa: TID251
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: TID251
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edged.files import PRIVATE_FILE, make_private_directory, write_atomically
+from edged.base.files import PRIVATE_FILE, make_private_directory, write_atomically
 
 _LIFE = dt.timedelta(days=3650)
 _SKEW = dt.timedelta(days=1)

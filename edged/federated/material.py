@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from edged.board import Board
-from edged.errors import MissingFileError
+from edged.base.errors import MissingFileError
+from edged.board.board import Board
+from edged.board.state import Like, State
 from edged.federated.trainer import Trainer
 from edged.federated.work import Material, Open
+from edged.formats.spec.fingerprint import fingerprint
 from edged.keystore import Keystore
-from edged.signal.fingerprint import fingerprint
-from edged.state import Like, State
 
 _LOG = logging.getLogger(__name__)
 

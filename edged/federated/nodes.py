@@ -13,14 +13,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.cose import cbor
-from edged.cose.algorithms import IV_SIZE, Aead
-from edged.cose.encrypt import Encrypt, seal
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import EdgedError, FormatError, KeystoreError, MismatchError, naming
-from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
-from edged.identity import Record, Role
+from edged.base.errors import EdgedError, FormatError, KeystoreError, MismatchError, naming
+from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import IV_SIZE, Aead
+from edged.formats.cose.encrypt import Encrypt, seal
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.formats.cose.sign1 import Sign1, sign
+from edged.formats.identity import Record, Role
 from edged.keystore import Keystore
 
 _RECORD_AAD = cbor.encode(["edged.node.1"])

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import msgspec
 
+from edged.base.errors import ConfigError, FormatError, MismatchError, NotAllowedError, ReplayError, naming
+from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+from edged.base.names import NAME
 from edged.config.federated import FederatedTable
-from edged.config.names import NAME
-from edged.cose import cbor
-from edged.cose.keys import PublicKey, Signer
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import ConfigError, FormatError, MismatchError, NotAllowedError, ReplayError, naming
 from edged.federated.plan import Plan
-from edged.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
+from edged.formats.cose import cbor
+from edged.formats.cose.keys import PublicKey, Signer
+from edged.formats.cose.sign1 import Sign1, sign
 
 _AAD = cbor.encode(["edged.order.1"])
 _KEYS = {"run", "round", "model", "weights", "plan", "masked", "issued"}

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 _MOST_EPOCHS = 1000
 _MOST_BATCH = 65_536

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 ORDERS = (*range(2, 257), 512, 1024)
 """Of the divergence. The best of them counts; those left out make epsilon larger than it need be, never smaller."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 _BAR = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"

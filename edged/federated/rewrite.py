@@ -10,15 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from edged.errors import ModelError
+from edged.base.errors import ModelError
 from edged.federated.weights import Shape, Weights, check, digest
-from edged.runtime.variables import Initial, initial_values
+from edged.model.runtime.variables import Initial, initial_values
 
 
 def _first_values(tflite: bytes) -> list[Initial]:
     """Return where the first values stand, in the order of the weights.
 
-    :raises ModelError: as :func:`edged.runtime.variables.initial_values`, or they overlap.
+    :raises ModelError: as :func:`edged.model.runtime.variables.initial_values`, or they overlap.
     """
     found = initial_values(tflite, "get_weights")
     names = [f"w{place}" for place in range(len(found))]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edged.errors import ModelError
+from edged.base.errors import ModelError
+from edged.base.memory import SecretBuffer
 from edged.federated.weights import Shape, Weights, check
-from edged.memory import SecretBuffer
-from edged.runtime import Engine, Interpreter, Signature
-from edged.signal.tensor import TensorInfo
+from edged.model.runtime import Engine, Interpreter, Signature
+from edged.model.signal.tensor import TensorInfo
 
 Floats = npt.NDArray[np.float32]
 

@@ -10,12 +10,12 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edged.cose import cbor
-from edged.cose.algorithms import IV_SIZE, Aead
-from edged.cose.encrypt import Encrypt, seal
-from edged.cose.keys import Agreement, ContentKey, PublicKey, Signer
-from edged.cose.sign1 import Sign1, sign
 from edged.federated.weights import Weights, decode, encode
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import IV_SIZE, Aead
+from edged.formats.cose.encrypt import Encrypt, seal
+from edged.formats.cose.keys import Agreement, ContentKey, PublicKey, Signer
+from edged.formats.cose.sign1 import Sign1, sign
 
 _CONTEXT = "edged.update.1"
 _OVERHEAD = 64 * 1024

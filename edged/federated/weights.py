@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edged.cose import cbor
-from edged.errors import FormatError
+from edged.base.errors import FormatError
+from edged.formats.cose import cbor
 
 Weights: TypeAlias = list[npt.NDArray[np.float32]]
 """In the order of the outputs of the model's ``get_weights``: w0, w1 and so on."""

@@ -16,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edged.base.errors import MismatchError, NotAllowedError
 from edged.config.federated import FederatedTable
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PublicKey, Signer
-from edged.errors import MismatchError, NotAllowedError
 from edged.federated.budget import Budget
 from edged.federated.fit import Fitted, fit
 from edged.federated.order import Order, Rounds
 from edged.federated.trainer import Trainer
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, decode, difference, digest
-from edged.identity import Record
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PublicKey, Signer
+from edged.formats.identity import Record
 
 _LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edged.errors import EdgedError
-from edged.events import Event
-from edged.identity import Record, Role
+from edged.base.errors import EdgedError
+from edged.base.events import Event
+from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 
 _LOG = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 
+from edged.base.errors import ConfigError
 from edged.broker import Address, Broker, Delivery
-from edged.errors import ConfigError
 
 _WAIT = 1.0
 _HINT = (

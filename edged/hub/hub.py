@@ -9,12 +9,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from edged.base.errors import ConfigError, EdgedError, StateError
+from edged.base.events import Event
+from edged.base.lock import Lock
 from edged.broker import Broker, Delivery, Message, Outcome, configured
-from edged.channel.inventory import Inventory
-from edged.channel.receiver import Opened, Receiver
 from edged.config.hub import HubConfig
-from edged.errors import ConfigError, EdgedError, StateError
-from edged.events import Event
+from edged.formats.channel.inventory import Inventory
+from edged.formats.channel.receiver import Opened, Receiver
 from edged.hub.enrolled import Enrolled
 from edged.hub.guard import Guard, check_addresses
 from edged.hub.intake import Intake
@@ -22,11 +23,11 @@ from edged.hub.keys import HubKeys
 from edged.hub.page.history import History
 from edged.hub.republish import Republisher
 from edged.hub.show import OFFLINE, Show
+from edged.hub.state import HubState
 from edged.hub.subscriptions import Subscriptions
 from edged.hub.tally import Tally
 from edged.hub.view import BoardView
 from edged.keystore.packages import PackageStore
-from edged.state import HubState, Lock
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,17 +14,25 @@ from collections.abc import Callable, Iterable
 import cbor2
 import msgspec
 
+from edged.base.errors import (
+    EdgedError,
+    ExpiredError,
+    FormatError,
+    RepeatedError,
+    ReplayError,
+    StateError,
+    UnknownKeyError,
+)
+from edged.base.events import Event
 from edged.broker import Broker, Delivery
-from edged.channel.announce import LIMITS, MOST_EPOCHS, Announcement
-from edged.channel.receiver import Opened, Receiver
-from edged.cose import cbor
-from edged.cose.keys import PublicKey
-from edged.errors import EdgedError, ExpiredError, FormatError, RepeatedError, ReplayError, StateError, UnknownKeyError
-from edged.events import Event
+from edged.formats.channel.announce import LIMITS, MOST_EPOCHS, Announcement
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.cose import cbor
+from edged.formats.cose.keys import PublicKey
 from edged.hub.held import Arrived, Held
+from edged.hub.state import HubState
 from edged.hub.tally import Tally
 from edged.hub.view import BoardView
-from edged.state import HubState
 
 _LOG = logging.getLogger(__name__)
 _ASK_EVERY = 10.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from edged.base.errors import EdgedError, MissingFileError
+from edged.base.files import make_private_directory, write_atomically
 from edged.config.board import KeystoreTable
 from edged.config.secret import KeystoreSecrets
-from edged.cose.keys import Agreement
-from edged.errors import EdgedError, MissingFileError
-from edged.files import make_private_directory, write_atomically
-from edged.identity import Record, Role
+from edged.formats.cose.keys import Agreement
+from edged.formats.identity import Record, Role
 from edged.keystore import create_keystore, open_keystore
 from edged.keystore.records import read_record
 

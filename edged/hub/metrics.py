@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from edged.base.web.exposition import PROCESS, Family, one, process_values, render
+from edged.base.web.metrics import MetricsServer
 from edged.hub.hub import Hub
-from edged.web.exposition import PROCESS, Family, one, process_values, render
-from edged.web.metrics import MetricsServer
 
 OPENED = Family("edged_hub_results_total", "counter", "Results that were opened.", ("device",))
 REPEATED = Family("edged_hub_repeated_total", "counter", "Results that came again.")

@@ -7,20 +7,21 @@ import signal
 import time
 from types import FrameType
 
-from edged import __version__, notify
+from edged import __version__
+from edged.base import notify
+from edged.base.events import Event
+from edged.base.log import set_up_logging
+from edged.base.memory import harden
+from edged.base.timer import Timer, Timers
+from edged.base.web.address import Listen
+from edged.base.web.metrics import MetricsServer
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
 from edged.config.secret import read_secret
-from edged.events import Event
 from edged.hub import metrics
 from edged.hub.hub import Hub
 from edged.hub.page.server import Page
 from edged.hub.snapshot import Snapshot
-from edged.log import set_up_logging
-from edged.memory import harden
-from edged.timer import Timer, Timers
-from edged.web.address import Listen
-from edged.web.metrics import MetricsServer
 
 _LOG = logging.getLogger(__name__)
 _TICK, _STATUS_EVERY, _SWEEP_EVERY = 1.0, 5.0, 10.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from edged.base.errors import StateError
+from edged.base.events import Event
 from edged.broker import Broker, Outcome
-from edged.errors import StateError
-from edged.events import Event
+from edged.hub.state import HubState
 from edged.hub.tally import Tally
-from edged.state import HubState
 
 _LOG = logging.getLogger(__name__)
 _IN_FLIGHT = 500

@@ -15,13 +15,13 @@ from dataclasses import asdict
 import msgspec
 
 from edged import __version__
+from edged.base.errors import StateError
 from edged.broker import Broker
-from edged.channel.inventory import Inventory
 from edged.config.hub import HomeAssistantTable
-from edged.discovery import Topics, components_of, config, config_topic, update_state
-from edged.errors import StateError
+from edged.formats.channel.inventory import Inventory
+from edged.hub.discovery import Topics, components_of, config, config_topic, update_state
+from edged.hub.state import HubState
 from edged.hub.view import BoardView
-from edged.state import HubState
 
 ONLINE, OFFLINE = b"online", b"offline"
 _AGAIN_AFTER = (1.0, 4.0)

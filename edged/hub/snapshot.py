@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from edged import __version__
+from edged.base.notify import runtime_directory
 from edged.hub.hub import Hub
-from edged.notify import runtime_directory
 
 STATUS_FILE = "status.json"
 _LOOKING = 15.0

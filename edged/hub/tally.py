@@ -8,9 +8,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from edged.errors import EdgedError
-from edged.events import Event, event_of
-from edged.log import RateLimited
+from edged.base.errors import EdgedError
+from edged.base.events import Event, event_of
+from edged.base.log import RateLimited
 
 _LOG = logging.getLogger(__name__)
 _LATELY = 50

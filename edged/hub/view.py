@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from edged.channel.inventory import Inventory, ServedModel
-from edged.channel.report import Report
-from edged.identity import Record
+from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.channel.report import Report
+from edged.formats.identity import Record
 
 _HEARTBEAT = 30.0
 """Seconds from one report to the next of a board that has not said otherwise yet."""

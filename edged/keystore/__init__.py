@@ -1,7 +1,7 @@
 """Where a board's two private keys are, behind two operations: ``sign`` and ``ecdh``.
 
 A back end is one file here, found by the scheme of its URI and imported only then. Installed packages stand beside
-the keys (:mod:`edged.keystore.packages`), sealed as they came.
+the keys (:mod:`edged.keystore.packages`), sealed as they came. May import: config, formats, base.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from edged.cose.keys import Agreement, Signer
-from edged.errors import ConfigError, KeystoreError
+from edged.base.errors import ConfigError, KeystoreError
+from edged.formats.cose.keys import Agreement, Signer
 from edged.keystore.file import FileKeystore
 from edged.keystore.protection import Protection, exercise
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from edged.cose import cbor
-from edged.cose.algorithms import IV_SIZE, KEY_SIZE, Aead
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.errors import EdgedError, FormatError, KeystoreError, MismatchError
-from edged.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
+from edged.base.errors import EdgedError, FormatError, KeystoreError, MismatchError
+from edged.base.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import IV_SIZE, KEY_SIZE, Aead
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.keystore.protection import SHARED_SECRET, Protection
 
 _CONTEXT = "edged.keystore.1"

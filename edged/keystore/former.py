@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from edged.base.errors import KeystoreError
+from edged.base.files import PRIVATE_FILE, make_private_directory, read_private, write_atomically
 from edged.config.board import KeystoreTable
-from edged.errors import KeystoreError
-from edged.files import PRIVATE_FILE, make_private_directory, read_private, write_atomically
 
 _LIMIT = 4096
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.files import PRIVATE_FILE, check_private, make_private_directory, write_atomically
+from edged.base.files import PRIVATE_FILE, check_private, make_private_directory, write_atomically
 
 _FILE = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})-([1-9][0-9]{0,9})\.edged")
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.cose.keys import Agreement, PrivateKey, Signer
-from edged.cose.pem import read_pem, write_pem
-from edged.errors import ConfigError, EdgedError, KeystoreError
-from edged.files import PRIVATE_FILE, read_private, write_atomically
+from edged.base.errors import ConfigError, EdgedError, KeystoreError
+from edged.base.files import PRIVATE_FILE, read_private, write_atomically
+from edged.formats.cose.keys import Agreement, PrivateKey, Signer
+from edged.formats.cose.pem import read_pem, write_pem
 from edged.keystore.protection import exercise
 from edged.keystore.uri import TokenUri
 

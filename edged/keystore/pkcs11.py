@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
-from edged.cose.keys import PublicKey
-from edged.errors import FormatError, KeystoreError, OutputError
+from edged.base.errors import FormatError, KeystoreError, OutputError
+from edged.formats.cose.keys import PublicKey
 from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
 from edged.keystore.token import (
     KDF,

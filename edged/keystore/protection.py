@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edged.cose.keys import Agreement, PrivateKey, Signer
-from edged.errors import KeystoreError, SignatureError
+from edged.base.errors import KeystoreError, SignatureError
+from edged.formats.cose.keys import Agreement, PrivateKey, Signer
 
 _TIMES = 5
 

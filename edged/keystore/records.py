@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.cose import cbor
-from edged.cose.keys import ContentKey
-from edged.errors import EdgedError, KeystoreError, MismatchError, naming
-from edged.files import PRIVATE_FILE, read_bounded, read_private, write_atomically
-from edged.identity import RECORD_LIMIT, Record, Role
+from edged.base.errors import EdgedError, KeystoreError, MismatchError, naming
+from edged.base.files import PRIVATE_FILE, read_bounded, read_private, write_atomically
+from edged.formats.cose import cbor
+from edged.formats.cose.keys import ContentKey
+from edged.formats.identity import RECORD_LIMIT, Record, Role
 
 _SENSOR_KEY_LIMIT = 256
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from edged.errors import ConfigError, KeystoreError
+from edged.base.errors import ConfigError, KeystoreError
 from edged.keystore.uri import TokenUri
 
 try:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edged.errors import ConfigError, KeystoreError
+from edged.base.errors import ConfigError, KeystoreError
 
 os.environ.setdefault("TSS2_LOG", "all+NONE")  # it writes to stderr by itself what its exceptions say again
 try:

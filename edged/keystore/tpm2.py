@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
-from edged.cose.keys import PublicKey
-from edged.errors import ConfigError, KeystoreError, OutputError
-from edged.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
+from edged.base.errors import ConfigError, KeystoreError, OutputError
+from edged.base.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
+from edged.formats.cose.keys import PublicKey
 from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
 from edged.keystore.tpm import FIXED, OpenedTpm, Tpm, TSSPrivKey, tss
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 _TOKEN = ("token", "manufacturer", "serial", "model")
 _MODULE = "p11-kit-proxy.so"

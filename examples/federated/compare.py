@@ -23,9 +23,9 @@ from edged.federated.fit import fit
 from edged.federated.plan import Plan
 from edged.federated.trainer import INFER, Trainer
 from edged.federated.weights import Weights
-from edged.package.author import Author
-from edged.runtime import Interpreter, choose
-from edged.signal.chain import CompiledChain
+from edged.model.author import Author
+from edged.model.runtime import Interpreter, choose
+from edged.model.signal.chain import CompiledChain
 
 HERE = Path(__file__).parent
 if str(HERE) not in sys.path:

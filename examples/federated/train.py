@@ -20,9 +20,9 @@ from compare import ANOMALY_MANIFEST, ANOMALY_WEIGHTS, MANIFEST, WEIGHTS, Chain
 from machines import CONDITIONS, Labels, Machine
 
 from edged.federated.export import export
-from edged.package.author import Author
-from edged.runtime import choose
-from edged.trial import open_model
+from edged.model.author import Author
+from edged.model.dry_run import open_model
+from edged.model.runtime import choose
 
 WORKSHOP = 1_000_000  # the number of the machine that the publisher has; no board is on it
 SEED = 1

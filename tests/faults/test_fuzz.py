@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edged import errors
+from edged.base import errors
 from edged.config.model import Format
 from support.bench import live_bench
 from support.broker import PrivateBroker, spin

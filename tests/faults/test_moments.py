@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingSealer
-from edged.errors import RepeatedError
+from edged.base.errors import RepeatedError
+from edged.board.state import OutboxStore, State
+from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
-from edged.state import OutboxStore, State
 from support.broker import Client, PlainBroker, spin
 from support.faults import Board
 from support.gate import Gate

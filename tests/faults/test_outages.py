@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.errors import DuplicateDeviceError, ReplayError
-from edged.state import OutboxStore, State
+from edged.base.errors import DuplicateDeviceError, ReplayError
+from edged.board.state import OutboxStore, State
 from support.broker import PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub

@@ -26,7 +26,7 @@ KILLER = b"\x00\x00\xc0\x7f" * 1200
 _DEADLY = """
 import os, signal, sys
 import numpy as np
-from edged.signal import clean
+from edged.model.signal import clean
 
 call = clean.Cleaner.__call__
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingSealer
+from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
 from support.faults import Board, Sensor, World, often
 from support.site import Site

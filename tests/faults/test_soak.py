@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.channel.receiver import Opened
-from edged.channel.result import Sealed
+from edged.formats.channel.receiver import Opened
+from edged.formats.channel.result import Sealed
 from support.broker import PlainBroker
 from support.faults import LONG, Board, Sensor, World, often
 from support.hub import Hub

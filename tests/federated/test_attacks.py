@@ -21,10 +21,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.compat.common import recorddict_compat as compat
 
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.cose.openssh import private_openssh, public_pem
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 from edged.federated.flower import fab
 from edged.federated.flower.choose import Averaging, choose
 from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
@@ -38,6 +35,9 @@ from edged.federated.order import Order
 from edged.federated.plan import Plan
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, difference, digest, encode, norm
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.openssh import private_openssh, public_pem
 from support.federation import MODEL, Federation
 from support.learner import Softmax, accuracy, examples
 from support.ports import quiet_port

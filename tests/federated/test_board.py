@@ -15,9 +15,8 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from edged.base.errors import BrokerError
 from edged.config.federated import FederatedTable
-from edged.cose.keys import PrivateKey
-from edged.errors import BrokerError
 from edged.federated.flower import board as module
 from edged.federated.flower import processes
 from edged.federated.flower.board import BoardProcess
@@ -25,6 +24,7 @@ from edged.federated.flower.control import Control
 from edged.federated.flower.grid import open_run
 from edged.federated.flower.processes import Child, Secret
 from edged.federated.loopback import Loopback
+from edged.formats.cose.keys import PrivateKey
 from support.waiting import PATIENCE, wait_until
 
 

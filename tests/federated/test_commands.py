@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.board import Board, mapped
+from edged.base.errors import MissingFileError, UsageError
+from edged.board.board import Board, mapped
+from edged.board.state import Intake, Of, Window
 from edged.cli.training import _scorer
 from edged.config.load import load_board
-from edged.errors import MissingFileError, UsageError
 from edged.federated.trainer import Trainer
-from edged.runtime import choose
-from edged.signal.fingerprint import fingerprint
-from edged.state import Intake, Of, Window
+from edged.formats.spec.fingerprint import fingerprint
+from edged.model.runtime import choose
 from support.commands import Done, edged, run_edged
 from support.federation import ENDS_WITH_THE_TEST
 from support.ports import quiet_port

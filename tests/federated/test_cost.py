@@ -17,7 +17,7 @@ from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.training import Settings
 from edged.federated.plan import Plan
 from edged.federated.trainer import Trainer
-from edged.runtime import choose
+from edged.model.runtime import choose
 from support.federation import MODEL, Federation
 from support.vibration import WEIGHTS
 

@@ -13,8 +13,8 @@ import pytest
 import edged
 from edged.federated.rewrite import initial_weights
 from edged.federated.trainer import Trainer
-from edged.runtime import choose
-from edged.runtime.graph import read_graph
+from edged.model.runtime import choose
+from edged.model.runtime.graph import read_graph
 from support import vibration
 
 FOLDER = Path(__file__).parent / "models"
@@ -27,7 +27,7 @@ HEAD = """
 import sys
 from pathlib import Path
 import keras
-from edged.errors import EdgedError
+from edged.base.errors import EdgedError
 from edged.federated.export import export
 L = keras.layers
 

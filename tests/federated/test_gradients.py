@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError, FormatError, ModelError
+from edged.base.errors import ConfigError, FormatError, ModelError
 from edged.federated import noise
 from edged.federated.fit import Fitted, fit, mean_loss
 from edged.federated.plan import Plan
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, add, decode, difference, digest, encode, limited, norm
-from edged.runtime import Engine, Interpreter, choose
+from edged.model.runtime import Engine, Interpreter, choose
 from support import vibration
 from support.backprop import NETS, Doubles, Net
 from support.engines import ENGINES

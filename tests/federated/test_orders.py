@@ -11,13 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.config.federated import FederatedTable, Privacy
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.cose.openssh import private_openssh, public_pem
-from edged.cose.sign1 import sign
-from edged.errors import (
+from edged.base.errors import (
     ConfigError,
     DecryptionError,
     EdgedError,
@@ -31,6 +25,7 @@ from edged.errors import (
     SignatureError,
     UnknownSignerError,
 )
+from edged.config.federated import FederatedTable, Privacy
 from edged.federated.budget import Budget
 from edged.federated.fit import Fitted
 from edged.federated.flower import need_flower
@@ -39,7 +34,12 @@ from edged.federated.order import Order, Rounds
 from edged.federated.plan import Plan
 from edged.federated.update import Round, open_update, seal_update
 from edged.federated.weights import digest
-from edged.identity import Record, Role
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.openssh import private_openssh, public_pem
+from edged.formats.cose.sign1 import sign
+from edged.formats.identity import Record, Role
 from edged.keystore.file import FileKeystore
 
 KEY, OTHER = PrivateKey.generate(), PrivateKey.generate()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 from edged.federated.privacy import ORDERS, Phase, epsilon, spent
 
 # noise multiplier, sampling rate, steps, delta; epsilon and order by dp-accounting 0.6 at whole orders from 2 to 256

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.cose.keys import PrivateKey
-from edged.cose.openssh import private_openssh, public_pem
-from edged.errors import EdgedError
+from edged.base.errors import EdgedError
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.openssh import private_openssh, public_pem
 from support.ports import quiet_port
 from support.proxy import CONFIGURATION, Proxy, listens, nginx, write_certificate
 from support.waiting import wait_until

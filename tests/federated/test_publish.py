@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.cose.keys import PrivateKey
-from edged.errors import ConfigError, FormatError, ModelError, SignatureError, UnknownSignerError
+from edged.base.errors import ConfigError, FormatError, ModelError, SignatureError, UnknownSignerError
 from edged.federated.fit import fit
 from edged.federated.learned import Learned
 from edged.federated.rewrite import rewritten
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights
-from edged.identity import Record, Role
-from edged.package.manifest import Manifest
-from edged.package.training import Training
-from edged.package.verify import Package
-from edged.runtime import choose
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
+from edged.formats.package.manifest import Manifest
+from edged.formats.package.training import Training
+from edged.formats.package.verify import Package
+from edged.model.runtime import choose
 from support import vibration
 from support.engines import ENGINES
 from support.published import answers, enrol, install_learned, lay_out

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.errors import FormatError, ModelError
+from edged.base.errors import FormatError, ModelError
 from edged.federated.fit import fit
 from edged.federated.rewrite import initial_weights, rewritten, shapes
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, digest
-from edged.package.author import Author
-from edged.runtime import Engine, Interpreter
-from edged.trial import check_weights, open_model
+from edged.model.author import Author
+from edged.model.dry_run import check_weights, open_model
+from edged.model.runtime import Engine, Interpreter
 from support import vibration
 
 FOLDER = Path(__file__).parent / "models"

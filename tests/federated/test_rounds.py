@@ -14,7 +14,7 @@ from edged.federated.learned import Learned
 from edged.federated.plan import Plan
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
-from edged.runtime import choose
+from edged.model.runtime import choose
 from support.federation import MODEL, Federation
 from support.learner import Softmax
 from support.published import answers, enrol, install_learned

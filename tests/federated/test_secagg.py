@@ -22,8 +22,7 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 from flwr.compat.common import recorddict_compat as compat
 from flwr.supercore.task_identity import TaskIdentity
 
-from edged.cose.keys import PrivateKey
-from edged.errors import EdgedError, NotAllowedError
+from edged.base.errors import EdgedError, NotAllowedError
 from edged.federated.flower.choose import Averaging, choose
 from edged.federated.flower.grid import RunGrid
 from edged.federated.flower.lead import Wanted, lead
@@ -32,6 +31,7 @@ from edged.federated.flower.strategy import Guard, Rules
 from edged.federated.flower.training import Settings, train
 from edged.federated.plan import Plan
 from edged.federated.weights import Weights
+from edged.formats.cose.keys import PrivateKey
 from support.federation import MODEL, Federation
 from support.learner import Softmax
 from support.simulation import Simulation

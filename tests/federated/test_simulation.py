@@ -15,8 +15,6 @@ import pytest
 from flwr.app import Message
 
 from edged.config.federated import FederatedTable
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
 from edged.federated.budget import Budget
 from edged.federated.flower.choose import Averaging, choose
 from edged.federated.flower.client_app import BoardApp
@@ -27,8 +25,10 @@ from edged.federated.plan import Plan
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
 from edged.federated.work import Material, Worker
-from edged.identity import Record, Role
-from edged.runtime import choose as choose_engine
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
+from edged.model.runtime import choose as choose_engine
 from support.simulation import Simulation
 from support.vibration import PLAN, WEIGHTS, Chain, Examples, accuracy, board, held_out
 

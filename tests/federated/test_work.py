@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from edged.base.errors import MismatchError, NotAllowedError, ReplayError
 from edged.config.federated import FederatedTable, Privacy
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.errors import MismatchError, NotAllowedError, ReplayError
 from edged.federated import work
 from edged.federated.budget import Budget
 from edged.federated.order import Order, Rounds
@@ -21,8 +19,10 @@ from edged.federated.plan import Plan
 from edged.federated.trainer import Trainer
 from edged.federated.weights import digest, encode
 from edged.federated.work import Material, Worker
-from edged.identity import Record, Role
-from edged.runtime import choose
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
+from edged.model.runtime import choose
 from support.vibration import WEIGHTS, Chain, board
 
 MODEL = "bearing"

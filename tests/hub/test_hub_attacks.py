@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
-from edged.channel.result import Plain
-from edged.cose import cbor
-from edged.cose.encrypt0 import Box, parse
-from edged.cose.keys import ContentKey, PrivateKey
+from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
+from edged.formats.channel.result import Plain
+from edged.formats.cose import cbor
+from edged.formats.cose.encrypt0 import Box, parse
+from edged.formats.cose.keys import ContentKey, PrivateKey
 from support.faults import often
 from support.hub_process import board_of
 from support.parties import ANSWER, Board, encoder

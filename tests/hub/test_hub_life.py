@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edged.errors import ConfigError, StateDamagedError
+from edged.base.errors import ConfigError, StateDamagedError
 from support.broker import PlainBroker, listening, spin
 from support.faults import often
 from support.hub_process import HubProcess, board_of

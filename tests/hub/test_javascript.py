@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from edged.broker import Delivery
-from edged.channel.receiver import Opened, Receiver
-from edged.cose.keys import PrivateKey
-from edged.identity import Record
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record
 from support.broker import Client, spin
 from support.commands import run_edged
 from support.node import cannot_node, lay_out, listening
@@ -168,7 +168,7 @@ def test_a_board_without_a_clock_is_asked_and_believed(examples: Path, site: Sit
     site.install(site.pack())
     in_1970 = (
         "import edged.board;"
-        "edged.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
+        "edged.board.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
         "from edged.cli import main; main()"
     )
     with site.daemon(program=("-c", in_1970)), listening(examples, site, "--count", "100") as theirs:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from edged.board import Board, mapped
+from edged.board.board import Board, mapped
+from edged.board.state import State
 from edged.config.load import load_board
-from edged.cose import cbor
-from edged.cose.sign1 import Sign1
-from edged.package.verify import Package
-from edged.state import State
+from edged.formats.cose import cbor
+from edged.formats.cose.sign1 import Sign1
+from edged.formats.package.verify import Package
 from support.promises import NEVER_OLDER, SIGNED
 from support.site import GEARBOX, Site
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.cose import cbor
-from edged.cose.keys import PrivateKey
-from edged.errors import EdgedError
-from edged.model import load
-from edged.package.manifest import Digest, SelfTest, SelfTestCase
-from edged.package.verify import Package
-from edged.runtime import choose
+from edged.base.errors import EdgedError
+from edged.formats.cose import cbor
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.package.manifest import Digest, SelfTest, SelfTestCase
+from edged.formats.package.verify import Package
+from edged.model.live import load
+from edged.model.runtime import choose
 from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PrivateBroker
 from support.hub import Hub

@@ -17,14 +17,14 @@ import cbor2
 import numpy as np
 import pytest
 
+from edged.board.state import State
 from edged.broker import Delivery
-from edged.channel.reading import ReadingSealer
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt0 import parse
-from edged.cose.keys import ContentKey
+from edged.formats.channel.reading import ReadingSealer
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt0 import parse
+from edged.formats.cose.keys import ContentKey
 from edged.keystore.records import read_sensor_key
-from edged.samples import encode_reading
-from edged.state import State
+from edged.model.samples import encode_reading
 from support.bench import GOOD, Bench, live_bench
 from support.broker import PrivateBroker
 from support.hub import Hub

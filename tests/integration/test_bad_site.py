@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from edged.files import write_atomically
+from edged.base.files import write_atomically
 from support.bench import GOOD, Bench, live_bench, make_bench
 from support.broker import PlainBroker, PrivateBroker
 from support.hub import Hub

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from edged.base.errors import BrokerError
 from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, ProbeResult, probe
 from edged.demo.certificates import Authority
-from edged.errors import BrokerError
 from support.broker import DURABLE, Client, PlainBroker, PrivateBroker, old_broker, password_file, spin, talking_server
 
 pytestmark = pytest.mark.broker

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.board import Board, mapped
+from edged.board.board import Board, mapped
+from edged.board.pipeline import like
+from edged.board.state import Examples, Intake, Loaded, Of, Window
 from edged.config.load import load_board
-from edged.package.manifest import Manifest
-from edged.pipeline import like
-from edged.state import Examples, Intake, Loaded, Of, Window
+from edged.formats.package.manifest import Manifest
 from support.broker import Client, spin
 from support.kept import COLLECT, EACH, OPERATOR, answer, data, features, prepared, send
 from support.process import DaemonProcess

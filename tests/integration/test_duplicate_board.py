@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.state import State
+from edged.board.state import State
 from support.bench import GOOD, Bench, live_bench
 from support.broker import Client, PrivateBroker, spin
 from support.hub import Hub

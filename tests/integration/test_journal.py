@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
+from edged.base.events import Event
 from edged.broker import Broker
-from edged.events import Event
 from support.journal import Journal, cannot_journal, systemd_python
 from support.process import DaemonProcess
 from support.site import Site
 
 _LOGS = """
 import logging, sys
-from edged.events import Event
-from edged.log import set_up_logging
+from edged.base.events import Event
+from edged.base.log import set_up_logging
 
 set_up_logging("debug")
 log = logging.getLogger("edged.test")

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs st
 INSTALL = """
 import sys
 from pathlib import Path
-from edged.board import Board, mapped
+from edged.board.board import Board, mapped
 from edged.config.load import load_board
-from edged.state import State
+from edged.board.state import State
 board = Board(load_board(Path("edged.toml")))
 state = State(board.directory)
 print("begins", flush=True)

@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from edged.config.secret import read_secret
-from edged.cose.keys import PrivateKey
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.package.manifest import Digest
+from edged.formats.package.verify import Package
 from edged.keystore import open_keystore
-from edged.package.author import SelfTestFile
-from edged.package.manifest import Digest
-from edged.package.verify import Package
+from edged.model.author import SelfTestFile
 from support import ram
 from support.broker import PrivateBroker
 from support.canary import Bench, Canary, make_bench, wait_for_log

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.package.verify import Floor
-from edged.state import State
+from edged.board.state import State
+from edged.formats.package.verify import Floor
 from support.process import DaemonProcess
 from support.promises import NEVER_OLDER, SWAPS
 from support.site import GEARBOX, Site

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.board import Board, mapped
+from edged.base.errors import EdgedError
+from edged.board.board import Board, mapped
+from edged.board.state import State
 from edged.broker import Broker
 from edged.config.load import load_board
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.errors import EdgedError
-from edged.identity import Role
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Role
+from edged.formats.package.pack import Chunks, pack
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record
-from edged.package.author import Author
-from edged.package.pack import Chunks, pack
-from edged.state import State
+from edged.model.author import Author
 from support.broker import spin
 from support.process import DaemonProcess
 from support.promises import SIGNED, SWAPS

@@ -16,13 +16,13 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
-from edged.cose import cbor, encrypt, sign1
-from edged.cose.algorithms import Aead, decrypt, enc_structure, protected
-from edged.cose.encrypt import Encrypt
-from edged.cose.encrypt0 import parse
-from edged.cose.keys import PrivateKey, PublicKey
-from edged.cose.sign1 import Sign1
-from edged.errors import FormatError, SignatureError
+from edged.base.errors import FormatError, SignatureError
+from edged.formats.cose import cbor, encrypt, sign1
+from edged.formats.cose.algorithms import Aead, decrypt, enc_structure, protected
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.encrypt0 import parse
+from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.cose.sign1 import Sign1
 
 Example = dict[str, Any]
 FOLDER = os.environ.get("COSE_EXAMPLES")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt, seal
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import ContentKey, PrivateKey
-from edged.cose.sign1 import Sign1, sign
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt, seal
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey, PrivateKey
+from edged.formats.cose.sign1 import Sign1, sign
 
 cwt = pytest.importorskip("cwt", reason="cwt is not installed here: `make test-interop` has an environment for it")
 

@@ -10,12 +10,12 @@ import os
 import cbor2
 import pytest
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt, seal
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.cose.sign1 import Sign1, sign
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt, seal
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.formats.cose.sign1 import Sign1, sign
 
 pycose = pytest.importorskip(
     "pycose", reason="pycose is not installed here: `make test-interop` has an environment for it"

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.identity import Record, Role
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
 from support import ram
 from support.broker import PrivateBroker
 from support.canary import Bench, make_bench

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edged.audit import Entry
-from edged.identity import Record, Role
+from edged.base.lock import Lock
+from edged.board.audit import Entry
+from edged.board.state import State
+from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
-from edged.state import Lock, State
 from support.site import Site
 from support.tokens import Keys, P11Server, SoftHsm
 from support.tpm import Swtpm

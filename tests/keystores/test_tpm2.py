@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import seal
-from edged.cose.keys import ContentKey, PrivateKey
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import ConfigError, KeystoreError, OutputError, PermissionsError
+from edged.base.errors import ConfigError, KeystoreError, OutputError, PermissionsError
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import seal
+from edged.formats.cose.keys import ContentKey, PrivateKey
+from edged.formats.cose.sign1 import Sign1, sign
 from edged.keystore import Keystore, create_keystore, open_keystore
 from edged.keystore.protection import exercise
 from support import tpm as tpms

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edged.errors import EdgedError, ModelError, ReadingShapeError, ReadingValueError
-from edged.package.author import Author
-from edged.runtime import Engine
-from edged.samples import Samples, read_samples
-from edged.signal.chain import CompiledChain
-from edged.signal.spec import Chain, Feature, Features, Input, Normalise, Output, Window
-from edged.signal.tensor import TensorInfo
-from edged.trial import open_model, record_self_test, try_samples
+from edged.base.errors import EdgedError, ModelError, ReadingShapeError, ReadingValueError
+from edged.formats.spec import Chain, Feature, Features, Input, Normalise, Output, Window
+from edged.model.author import Author
+from edged.model.dry_run import open_model, record_self_test, try_samples
+from edged.model.runtime import Engine
+from edged.model.samples import Samples, read_samples
+from edged.model.signal.chain import CompiledChain
+from edged.model.signal.tensor import TensorInfo
 from support.site import GEARBOX
 
 LABELS = ("healthy", "broken")

@@ -17,9 +17,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edged.errors import ConfigError, ReadingShapeError
-from edged.signal.features import REGISTRY, Extractor
-from edged.signal.spec import FEATURE_NAMES, Feature, Features
+from edged.base.errors import ConfigError, ReadingShapeError
+from edged.formats.spec import FEATURE_NAMES, Feature, Features
+from edged.model.signal.features import REGISTRY, Extractor
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

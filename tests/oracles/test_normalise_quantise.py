@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edged.errors import ConfigError, ModelError
-from edged.signal.normalise import compile_normalise
-from edged.signal.quantise import dequantise, quantise
-from edged.signal.spec import Normalise
-from edged.signal.tensor import TensorInfo
+from edged.base.errors import ConfigError, ModelError
+from edged.formats.spec import Normalise
+from edged.model.signal.normalise import compile_normalise
+from edged.model.signal.quantise import dequantise, quantise
+from edged.model.signal.tensor import TensorInfo
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from edged.cose.keys import PrivateKey, PublicKey
-from edged.identity import Role
+from edged.board.state import State
+from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.identity import Role
+from edged.formats.package.verify import Floor
 from edged.keystore import open_keystore
 from edged.keystore.records import read_record
-from edged.package.verify import Floor
-from edged.runtime import choose
-from edged.state import State
-from edged.trial import open_model
+from edged.model.dry_run import open_model
+from edged.model.runtime import choose
 from support.broker import PrivateBroker
 from support.packages import SHAPE, Workshop
 from support.site import Site

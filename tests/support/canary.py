@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from edged.identity import Role
+from edged.formats.identity import Role
 from edged.keystore.packages import PackageStore
 from edged.keystore.records import read_record
-from edged.package.author import SelfTestFile
-from edged.runtime import choose
+from edged.model.author import SelfTestFile
+from edged.model.runtime import choose
 from support.broker import PrivateBroker
 from support.packages import SHAPE, Workshop
 from support.process import DaemonProcess

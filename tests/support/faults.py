@@ -14,11 +14,11 @@ from typing import Self
 
 import numpy as np
 
+from edged.base.errors import EdgedError, ReplayError
 from edged.broker import Broker, run_once
-from edged.channel.reading import ReadingSealer
-from edged.channel.result import Sealed
-from edged.cose.encrypt0 import parse
-from edged.errors import EdgedError, ReplayError
+from edged.formats.channel.reading import ReadingSealer
+from edged.formats.channel.result import Sealed
+from edged.formats.cose.encrypt0 import parse
 from edged.keystore.records import read_sensor_key
 from support.hub import Hub
 from support.process import DaemonProcess

@@ -24,7 +24,7 @@ from edged.federated.nodes import open_node_key
 from edged.federated.order import Rounds
 from edged.federated.update import Round, seal_update
 from edged.federated.work import Material, Outcome, Worker
-from edged.identity import Role
+from edged.formats.identity import Role
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_record
 

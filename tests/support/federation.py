@@ -10,15 +10,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from edged.base.files import make_private_directory
 from edged.config.aggregator import Aggregator as AggregatorTable
 from edged.config.aggregator import AggregatorConfig
-from edged.cose.algorithms import Aead
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower.control import Control
 from edged.federated.flower.superlink import register, superlink
 from edged.federated.nodes import make_node_key
-from edged.files import make_private_directory
-from edged.identity import Record, Role
+from edged.formats.cose.algorithms import Aead
+from edged.formats.identity import Record, Role
 from edged.keystore.file import FileKeystore
 from support.ports import quiet_port
 from support.process import Service

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edged.channel.reading import ReadingSealer
+from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
 from support.broker import DURABLE, PlainBroker, listening, spin
 from support.homeassistant import HomeAssistant

@@ -6,14 +6,14 @@ import hashlib
 import time
 from typing import Any, Self
 
+from edged.base.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.broker import Delivery
-from edged.channel.receiver import Opened, Receiver
-from edged.channel.report import Report
-from edged.channel.result import Sealed
-from edged.cose import cbor
-from edged.cose.encrypt0 import parse
-from edged.errors import EdgedError, ExpiredError, UnknownKeyError
-from edged.identity import Role
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.report import Report
+from edged.formats.channel.result import Sealed
+from edged.formats.cose import cbor
+from edged.formats.cose.encrypt0 import parse
+from edged.formats.identity import Role
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record
 from support.broker import Client, spin

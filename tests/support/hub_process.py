@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.cose.keys import PublicKey
-from edged.identity import Record, Role
+from edged.formats.cose.keys import PublicKey
+from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 from support.commands import edged, run_edged
 from support.ports import quiet_port

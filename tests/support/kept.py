@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edged.board import Board, mapped
+from edged.board.board import Board, mapped
+from edged.board.pipeline import like
 from edged.config.load import load_board
 from edged.federated.nodes import NodeRecord, open_node_key
-from edged.pipeline import like
 from support.commands import Done
 from support.site import Site
 

@@ -7,15 +7,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from edged.channel.reading import ReplayGuard
+from edged.base.errors import ModelError
+from edged.board.pipeline import Answered, Lane, Message
 from edged.config.model import ModelConfig
-from edged.cose.keys import ContentKey
-from edged.errors import ModelError
-from edged.model import LiveModel
-from edged.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
-from edged.pipeline import Answered, Lane, Message
-from edged.signal.chain import Prepared
-from edged.signal.spec import Input, Output, Window
+from edged.formats.channel.reading import ReplayGuard
+from edged.formats.cose.keys import ContentKey
+from edged.formats.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
+from edged.formats.spec import Input, Output, Window
+from edged.model.live import LiveModel
+from edged.model.signal.chain import Prepared
 
 TOPIC = "factory/press-07/vibration"
 Floats = npt.NDArray[np.float32]

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey, PublicKey
-from edged.cose.sign1 import sign
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.cose.sign1 import sign
+from edged.formats.package.manifest import AAD, LIMITS, Digest, Manifest
+from edged.formats.package.pack import pack
+from edged.formats.package.verify import RECIPIENT_LIMITS, Package, Publishers
+from edged.formats.spec import Feature, Features, Input, Output, Window
 from edged.keystore.people import PersonalKeys
-from edged.package.author import Author, SelfTestFile
-from edged.package.manifest import AAD, LIMITS, Digest, Manifest
-from edged.package.pack import pack
-from edged.package.verify import RECIPIENT_LIMITS, Package, Publishers
-from edged.signal.spec import Feature, Features, Input, Output, Window
+from edged.model.author import Author, SelfTestFile
 
 CHANNELS = ("a1", "a2", "a3", "a4")
 SHAPE = (8, len(CHANNELS))

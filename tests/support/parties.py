@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edged.channel.announcer import Announcer
-from edged.channel.receiver import Opened, Receiver
-from edged.channel.result import Answer, Plain, ResultEncoder
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.identity import Record, Role
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.result import Answer, Plain, ResultEncoder
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
 
 NOW = 1_800_000_000.0
 ANSWER = Answer("broken", 0.75, None, (0.25, 0.75))

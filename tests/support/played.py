@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from edged.broker import BrokerOptions
-from edged.channel.announcer import Announcer
-from edged.channel.inventory import Inventory, ServedModel
-from edged.channel.result import Plain
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PublicKey
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.channel.result import Plain
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PublicKey
 from support.broker import DURABLE, Client, PlainBroker, spin
 from support.hub_process import HubProcess, board_of
 from support.parties import ANSWER, Board, encoder, epochs

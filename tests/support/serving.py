@@ -8,18 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
+from edged.base.clock import Clock
+from edged.board.daemon.answers import Answers
+from edged.board.daemon.health import Health
+from edged.board.daemon.outgoing import Outgoing
+from edged.board.daemon.poison import Poison
+from edged.board.daemon.rows import RowJournal
+from edged.board.daemon.traffic import Traffic
+from edged.board.pipeline import Lane
+from edged.board.state import OutboxStore, RowStore, State, SuspectStore
 from edged.broker import Broker, Delivery, Outcome
-from edged.channel.reading import ReplayGuard
-from edged.clock import Clock
 from edged.config.board import Limits
-from edged.daemon.answers import Answers
-from edged.daemon.health import Health
-from edged.daemon.outgoing import Outgoing
-from edged.daemon.poison import Poison
-from edged.daemon.rows import RowJournal
-from edged.daemon.traffic import Traffic
-from edged.pipeline import Lane
-from edged.state import OutboxStore, RowStore, State, SuspectStore
+from edged.formats.channel.reading import ReplayGuard
 from support.parties import NOW, Board, Hub
 
 BASE = "edged/press-07"

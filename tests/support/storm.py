@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from edged.channel.reading import ReadingSealer, ReplayGuard
+from edged.base.errors import FormatError, ModelError, ReadingError, TrustError
+from edged.board.pipeline import Lane, Message
 from edged.config.load import load_board
-from edged.cose.algorithms import Aead
-from edged.cose.keys import ContentKey
-from edged.errors import FormatError, ModelError, ReadingError, TrustError
+from edged.formats.channel.reading import ReadingSealer, ReplayGuard
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import ContentKey
+from edged.formats.package.verify import Package
+from edged.formats.spec import Image, Input, Output, Window
 from edged.keystore.records import read_sensor_key
-from edged.model import load
-from edged.package.verify import Package
-from edged.pipeline import Lane, Message
-from edged.runtime import choose
-from edged.signal.spec import Image, Input, Output, Window
-from edged.trial import open_model
+from edged.model.dry_run import open_model
+from edged.model.live import load
+from edged.model.runtime import choose
 from support.bench import Bench
 from support.fuzz import CHANNELS, HEAVY, LIMIT, PICTURE, Source
 from support.packages import pin

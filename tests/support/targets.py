@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edged.channel.announce import Announcement, announce_aad
-from edged.channel.reading import ReadingOpener
-from edged.channel.receiver import Receiver
-from edged.channel.result import Result
+from edged.base.errors import EdgedError
 from edged.config.model import Each, Format, ModelConfig, RawImage, TimeField
-from edged.cose import cbor, encrypt0
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import EdgedError
-from edged.identity import Record
-from edged.package.manifest import Manifest
-from edged.package.verify import Package, Publishers
-from edged.signal.clean import Cleaner
-from edged.signal.decode import Decoder, Layout
-from edged.signal.spec import Image, Input
+from edged.formats.channel.announce import Announcement, announce_aad
+from edged.formats.channel.reading import ReadingOpener
+from edged.formats.channel.receiver import Receiver
+from edged.formats.channel.result import Result
+from edged.formats.cose import cbor, encrypt0
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.formats.cose.sign1 import Sign1, sign
+from edged.formats.identity import Record
+from edged.formats.package.manifest import Manifest
+from edged.formats.package.verify import Package, Publishers
+from edged.formats.spec import Image, Input
+from edged.model.signal.clean import Cleaner
+from edged.model.signal.decode import Decoder, Layout
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 
 Function = Callable[[bytes], object]

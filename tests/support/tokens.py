@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edged.cose.keys import PrivateKey
+from edged.formats.cose.keys import PrivateKey
 from support.process import Server, children
 
 PIN = "1234"

@@ -7,7 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from edged.cose.keys import PrivateKey
+from edged.formats.cose.keys import PrivateKey
 from support.ports import quiet_ports
 from support.process import Server
 

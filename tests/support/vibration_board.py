@@ -8,7 +8,7 @@ from typing import Any
 
 from edged.federated.trainer import Trainer
 from edged.federated.work import Material
-from edged.runtime import choose
+from edged.model.runtime import choose
 from support.vibration import WEIGHTS, Chain, board
 
 

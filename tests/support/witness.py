@@ -9,11 +9,11 @@ import os
 import sys
 import time
 
+from edged.board.daemon.outgoing import Outgoing
 from edged.broker import Outcome
-from edged.channel.announcer import Announcer
-from edged.channel.result import Answer, Input, ResultEncoder
 from edged.cli import main
-from edged.daemon.outgoing import Outgoing
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.result import Answer, Input, ResultEncoder
 
 _FILE = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 

@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from edged.channel import announcer as announcer_module
-from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, MOST_HUBS, RESIGN_AFTER, Announcement
-from edged.channel.epoch import MAX_COUNT, Epoch
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt0 import parse
-from edged.cose.keys import ContentKey, PrivateKey
-from edged.errors import DuplicateDeviceError, NotARecipientError, StateError
+from edged.base.errors import DuplicateDeviceError, NotARecipientError, StateError
+from edged.formats.channel import announcer as announcer_module
+from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, MOST_HUBS, RESIGN_AFTER, Announcement
+from edged.formats.channel.epoch import MAX_COUNT, Epoch
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt0 import parse
+from edged.formats.cose.keys import ContentKey, PrivateKey
 from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, seal
 
 

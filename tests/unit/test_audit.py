@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.audit import KEEP, SIGN_EVERY, AuditLog, Entry, export, parse_export, verify
-from edged.cose.keys import PrivateKey
-from edged.errors import FormatError
-from edged.state import State
+from edged.base.errors import FormatError
+from edged.board.audit import KEEP, SIGN_EVERY, AuditLog, Entry, export, parse_export, verify
+from edged.board.state import State
+from edged.formats.cose.keys import PrivateKey
 
 KEY = PrivateKey.generate()
 
@@ -102,7 +102,7 @@ def test_a_signature_by_another_key_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_log_is_pruned_and_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edged.audit.KEEP", 20)
+    monkeypatch.setattr("edged.board.audit.KEEP", 20)
     entries, signatures = log_of(tmp_path / "s", 5 * SIGN_EVERY)
 
     assert len(entries) == 20 < KEEP

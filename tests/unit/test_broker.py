@@ -4,10 +4,11 @@ import socket
 
 import pytest
 
-from edged.broker import Address, topic_matches
+from edged.base.errors import ConfigError
+from edged.base.topics import topic_matches
+from edged.broker import Address
 from edged.broker.patience import Patience
 from edged.broker.wire import Wire
-from edged.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edged.cose import cbor
-from edged.errors import FormatError
+from edged.base.errors import FormatError
+from edged.formats.cose import cbor
 
 INTEGERS = st.integers(-(1 << 64), (1 << 64) - 1)
 KEYS = INTEGERS | st.text(max_size=30) | st.binary(max_size=30)

@@ -13,15 +13,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from edged.base.errors import ConfigError, StateError
+from edged.board.daemon import collection as module
+from edged.board.daemon.collection import Collection
+from edged.board.pipeline import Lane, Message
+from edged.board.state import Examples, Of, StoreKeys, Window
 from edged.broker import Delivery
 from edged.config.model import CollectTable, ModelConfig, RuleTable
-from edged.cose.keys import PrivateKey
-from edged.daemon import collection as module
-from edged.daemon.collection import Collection
-from edged.errors import ConfigError, StateError
-from edged.pipeline import Lane, Message
-from edged.signal.spec import ModelTable, Output
-from edged.state import Examples, Of, StoreKeys, Window
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.spec import ModelTable, Output
 from support.lanes import TOPIC, FakeModel, lane
 from support.serving import Serving
 from support.waiting import wait_until

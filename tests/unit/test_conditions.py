@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.base.errors import ConfigError
 from edged.config.federated import When
-from edged.errors import ConfigError
 from edged.federated.conditions import Conditions, within
 
 _STAT = "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0 0 0\n"

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.base.errors import ConfigError, EdgedError, FormatError, MissingFileError, PermissionsError
+from edged.base.names import check_name
 from edged.config.board import BoardConfig
 from edged.config.load import load_board
 from edged.config.model import RESERVED_CHANNELS
-from edged.config.names import check_name
 from edged.config.secret import read_secret, secret_path
-from edged.errors import ConfigError, EdgedError, FormatError, MissingFileError, PermissionsError
-from edged.package.author import Author
-from edged.signal.spec import FEATURE_NAMES
+from edged.formats.spec import FEATURE_NAMES
+from edged.model.author import Author
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -11,14 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt, Recipient, seal
-from edged.cose.encrypt0 import Box, parse, peek_kid
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.cose.pem import read_pem, write_pem
-from edged.cose.sign1 import Sign1, sign
-from edged.errors import (
+from edged.base.errors import (
     DecryptionError,
     EdgedError,
     FormatError,
@@ -29,7 +22,14 @@ from edged.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
-from edged.package.verify import RECIPIENT_LIMITS, RECIPIENTS
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt, Recipient, seal
+from edged.formats.cose.encrypt0 import Box, parse, peek_kid
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.formats.cose.pem import read_pem, write_pem
+from edged.formats.cose.sign1 import Sign1, sign
+from edged.formats.package.verify import RECIPIENT_LIMITS, RECIPIENTS
 
 AAD = cbor.encode(["edged.test.1", "a"])
 OTHER_AAD = cbor.encode(["edged.test.1", "b"])

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError
-from edged.signal.decide import Decider, Decision
-from edged.signal.spec import Chain, Decide, Input, Needed, Output, Publish, Smooth, Window
+from edged.base.errors import ConfigError
+from edged.formats.spec import Chain, Decide, Input, Needed, Output, Publish, Smooth, Window
+from edged.model.signal.decide import Decider, Decision
 
 LABELS = ("healthy", "worn", "broken")
 SCORES = st.lists(st.floats(0, 1, width=32), max_size=60)

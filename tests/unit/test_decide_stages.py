@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.signal.decide.choose import Thresholds, Watched, best
-from edged.signal.decide.debounce import Debounce
-from edged.signal.decide.publish import Teller
-from edged.signal.decide.smooth import Majority, Smoother
-from edged.signal.decide.watch import Watch
-from edged.signal.spec import Decide, Needed, Publish
+from edged.formats.spec import Decide, Needed, Publish
+from edged.model.signal.decide.choose import Thresholds, Watched, best
+from edged.model.signal.decide.debounce import Debounce
+from edged.model.signal.decide.publish import Teller
+from edged.model.signal.decide.smooth import Majority, Smoother
+from edged.model.signal.decide.watch import Watch
 
 SCORE = st.floats(0, 1, width=32)
 FLOAT = st.floats(-(2.0**100), 2.0**100, width=32)

@@ -14,12 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edged.base.errors import (
+    ConfigError,
+    EdgedError,
+    ReadingError,
+    ReadingFormatError,
+    ReadingShapeError,
+    ReadingValueError,
+)
 from edged.config.model import Calibration, Each, Format, ModelConfig
-from edged.errors import ConfigError, EdgedError, ReadingError, ReadingFormatError, ReadingShapeError, ReadingValueError
-from edged.samples import encode_reading
-from edged.signal.clean import Cleaner
-from edged.signal.decode import Decoder, Layout
-from edged.signal.spec import Input
+from edged.formats.spec import Input
+from edged.model.samples import encode_reading
+from edged.model.signal.clean import Cleaner
+from edged.model.signal.decode import Decoder, Layout
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
 NAMES = ("a1", "a2", "a3")

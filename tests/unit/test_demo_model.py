@@ -10,10 +10,10 @@ import pytest
 
 import edged.demo.model
 from edged.demo.machine import CHANNELS, RATE, Condition, simulate
-from edged.model import Model
-from edged.package.author import Author
-from edged.runtime import choose
-from edged.trial import open_model
+from edged.model.author import Author
+from edged.model.dry_run import open_model
+from edged.model.live import Model
+from edged.model.runtime import choose
 from support.engines import ENGINES
 
 FOLDER = Path(edged.demo.model.__file__).parent

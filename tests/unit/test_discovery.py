@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.inventory import Inventory, ServedModel
-from edged.discovery import BINARY, UNITS, Topics, components_of, config, config_topic, update_state
+from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.hub.discovery import BINARY, UNITS, Topics, components_of, config, config_topic, update_state
 
 TOPICS = Topics("edged-hub/status", "edged-hub/press-07")
 CLASSIFIER = ServedModel(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import edged
-from edged.errors import BrokerError, DuplicateDeviceError, ReplayError, TakeoverError
-from edged.events import Event, Facts, event_of
+from edged.base.errors import BrokerError, DuplicateDeviceError, ReplayError, TakeoverError
+from edged.base.events import Event, Facts, event_of
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _CATALOG = _PROJECT / "systemd" / "edged.catalog"

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.cose.encrypt import Encrypt
-from edged.cose.keys import Agreement, PrivateKey
-from edged.errors import EdgedError, NotARecipientError, StateError
-from edged.signal.fingerprint import fingerprint
-from edged.signal.spec import Decide, Features, Normalise, Output
-from edged.state import ExampleEditor, Examples, Intake, Like, Of, StoreKeys, Which, Window
-from edged.state.examples.eviction import Group, plan
+from edged.base.errors import EdgedError, NotARecipientError, StateError
+from edged.board.state import ExampleEditor, Examples, Intake, Like, Of, StoreKeys, Which, Window
+from edged.board.state.examples.eviction import Group, plan
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.keys import Agreement, PrivateKey
+from edged.formats.spec import Decide, Features, Normalise, Output
+from edged.formats.spec.fingerprint import fingerprint
 from support.lanes import FakeModel
 
 CHAIN, OLDER = bytes([1]) * 32, bytes([2]) * 32
@@ -471,7 +471,7 @@ def test_a_damaged_store_that_was_put_aside_is_erased_with_it(state: Path, store
 def test_erasing_says_so_where_another_process_holds_what_it_should_overwrite(
     state: Path, store: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edged.state.database._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("edged.base.database._BUSY_SECONDS", 0.1)
     add(store, window(1))
     with closing(Examples(state, None)) as other, closing(sqlite3.connect(state / "examples.db")) as reading:
         reading.execute("BEGIN")

@@ -10,17 +10,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingOpener, ReadingSealer, ReplayGuard
+from edged.base.errors import ConfigError, ReadingGapError, ReadingOrderError, ReadingValueError
+from edged.board.pipeline import Decoders, Lane, check_chain
 from edged.config.model import Gate, ModelConfig, TimeField
-from edged.cose.algorithms import Aead
-from edged.cose.keys import ContentKey
-from edged.errors import ConfigError, ReadingGapError, ReadingOrderError, ReadingValueError
-from edged.model import LiveModel, Model
-from edged.package.author import Author
-from edged.pipeline import Decoders, Lane, check_chain
-from edged.runtime import Interpreter, choose
-from edged.signal.decode import Decoder
-from edged.signal.spec import Features, Gap, Input, Join, Window
+from edged.formats.channel.reading import ReadingOpener, ReadingSealer, ReplayGuard
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import ContentKey
+from edged.formats.spec import Features, Gap, Input, Join, Window
+from edged.model.author import Author
+from edged.model.live import LiveModel, Model
+from edged.model.runtime import Interpreter, choose
+from edged.model.signal.decode import Decoder
 from support.lanes import TOPIC, FakeModel, Floats, lane, send
 from support.serving import Serving
 from support.waiting import wait_until
@@ -253,7 +253,7 @@ def test_what_plus_stands_for_tells_which_values_belong_together() -> None:
 
 def test_joined_rows_wait_for_no_topic_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("edged.pipeline.lane.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edged.board.pipeline.lane.time.monotonic", lambda: now[0])
     serving, model = joined(join=Join(when="any", within="5 s"))
     send(serving, b"1", "home/a/left")
     now[0] = 6.0
@@ -328,7 +328,7 @@ def test_state_in_tensors_is_each_streams_own(tmp_path: Path) -> None:
 
 def test_state_begins_anew_after_a_gap_and_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("edged.pipeline.lane.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edged.board.pipeline.lane.time.monotonic", lambda: now[0])
     serving = real("feedback", FEEDBACK, folder=tmp_path)
     assert values(serving, b"1", b"2") == [1, 3]
     now[0] = 2.0
@@ -354,7 +354,7 @@ def test_resource_variables_are_cleared_by_loading_the_model_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("edged.pipeline.lane.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edged.board.pipeline.lane.time.monotonic", lambda: now[0])
     serving = real("counter", '[model]\nreset = "gap"', folder=tmp_path, topic="s/a")
     assert values(serving, b"1", b"1", b"1") == [1, 2, 3]
     now[0] = 5.0

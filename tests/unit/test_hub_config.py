@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edged.base.errors import ConfigError, MissingFileError
 from edged.config.hub import HubConfig
 from edged.config.load import load_hub
-from edged.errors import ConfigError, MissingFileError
 from edged.hub.guard import check_addresses
 
 LEAST = """

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
+from edged.base.web import transport
 from edged.hub.page.history import MOST_POINTS, SPAN, STEP, History, Point
 from edged.hub.page.server import Page
-from edged.web import transport
 from support.waiting import wait_until
 
 TOKEN = "correct horse battery staple"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.channel.epoch import MAX_COUNT
-from edged.channel.ledger import ANSWERED, Believed
-from edged.errors import StateError
-from edged.state import HubState
+from edged.base.errors import StateError
+from edged.formats.channel.epoch import MAX_COUNT
+from edged.formats.channel.ledger import ANSWERED, Believed
+from edged.hub.state import HubState
 
 KID, OTHER = b"k" * 8, b"o" * 8
 counts = st.integers(1, MAX_COUNT)

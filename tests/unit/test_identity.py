@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.cose.algorithms import Aead
-from edged.cose.keys import PrivateKey
-from edged.errors import EdgedError, FormatError, MismatchError, MissingFileError, SignatureError, UnknownSignerError
-from edged.identity import Record, Role
+from edged.base.errors import (
+    EdgedError,
+    FormatError,
+    MismatchError,
+    MissingFileError,
+    SignatureError,
+    UnknownSignerError,
+)
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 from support.parties import NOW, Board, Hub
 

@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.base.errors import EdgedError, ModelError, UsageError
 from edged.cli.inspect import inspect_command
-from edged.errors import EdgedError, ModelError, UsageError
-from edged.runtime import Engine, Interpreter
-from edged.runtime.anatomy import dissect
-from edged.runtime.graph import read_graph
-from edged.runtime.metadata import read_notes
-from edged.runtime.remembers import remembers
+from edged.model.runtime import Engine, Interpreter
+from edged.model.runtime.anatomy import dissect
+from edged.model.runtime.graph import read_graph
+from edged.model.runtime.metadata import read_notes
+from edged.model.runtime.remembers import remembers
 from support.notes import flatbuffer, model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
 

@@ -7,11 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 from edged.broker import Broker, BrokerOptions, Delivery
-from edged.channel.receiver import Opened, Receiver
+from edged.formats.channel.receiver import Opened, Receiver
 from edged.hub.intake import Intake
+from edged.hub.state import HubState
 from edged.hub.tally import Tally
 from edged.hub.view import BoardView
-from edged.state import HubState
 from support.parties import Board, Hub, seal
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.inventory import MOST_MODELS, Inventory, ServedModel
-from edged.cose import cbor
-from edged.errors import FormatError
+from edged.base.errors import FormatError
+from edged.formats.channel.inventory import MOST_MODELS, Inventory, ServedModel
+from edged.formats.cose import cbor
 
 MODEL = ServedModel("c1", "gearbox", 3, 4, "classifier", labels=("healthy", "broken"), binary={"broken": "problem"})
 LEAST = {"channel": "c1", "model": "gearbox", "version": 1, "installed": 1, "kind": "classifier"}

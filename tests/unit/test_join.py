@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.signal.join import Joiner
-from edged.signal.spec import Join
+from edged.formats.spec import Join
+from edged.model.signal.join import Joiner
 
 
 def feed(joiner: Joiner, topic: int, value: float, time: float, width: int = 1) -> list[tuple[list[float], float]]:

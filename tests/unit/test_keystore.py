@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.board import KeystoreTable
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import seal
-from edged.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.errors import (
+from edged.base.errors import (
     ConfigError,
     EdgedError,
     KeystoreError,
@@ -21,8 +17,12 @@ from edged.errors import (
     NotARecipientError,
     OutputError,
 )
-from edged.identity import Record, Role
-from edged.keyring import Keyring
+from edged.board.keyring import Keyring
+from edged.config.board import KeystoreTable
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import seal
+from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
+from edged.formats.identity import Record, Role
 from edged.keystore import create_keystore, open_keystore
 from edged.keystore.packages import PackageStore
 from edged.keystore.protection import coordinate, exercise

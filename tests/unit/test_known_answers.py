@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edged.package.author import Author
-from edged.runtime import choose
-from edged.samples import Samples
-from edged.trial import open_model, try_samples
+from edged.model.author import Author
+from edged.model.dry_run import open_model, try_samples
+from edged.model.runtime import choose
+from edged.model.samples import Samples
 from support.engines import ENGINES
 
 Floats = npt.NDArray[np.float32]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edged.events import Event
-from edged.log import RateLimited
+from edged.base.events import Event
+from edged.base.log import RateLimited
 
 _SCRIPT = """
 import logging
-from edged.log import set_up_logging
+from edged.base.log import set_up_logging
 
 set_up_logging({level!r})
 log = logging.getLogger("edged.test")
@@ -69,7 +69,7 @@ def test_one_message_of_a_kind_and_minute_passes_and_the_rest_is_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("edged.log.time.monotonic", lambda: now)
+    monkeypatch.setattr("edged.base.log.time.monotonic", lambda: now)
     limited = RateLimited(logging.getLogger("edged.test"))
     for kind in ("a", "a", "b", "a"):
         limited.warning(kind, f"100% {kind}", Event.STATE_TROUBLE)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edged import machine
-from edged.clock import BUILD
-from edged.errors import MachineError, PermissionsError
+from edged.base import machine
+from edged.base.clock import BUILD
+from edged.base.errors import MachineError, PermissionsError
 
 _V2, _V1 = (
     "cpuset cpu io memory pids\n",
@@ -21,7 +21,7 @@ _SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 
 def test_a_clock_before_the_release_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether or not somebody vouches for it."""
-    monkeypatch.setattr("edged.machine.time.time", lambda: 3600.0)
+    monkeypatch.setattr("edged.base.machine.time.time", lambda: 3600.0)
     for trusted in (True, False):
         with pytest.raises(MachineError, match="the clock is not set: it shows 1970-01-01 01:00 UTC") as caught:
             machine.check_clock(trusted=trusted)
@@ -33,8 +33,8 @@ def test_a_clock_before_the_release_is_not_set(monkeypatch: pytest.MonkeyPatch) 
     [(True, False, "vouched for"), (False, True, "synchronised"), (False, False, "NOT known to be right")],
 )
 def test_a_clock_is_described(monkeypatch: pytest.MonkeyPatch, trusted: bool, synchronised: bool, said: str) -> None:
-    monkeypatch.setattr("edged.machine.time.time", lambda: float(BUILD))
-    monkeypatch.setattr("edged.machine.is_synchronised", lambda: synchronised)
+    monkeypatch.setattr("edged.base.machine.time.time", lambda: float(BUILD))
+    monkeypatch.setattr("edged.base.machine.is_synchronised", lambda: synchronised)
     assert said in machine.check_clock(trusted=trusted)
 
 
@@ -45,7 +45,7 @@ def test_a_kernel_without_randomness_is_not_waited_for(monkeypatch: pytest.Monke
         assert flags == os.GRND_NONBLOCK
         raise BlockingIOError
 
-    monkeypatch.setattr("edged.machine.os.getrandom", none_yet)
+    monkeypatch.setattr("edged.base.machine.os.getrandom", none_yet)
     with pytest.raises(MachineError, match="no randomness yet") as caught:
         machine.check_entropy()
     assert "rng-tools" in str(caught.value.hint)
@@ -83,7 +83,7 @@ def test_a_disk_without_room_is_named(tmp_path: Path) -> None:
 
 def test_a_little_room_is_wanted_in_any_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("edged.machine.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("edged.base.machine.shutil.disk_usage", lambda _: usage)
     with pytest.raises(MachineError, match="1 MB free, 16 MB may be needed"):
         machine.check_room(tmp_path, 0)
 

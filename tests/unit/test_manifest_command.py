@@ -15,20 +15,20 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.result import ResultEncoder
+from edged.base.errors import EdgedError, ModelError, OutputError
 from edged.cli.model import manifest_command
-from edged.errors import EdgedError, ModelError, OutputError
-from edged.package.author import Author
-from edged.package.draft import choose_signature, toml
-from edged.package.draft.inputs import part_of, write_inputs
-from edged.package.draft.outputs import last_operator, write_output
-from edged.runtime import Engine
-from edged.runtime.graph import Graph, Operator, Signature, Subgraph
-from edged.runtime.metadata import TensorNotes
-from edged.signal.chain import CompiledChain
-from edged.signal.spec import Chain
-from edged.signal.tensor import TensorInfo
-from edged.trial import open_model
+from edged.formats.channel.result import ResultEncoder
+from edged.formats.spec import Chain
+from edged.model.author import Author
+from edged.model.draft import choose_signature, toml
+from edged.model.draft.inputs import part_of, write_inputs
+from edged.model.draft.outputs import last_operator, write_output
+from edged.model.dry_run import open_model
+from edged.model.runtime import Engine
+from edged.model.runtime.graph import Graph, Operator, Signature, Subgraph
+from edged.model.runtime.metadata import TensorNotes
+from edged.model.signal.chain import CompiledChain
+from edged.model.signal.tensor import TensorInfo
 from support.notes import model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.errors import ModelError
-from edged.memory import SecretBuffer, wipe
-from edged.runtime import Engine, choose
+from edged.base.errors import ModelError
+from edged.base.memory import SecretBuffer, wipe
+from edged.model.runtime import Engine, choose
 from support.engines import ENGINES, Name
 
 PAGE = mmap.PAGESIZE
@@ -105,8 +105,8 @@ def test_wipe_leaves_zeros() -> None:
 
 HARDEN = """
 import ctypes, os, resource, sys
-from edged.errors import EdgedError
-from edged.memory import SecretBuffer, harden
+from edged.base.errors import EdgedError
+from edged.base.memory import SecretBuffer, harden
 
 soft = int(sys.argv[1])
 if soft >= 0:
@@ -158,8 +158,8 @@ LIFE = """
 import sys
 from pathlib import Path
 import numpy as np
-from edged.memory import SecretBuffer, harden
-from edged.runtime import Interpreter, choose
+from edged.base.memory import SecretBuffer, harden
+from edged.model.runtime import Interpreter, choose
 
 harden()
 engine = choose(sys.argv[1])

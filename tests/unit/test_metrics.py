@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edged.base.errors import ConfigError
+from edged.base.web import metrics
+from edged.base.web.address import Listen
+from edged.base.web.exposition import Family, one, process_values, render
+from edged.base.web.metrics import MetricsServer
+from edged.board.daemon import metrics as board
 from edged.config.metrics import MetricsTable
-from edged.daemon import metrics as board
-from edged.errors import ConfigError
 from edged.hub import metrics as hub
-from edged.web import metrics
-from edged.web.address import Listen
-from edged.web.exposition import Family, one, process_values, render
-from edged.web.metrics import MetricsServer
 from support.scrape import UnixConnection, get
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -177,7 +177,7 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(
     server: MetricsServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server is not None
-    monkeypatch.setattr("edged.web.transport._READ", 0.2)
+    monkeypatch.setattr("edged.base.web.transport._READ", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(os.fspath(path))
         assert get(UnixConnection(path))[0] == 200

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edged.base.errors import ConfigError, ModelError
 from edged.cli import cli
-from edged.errors import ConfigError, ModelError
-from edged.package.author import Author
-from edged.runtime import choose
-from edged.signal.chain import CompiledChain, shapes_for
-from edged.signal.tensor import TensorInfo
-from edged.trial import open_model
+from edged.model.author import Author
+from edged.model.dry_run import open_model
+from edged.model.runtime import choose
+from edged.model.signal.chain import CompiledChain, shapes_for
+from edged.model.signal.tensor import TensorInfo
 
 FLOAT = np.dtype(np.float32)
 STATE = Path(__file__).resolve().parents[1] / "models"

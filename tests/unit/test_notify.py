@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edged import notify
+from edged.base import notify
 
 Receive = Callable[[], str]
 

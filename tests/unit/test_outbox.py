@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.channel.closed import StoredEpoch
-from edged.errors import StateError
-from edged.outbox import GROUP, IN_FLIGHT, Outbox
-from edged.state import OutboxStore, State, Stored
+from edged.base.errors import StateError
+from edged.board.outbox import GROUP, IN_FLIGHT, Outbox
+from edged.board.state import OutboxStore, State, Stored
+from edged.formats.channel.closed import StoredEpoch
 from support.serving import RamState
 
 KID = b"8 bytes!"

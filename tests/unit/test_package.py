@@ -8,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt
-from edged.cose.keys import PrivateKey, PublicKey
-from edged.cose.sign1 import Sign1
-from edged.errors import (
+from edged.base.errors import (
     DecryptionError,
     EdgedError,
     MismatchError,
@@ -23,10 +18,15 @@ from edged.errors import (
     SignatureError,
     UnknownSignerError,
 )
-from edged.package.manifest import AAD, LIMITS
-from edged.package.pack import grant
-from edged.package.verify import RECIPIENT_LIMITS, Floor, Package, UnwrappedPackage, VerifiedPackage
-from edged.signal.spec import Normalise, Output
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.cose.sign1 import Sign1
+from edged.formats.package.manifest import AAD, LIMITS
+from edged.formats.package.pack import grant
+from edged.formats.package.verify import RECIPIENT_LIMITS, Floor, Package, UnwrappedPackage, VerifiedPackage
+from edged.formats.spec import Normalise, Output
 from support.packages import Parts, Workshop, open_package, pin, read_manifest
 
 ORDER = int("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 16)  # of P-256

@@ -13,10 +13,10 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from edged.base.errors import ConfigError, ReadingFormatError, ReadingShapeError
 from edged.config.model import Format, ModelConfig, RawImage
-from edged.errors import ConfigError, ReadingFormatError, ReadingShapeError
-from edged.signal.decode import Decoder, Layout
-from edged.signal.spec import Image, Input
+from edged.formats.spec import Image, Input
+from edged.model.signal.decode import Decoder, Layout
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
 

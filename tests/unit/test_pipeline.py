@@ -9,13 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edged.channel.reading import ReadingSealer
-from edged.channel.result import Input as Named
-from edged.channel.result import Plain, Sealed
-from edged.config.model import Calibration
-from edged.cose.algorithms import Aead
-from edged.cose.keys import ContentKey
-from edged.errors import (
+from edged.base.errors import (
     ConfigError,
     DecryptionError,
     FormatError,
@@ -27,10 +21,16 @@ from edged.errors import (
     ReplayError,
     TrustError,
 )
-from edged.model import LiveModel
-from edged.pipeline import Message
-from edged.pipeline.streams import STREAMS
-from edged.signal.spec import Decide, Gap, Input, Publish, Window
+from edged.board.pipeline import Message
+from edged.board.pipeline.streams import STREAMS
+from edged.config.model import Calibration
+from edged.formats.channel.reading import ReadingSealer
+from edged.formats.channel.result import Input as Named
+from edged.formats.channel.result import Plain, Sealed
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import ContentKey
+from edged.formats.spec import Decide, Gap, Input, Publish, Window
+from edged.model.live import LiveModel
 from support.lanes import TOPIC, FakeModel, lane, send
 
 
@@ -181,7 +181,7 @@ def test_answers_and_the_manifests_wish_to_publish() -> None:
 
 def test_a_pause_forgets_the_window_that_is_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("edged.pipeline.lane.time.monotonic", lambda: now)
+    monkeypatch.setattr("edged.board.pipeline.lane.time.monotonic", lambda: now)
     serving, model = lane(FakeModel(input=Input(channels=("a1", "a2"), gap=Gap(over="50 ms"))))
     rows = [message(number) for number in range(8)]
     for row in rows[:3]:

@@ -9,11 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.reading import CLOCK_COUNTS, MarkKey, ReadingOpener, ReadingSealer, ReplayGuard, names_of
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt0 import parse
-from edged.cose.keys import ContentKey
-from edged.errors import (
+from edged.base.errors import (
     DecryptionError,
     EdgedError,
     FormatError,
@@ -23,8 +19,12 @@ from edged.errors import (
     ReplayError,
     UnknownKeyError,
 )
+from edged.board.state import State
+from edged.formats.channel.reading import CLOCK_COUNTS, MarkKey, ReadingOpener, ReadingSealer, ReplayGuard, names_of
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt0 import parse
+from edged.formats.cose.keys import ContentKey
 from edged.keystore.records import read_sensor_key, write_sensor_key
-from edged.state import State
 
 TOPIC = "factory/press-07/vibration"
 MARK = MarkKey(bytes(8), "press-07", "vibration", "c1")
@@ -85,7 +85,7 @@ def test_sealer_counts_grow_and_salts_differ(monkeypatch: pytest.MonkeyPatch) ->
     """Even while the clock stands still or goes back: under one key no nonce may come twice."""
     sealer = ReadingSealer(ContentKey.generate(Aead.A256GCM), TOPIC)
     clock = iter([10**18, 10**18, 10**17, 2 * 10**18])
-    monkeypatch.setattr("edged.channel.reading.time.time_ns", lambda: next(clock))
+    monkeypatch.setattr("edged.formats.channel.reading.time.time_ns", lambda: next(clock))
     ivs = [parse(sealer.seal(b""), 1024).iv for _ in range(4)]
     counts = [int.from_bytes(iv[:8], "big") for iv in ivs]
     assert counts == [10**15, 10**15 + 1, 10**15 + 2, 2 * 10**15]

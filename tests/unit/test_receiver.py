@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
-from edged.channel.report import Report
-from edged.cose import cbor
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import PrivateKey
-from edged.errors import (
+from edged.base.errors import (
     DecryptionError,
     DuplicateDeviceError,
     EdgedError,
@@ -26,6 +21,11 @@ from edged.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
+from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
+from edged.formats.channel.report import Report
+from edged.formats.cose import cbor
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import PrivateKey
 from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, hear, open_all, seal
 
 TOPIC = "edged/press-07/c1"

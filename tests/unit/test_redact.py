@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.bundle.names import learn_board, learn_gathered, shown
-from edged.bundle.redact import Redactor
+from edged.board.bundle.names import learn_board, learn_gathered, shown
+from edged.board.bundle.redact import Redactor
 
 _CONFIG = """
 [device]

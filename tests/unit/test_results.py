@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.channel.epoch import MAX_COUNT
-from edged.channel.result import PAD_LEAST, PAD_MOST, Answer, Input, Plain, Result, ResultEncoder, Sealed
-from edged.errors import ConfigError, FormatError
-from edged.signal.spec.output import LONGEST_LABEL, MOST_TOP
+from edged.base.errors import ConfigError, FormatError
+from edged.formats.channel.epoch import MAX_COUNT
+from edged.formats.channel.result import PAD_LEAST, PAD_MOST, Answer, Input, Plain, Result, ResultEncoder, Sealed
+from edged.formats.spec.output import LONGEST_LABEL, MOST_TOP
 
 UINT64_MOST = (1 << 64) - 1
 UINT64 = st.integers(0, UINT64_MOST)

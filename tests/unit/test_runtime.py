@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError, MissingFileError, ModelError
-from edged.runtime import DelegateLibrary, Engine, Interpreter, choose
-from edged.runtime.delegated import Node, delegated
+from edged.base.errors import ConfigError, MissingFileError, ModelError
+from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
+from edged.model.runtime.delegated import Node, delegated
 from support.delegates import ToldDelegate
 from support.real_models import GOOD
 

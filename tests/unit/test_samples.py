@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.errors import EdgedError, FormatError, MissingFileError, UsageError
-from edged.samples import Samples, encode_reading, read_samples
+from edged.base.errors import EdgedError, FormatError, MissingFileError, UsageError
+from edged.model.samples import Samples, encode_reading, read_samples
 
 ROWS = [[0.5, -2.0], [3.0, 4.25]]
 

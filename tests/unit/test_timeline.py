@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ConfigError, ReadingGapError, ReadingOrderError
-from edged.signal.spec import Chain, Gap, Input, Output, Window
-from edged.signal.timeline import Piece, Timeline
+from edged.base.errors import ConfigError, ReadingGapError, ReadingOrderError
+from edged.formats.spec import Chain, Gap, Input, Output, Window
+from edged.model.signal.timeline import Piece, Timeline
 
 Doubles = npt.NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from typing import Any
 import cbor2
 import pytest
 
+from edged.base.errors import ConfigError, ReadingFormatError, ReadingValueError
 from edged.config.model import Each, Format, ModelConfig, TimeField, TimeUnit
-from edged.errors import ConfigError, ReadingFormatError, ReadingValueError
-from edged.signal.decode import Decoder, Layout
-from edged.signal.spec import Input
+from edged.formats.spec import Input
+from edged.model.signal.decode import Decoder, Layout
 
 
 def times(

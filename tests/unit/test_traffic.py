@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edged.board.daemon import poison
+from edged.board.daemon.rows import KEPT
+from edged.board.state import RowStore, State, SuspectStore
 from edged.broker import Outcome
-from edged.channel.reading import ReadingSealer
-from edged.channel.receiver import Receiver
 from edged.config.board import Limits
-from edged.cose import cbor
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt
-from edged.cose.keys import ContentKey
-from edged.daemon import poison
-from edged.daemon.rows import KEPT
-from edged.signal.spec import Window
-from edged.state import RowStore, State, SuspectStore
+from edged.formats.channel.reading import ReadingSealer
+from edged.formats.channel.receiver import Receiver
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.keys import ContentKey
+from edged.formats.spec import Window
 from support.lanes import TOPIC, FakeModel, lane
 from support.parties import NOW
 from support.serving import RamState, Serving

@@ -7,11 +7,11 @@ from typing import cast
 import numpy as np
 import pytest
 
+from edged.base.errors import ModelError, TrialError
+from edged.board.pipeline import Lane
 from edged.config.model import TrialTable
-from edged.errors import ModelError, TrialError
-from edged.model import LiveModel
-from edged.pipeline import Lane
-from edged.signal.spec import Window
+from edged.formats.spec import Window
+from edged.model.live import LiveModel
 from support.lanes import FakeModel, lane, send
 
 ROW = np.zeros((1, 2), "<f4").tobytes()
@@ -94,7 +94,7 @@ def test_a_version_that_had_its_trial_before_has_no_second_one() -> None:
 def test_a_version_that_takes_too_long_three_times_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(
-        "edged.pipeline.probation.time.perf_counter", lambda: now.__setitem__(0, now[0] + 0.06) or now[0]
+        "edged.board.pipeline.probation.time.perf_counter", lambda: now.__setitem__(0, now[0] + 0.06) or now[0]
     )
     serving, old = lane(FakeModel(1, window=Window(size=1)), trial=TrialTable(windows=10, latency="50 ms"))
     serving.swap(cast("LiveModel", FakeModel(2, window=Window(size=1))))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.units import parse_duration, parse_rate, parse_size
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
+from edged.base.units import parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from edged.channel import reading as reading_module
-from edged.channel.reading import ReadingOpener, ReplayGuard
-from edged.channel.receiver import Opened, Receiver
-from edged.clock import Clock
-from edged.cose import cbor, encrypt
-from edged.cose.algorithms import Aead
-from edged.cose.encrypt import Encrypt
-from edged.cose.encrypt0 import Box
-from edged.cose.keys import ContentKey, PrivateKey
-from edged.cose.sign1 import Sign1
-from edged.errors import EdgedError
-from edged.identity import Record
+from edged.base.clock import Clock
+from edged.base.errors import EdgedError
+from edged.formats.channel import reading as reading_module
+from edged.formats.channel.reading import ReadingOpener, ReplayGuard
+from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.cose import cbor, encrypt
+from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey, PrivateKey
+from edged.formats.cose.sign1 import Sign1
+from edged.formats.identity import Record
+from edged.formats.package.verify import Floor, Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
-from edged.package.verify import Floor, Package, Publishers
 
 Vector = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.errors import ReadingGapError
-from edged.signal.window import RowWindow, TimeWindow
+from edged.base.errors import ReadingGapError
+from edged.model.signal.window import RowWindow, TimeWindow
 
 
 def numbered(count: int, channels: int = 2) -> npt.NDArray[np.float32]:
@@ -140,7 +140,7 @@ def test_a_reset_begins_with_the_next_row() -> None:
 
 
 def test_a_window_by_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edged.signal.window._MOST_ROWS_IN_TIME", 10)
+    monkeypatch.setattr("edged.model.signal.window._MOST_ROWS_IN_TIME", 10)
     window = TimeWindow(100.0, 100.0, 1)
 
     with pytest.raises(ReadingGapError, match="a window by time holds over 10 rows"):

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from edged.base.errors import BrokerError
 from edged.broker.connection import MQTT5
 from edged.broker.options import BrokerOptions, Delivery
 from edged.broker.probe.result import MOST_AT_ONCE, REDELIVERED_WITHIN, Behaviour, ProbeResult, Redelivery
 from edged.broker.probe.talk import Talk
-from edged.errors import BrokerError
 
 _SESSION = 60
 """Seconds after which a broker forgets the session by itself, should this process die (MQTT 5)."""

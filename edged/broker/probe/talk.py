@@ -12,11 +12,11 @@ from typing import Self
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edged.base.errors import BrokerError
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
 from edged.broker.wire import Wire
-from edged.errors import BrokerError
 
 _ANSWER_WITHIN = 5.0
 _SHORTEST_SILENCE, _LONGEST_SILENCE = 0.4, 2.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from edged.base.errors import BrokerError
 from edged.broker.probe.result import MOST_AT_ONCE, REDELIVERED_WITHIN, Behaviour, ProbeResult, Redelivery
-from edged.errors import BrokerError
 
 
 class Remark(NamedTuple):

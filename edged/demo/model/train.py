@@ -20,12 +20,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edged.demo.machine import CHANNELS, RATE, Condition, simulate
-from edged.model import Model
-from edged.package.author import Author
-from edged.runtime import choose
-from edged.signal.chain import CompiledChain
-from edged.signal.tensor import TensorInfo
-from edged.trial import open_model
+from edged.model.author import Author
+from edged.model.dry_run import open_model
+from edged.model.live import Model
+from edged.model.runtime import choose
+from edged.model.signal.chain import CompiledChain
+from edged.model.signal.tensor import TensorInfo
 
 Floats = npt.NDArray[np.float32]
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edged.errors import ModelError, UsageError
+from edged.base.errors import ModelError, UsageError
 from edged.federated.export.losses import LOSSES, Loss
 from edged.federated.export.network import Network
 from edged.federated.export.read import read_steps
 from edged.federated.rewrite import rewritten
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights
-from edged.runtime import choose
+from edged.model.runtime import choose
 
 _TOLERANCE = 1e-4
 """How far a gradient may lie from TensorFlow's own, relative to its largest number."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from edged.errors import ModelError
+from edged.base.errors import ModelError
 from edged.federated.export.layers import Activation, Conv1D, Dense, Mean, Pool, Reshape, Step
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "softmax")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 
 FLOWER = "1.41."
 """The release that this adapter was written and tested for: it stands on parts that other releases move."""

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import httpx
 
-from edged import notify
+from edged.base import notify
+from edged.base.errors import BrokerError
+from edged.base.files import PRIVATE_FILE, make_private_directory, write_atomically
 from edged.config.federated import FederatedTable
-from edged.cose.keys import PrivateKey
-from edged.cose.openssh import private_openssh
-from edged.errors import BrokerError
 from edged.federated.flower.client_app import BoardApp
 from edged.federated.flower.processes import Child, Secret, hush
 from edged.federated.flower.runner import Runner
 from edged.federated.work import Worker
-from edged.files import PRIVATE_FILE, make_private_directory, write_atomically
+from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.openssh import private_openssh
 
 _LOG = logging.getLogger(__name__)
 _POLL = 0.5

@@ -18,7 +18,7 @@ from flwr.server.strategy import (
     Strategy,
 )
 
-from edged.errors import ConfigError
+from edged.base.errors import ConfigError
 from edged.federated.noise import noisy
 
 Results = list[tuple[ClientProxy, FitRes]]

@@ -7,7 +7,7 @@ from flwr.app.message_type import MessageType
 from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_parameters
 from flwr.compat.common import recorddict_compat as compat
 
-from edged.errors import FormatError, NotAllowedError
+from edged.base.errors import FormatError, NotAllowedError
 from edged.federated.flower.secagg import Masking, is_masked
 from edged.federated.work import Outcome, Worker
 

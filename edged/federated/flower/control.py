@@ -22,10 +22,10 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 
-from edged.cose.keys import PublicKey
-from edged.cose.openssh import public_pem
-from edged.errors import BrokerError, KeystoreError
+from edged.base.errors import BrokerError, KeystoreError
 from edged.federated.flower import fab
+from edged.formats.cose.keys import PublicKey
+from edged.formats.cose.openssh import public_pem
 
 FLEET = tuple(
     f"/v1/fleet/{name}"

@@ -22,7 +22,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
-from edged.errors import BrokerError
+from edged.base.errors import BrokerError
 from edged.federated.flower.heartbeat import heartbeat
 
 _POLL = 0.5

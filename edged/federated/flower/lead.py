@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
-from edged.cose.openssh import public_pem
-from edged.errors import BrokerError, KeystoreError, MissingFileError
+from edged.base.errors import BrokerError, KeystoreError, MissingFileError
+from edged.base.files import read_private
+from edged.base.lock import Lock
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower.choose import Averaging, choose
 from edged.federated.flower.control import Control
@@ -20,9 +21,8 @@ from edged.federated.plan import Plan
 from edged.federated.privacy import Spent, epsilon
 from edged.federated.report import RoundReport
 from edged.federated.weights import Weights
-from edged.files import read_private
-from edged.package.training import Training
-from edged.state import Lock
+from edged.formats.cose.openssh import public_pem
+from edged.formats.package.training import Training
 
 _PATIENCE = 30.0
 _POLL = 0.2

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edged.errors import ConfigError
-from edged.files import make_private_directory
+from edged.base.errors import ConfigError
+from edged.base.files import make_private_directory
 
 _GRACE = 10.0
 """Seconds that a child has to end by itself."""

@@ -27,7 +27,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from edged.errors import BrokerError, EdgedError, NotAllowedError
+from edged.base.errors import BrokerError, EdgedError, NotAllowedError
 from edged.federated.flower import fab
 from edged.federated.flower.heartbeat import heartbeat
 

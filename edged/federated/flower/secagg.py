@@ -26,8 +26,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFIGS, RECORD_KEY_STATE, Key, Stage
 from flwr.server.workflow import SecAggPlusWorkflow
 
-from edged.cose.keystream import keystream
-from edged.errors import FormatError, NotAllowedError
+from edged.base.errors import FormatError, NotAllowedError
+from edged.formats.cose.keystream import keystream
 
 _CONTEXT = "edged.mask.1"
 _MODULUS = 1 << 32

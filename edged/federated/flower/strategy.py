@@ -19,8 +19,7 @@ from flwr.common import FitIns, FitRes, Parameters, ndarrays_to_parameters, para
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
-from edged.cose.keys import Agreement, Signer
-from edged.errors import EdgedError, FormatError, NotAllowedError, ReplayError
+from edged.base.errors import EdgedError, FormatError, NotAllowedError, ReplayError
 from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
 from edged.federated.nodes import NodeRecord
 from edged.federated.order import Order
@@ -28,6 +27,7 @@ from edged.federated.plan import Plan
 from edged.federated.report import RoundReport
 from edged.federated.update import Round, open_update
 from edged.federated.weights import Weights, add, check, difference, digest, encode, limited, norm
+from edged.formats.cose.keys import Agreement, Signer
 
 HeldOut = Callable[[Weights], float]
 """Scores weights on examples of the aggregator's own: 0 to 1, more is better."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from edged import notify
-from edged.cose.openssh import public_pem
-from edged.errors import BrokerError
+from edged.base import notify
+from edged.base.errors import BrokerError
+from edged.base.files import PRIVATE_FILE, make_private_directory, write_atomically
+from edged.base.lock import Lock
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower.control import Control
 from edged.federated.flower.processes import Child, Secret
-from edged.files import PRIVATE_FILE, make_private_directory, write_atomically
-from edged.state import Lock
+from edged.formats.cose.openssh import public_pem
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 60.0

@@ -14,7 +14,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.server.workflow.default_workflows import default_fit_workflow
 from flwr.serverapp.grid import Grid
 
-from edged.errors import BrokerError
+from edged.base.errors import BrokerError
 from edged.federated.flower.secagg import MaskedRound
 from edged.federated.flower.strategy import Guard, Rules
 from edged.federated.report import RoundReport

@@ -21,8 +21,8 @@ from http import HTTPStatus
 from typing import Self
 from urllib.parse import parse_qs
 
-from edged.errors import ConfigError
-from edged.web.transport import Answer, Request
+from edged.base.errors import ConfigError
+from edged.base.web.transport import Answer, Request
 
 _SHORTEST_TOKEN = 16
 _YEAR = 365 * 24 * 3600

@@ -17,11 +17,11 @@ from importlib import resources
 from threading import Thread
 from urllib.parse import parse_qs
 
-from edged.errors import ConfigError
-from edged.events import Event
+from edged.base.errors import ConfigError
+from edged.base.events import Event
+from edged.base.web.transport import Answer, Request, Server
 from edged.hub.page.access import Access, Address
 from edged.hub.page.history import History
-from edged.web.transport import Answer, Request, Server
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,184 @@
+"""What edged needs of the machine itself: time, randomness, an owner, room on the disk, memory that can be kept."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edged.base.clock import BUILD, is_synchronised
+from edged.base.errors import MachineError, PermissionsError
+
+SERVICE_USER = "edged"
+_STATE = Path("/var/lib/edged")
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_LEAST_ROOM = 16_000_000
+"""Bytes that are wanted in any case: state.db, its log, and a package beside the one that it replaces."""
+
+
+def check_clock(*, trusted: bool) -> str:
+    """Say what the clock shows, and whether it is known to be right.
+
+    :param trusted: the operator vouches for it.
+    :raises MachineError: it cannot be right: it lies before this release was made.
+    """
+    now = time.time()
+    shown = datetime.fromtimestamp(now, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+    if now < BUILD:
+        raise MachineError(
+            f"the clock is not set: it shows {shown} UTC, before this release was made",
+            hint="`timedatectl` says whether a time server is reached; without one, set it: date -s 'YYYY-MM-DD HH:MM'",
+        )
+    if trusted:
+        return f"{shown} UTC, vouched for by device.clock"
+    if is_synchronised():
+        return f"{shown} UTC, synchronised"
+    return f'{shown} UTC, NOT known to be right: nothing synchronises it (`timedatectl`), or device.clock = "trusted"'
+
+
+def check_entropy() -> str:
+    """Say that keys and nonces can be made.
+
+    :raises MachineError: the kernel has not gathered enough randomness since it booted.
+    """
+    try:
+        os.getrandom(1, os.GRND_NONBLOCK)
+    except BlockingIOError:
+        raise MachineError(
+            "the kernel has no randomness yet: every key would wait for it",
+            hint="wait a minute; on a board without a random number generator, install rng-tools-debian or haveged",
+        ) from None
+    return "the kernel's random numbers are ready"
+
+
+def check_owner(directory: Path, user: str = SERVICE_USER, default: Path = _STATE) -> str:
+    """Say whom the state belongs to.
+
+    :param user: whom the service runs as, where its own directory, ``default``, is asked about.
+    :raises PermissionsError: the daemon cannot read all of it.
+    """
+    owner = directory.stat().st_uid
+    account = _account(user)
+    if directory == default and account is not None and owner != account.pw_uid:
+        raise PermissionsError(
+            f"{directory} belongs to {_name(owner)}, and the service runs as {user}",
+            hint=f"chown -R {user}: {directory}",
+        )
+    for path in _below(directory):
+        if (found := path.lstat().st_uid) != owner:
+            raise PermissionsError(
+                f"{path} belongs to {_name(found)}, and the state directory to {_name(owner)}",
+                hint=f"chown -R {owner} {directory}",
+            )
+    return f"all of it belongs to {_name(owner)}"
+
+
+def check_room(directory: Path, wanted: int) -> str:
+    """Say how much room the disk has.
+
+    :param wanted: bytes that may still come to be written there.
+    :raises MachineError: that would not fit.
+    """
+    free = shutil.disk_usage(directory).free
+    wanted = max(wanted, _LEAST_ROOM)
+    if free < wanted:
+        raise MachineError(
+            f"{directory}: {_megabytes(free)} free, {_megabytes(wanted)} may be needed",
+            hint="make room, or let less be kept: results.outbox.size, model.collect.size",
+        )
+    return f"{_megabytes(free)} free, up to {_megabytes(wanted)} may be needed"
+
+
+def describe_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> str:
+    """Say what can take a decrypted model out of RAM, and whether the unit's limits of memory do anything."""
+    swaps = [name for name in swap_areas(proc) if not name.startswith("/dev/zram")]
+    said = ["no swap on a disk"]
+    if swaps:
+        said = [f"swap on {', '.join(swaps)}: weights stay out of it where they are locked (LimitMEMLOCK=infinity)"]
+    if not has_memory_controller(proc, cgroups):
+        said.append(
+            "the kernel's memory controller is OFF, MemoryMax= and MemorySwapMax= do nothing"
+            " (Raspberry Pi: cgroup_enable=memory in cmdline.txt)"
+        )
+    return "; ".join(said)
+
+
+def swap_areas(proc: Path = _PROC) -> list[str]:
+    """Return where this machine swaps to."""
+    try:
+        lines = (proc / "swaps").read_text().splitlines()[1:]
+    except OSError:
+        return []
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def has_memory_controller(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> bool:
+    """Tell whether the kernel limits memory by cgroup; what cannot be told is taken for yes."""
+    try:
+        return "memory" in (cgroups / "cgroup.controllers").read_text().split()
+    except OSError:
+        pass
+    try:
+        lines = [line.split() for line in (proc / "cgroups").read_text().splitlines()]
+    except OSError:
+        return True
+    return ["memory", "0"] not in [[line[0], line[-1]] for line in lines if line]
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(directory):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+@contextmanager
+def acting_as_owner(directory: Path, before: Callable[[], object]) -> Iterator[None]:
+    """Where root calls and a directory is another user's, act as that user in the block, with the groups of theirs.
+
+    :param before: what has to be done as root, ahead of that.
+    """
+    owner = directory.stat() if directory.exists() else None
+    if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+        yield
+        return
+    before()
+    groups = os.getgroups()
+    os.setgroups(_groups_of(owner.st_uid, owner.st_gid))
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _groups_of(user: int, group: int) -> list[int]:
+    """Return the groups that a user is in."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
+    except KeyError:
+        return [group]
+
+
+def _account(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        return None
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

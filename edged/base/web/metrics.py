@@ -1,0 +1,111 @@
+"""``/metrics``: served by a thread of its own, from what the main loop rendered last."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import HTTPServer
+from pathlib import Path
+from typing import Any
+
+from edged.base.errors import ConfigError
+from edged.base.web.address import Listen
+from edged.base.web.exposition import TYPE
+from edged.base.web.transport import Answer, Request, Server
+
+STALE = 60.0
+"""Seconds after which numbers are not served any more: who scrapes shall see that the main loop stands still."""
+_MODE = 0o660
+_STACK = 512 * 1024
+"""Bytes of the thread's stack: where all memory is locked, the usual 8 MB would be in RAM, too."""
+
+
+class MetricsServer:
+    """Serves the numbers that :meth:`show` was given last, until :meth:`close`.
+
+    :raises ConfigError: the address cannot be used.
+    """
+
+    def __init__(self, listen: Listen) -> None:
+        self._text = b""
+        self._at = -STALE
+        self._listen = listen
+        self._names = None if listen.path else {"localhost", listen.host, f"[{listen.host}]"}
+        try:
+            if listen.path:
+                _make_room(Path(listen.path))
+            self._server = _OneByOne(listen.family, listen.path or (listen.host, listen.port), self._answer)
+        except OSError as error:
+            raise ConfigError(f"metrics.listen: {listen} cannot be used: {error.strerror or error}") from error
+        before = threading.stack_size(_STACK)
+        try:
+            self._thread = threading.Thread(target=self._server.serve_forever, name="edged-metrics", daemon=True)
+            self._thread.start()
+        finally:
+            threading.stack_size(before)
+
+    def show(self, text: bytes) -> None:
+        """Serve these numbers from now on."""
+        self._text, self._at = text, time.monotonic()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        if self._listen.path:
+            Path(self._listen.path).unlink(missing_ok=True)
+
+    def _answer(self, request: Request) -> Answer:
+        if request.method not in {"GET", "HEAD"}:
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+        if self._names is not None and not self._is_addressed(request.headers.get_all("Host", [])):
+            return Answer(HTTPStatus.MISDIRECTED_REQUEST)
+        if request.path != "/metrics":
+            return Answer(HTTPStatus.NOT_FOUND)
+        if time.monotonic() - self._at > STALE:
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
+        return Answer(body=self._text, type=TYPE)
+
+    def _is_addressed(self, hosts: list[str]) -> bool:
+        """Tell whether a request names this machine: a web page's own name may resolve to 127.0.0.1 (DNS rebinding)."""
+        return len(hosts) == 1 and hosts[0].removesuffix(f":{self._listen.port}") in (self._names or ())
+
+
+class _OneByOne(Server):
+    """Takes one connection after the other, in the thread that serves; its socket is open to owner and group alone."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  as socketserver has them
+        """Serve a connection, within the deadlines of each."""
+        HTTPServer.process_request(self, request, client_address)
+
+    def server_bind(self) -> None:
+        """Bind; a socket gets its name last, so that it is never there with another mode."""
+        if self.address_family != socket.AF_UNIX:
+            super().server_bind()
+            return
+        path = Path(str(self.server_address))
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        self.socket.bind(str(new))
+        new.chmod(_MODE)
+        new.replace(path)
+
+
+def _make_room(path: Path) -> None:
+    """Refuse to take the place of what is no stale socket.
+
+    :raises OSError: it is something else, or somebody listens on it.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(0, "there is something else than a socket")
+        with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
+            probe.settimeout(1)
+            probe.connect(os.fspath(path))
+            raise FileExistsError(0, "another process listens there")

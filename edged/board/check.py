@@ -1,0 +1,163 @@
+"""`edged check`: everything about a board that can be judged without starting its daemon, each with its own verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edged.base.errors import EdgedError, MissingFileError
+from edged.base.machine import check_clock, check_entropy, check_owner, check_room, describe_memory
+from edged.base.units import parse_duration, parse_size
+from edged.board.board import Board
+from edged.board.pipeline import check_binding, check_chain, check_state
+from edged.board.state import State
+from edged.board.state.examples.store import NAME as EXAMPLES
+from edged.board.state.store import NAME as STATE
+from edged.broker import Address, probe, remarks
+from edged.config.board import BrokerTable
+from edged.config.load import load_board
+from edged.config.model import ModelConfig
+from edged.formats.package.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, and what was found: a detail, or the error that stands in the way."""
+
+    what: str
+    detail: str
+    error: EdgedError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        found: dict[str, Any] = {"check": self.what, "ok": self.error is None, "detail": self.detail}
+        if self.error is not None:
+            found |= {"kind": type(self.error).__name__, "hint": self.error.hint}
+        return found
+
+
+def check(path: Path, *, offline: bool) -> Iterator[Finding]:
+    """Look at the board that the configuration at ``path`` describes; nothing is changed.
+
+    :param offline: leave the broker out.
+    """
+    try:
+        board = Board(load_board(path))
+        Address.parse(board.config.broker.url)
+    except EdgedError as error:
+        yield Finding("configuration", error.message, error)
+        return
+    yield Finding("configuration", str(path))
+    above: dict[str, Manifest] = {}
+    looks: list[tuple[str, Callable[[], str]]] = [
+        ("clock", lambda: check_clock(trusted=board.config.device.clock == "trusted")),
+        ("entropy", check_entropy),
+        ("memory", describe_memory),
+        ("owner", lambda: _owner(board)),
+        ("disk", lambda: _disk(board)),
+        ("keys", lambda: _keys(board)),
+        ("state", lambda: _state(board)),
+        ("publishers", lambda: f"{len(board.publishers().pinned)} pinned"),
+        ("hubs", lambda: f"{len(board.hubs())} granted"),
+        ("sensors", lambda: f"{len(board.sensor_keys())} with keys"),
+        ("runtime", lambda: _runtime(board)),
+        *((f"model {table.name}", partial(_model, board, table, above)) for table in board.config.model),
+    ]
+    for what, look in looks:
+        try:
+            with board.as_owner():
+                detail = look()
+        except EdgedError as error:
+            yield Finding(what, error.message, error)
+        else:
+            yield Finding(what, detail)
+    if not offline:
+        yield from _brokers(board)
+
+
+def _owner(board: Board) -> str:
+    return check_owner(board.directory) if board.directory.exists() else "no state yet"
+
+
+def _disk(board: Board) -> str:
+    """Look for room for outbox and windows, as large as they may become, and for a package beside the largest one."""
+    packages = [_size(installed.path) for installed in board.packages.all()]
+    outbox = parse_size(board.config.results.outbox.size) - _size(board.directory / STATE)
+    kept = {one.name: parse_size(one.collect.size) for one in board.config.model if one.collect is not None}
+    windows = sum(kept.values()) - _size(board.directory / EXAMPLES)
+    standing = next(path for path in (board.directory, *board.directory.parents) if path.exists())
+    return check_room(standing, max(0, outbox) + max(0, windows) + max(packages, default=0))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _keys(board: Board) -> str:
+    return f"fingerprint {board.keys.opened_record(board.keystore()).fingerprint}"
+
+
+def _state(board: Board) -> str:
+    if not State.exists(board.directory):
+        return "none yet"
+    State(board.directory).close()
+    return "readable"
+
+
+def _runtime(board: Board) -> str:
+    engine = board.engine()
+    return f"{engine.name} {engine.version} ({engine.reason})"
+
+
+def _model(board: Board, table: ModelConfig, above: dict[str, Manifest]) -> str:
+    name = table.name
+    newest = board.packages.newest(name)
+    if newest is None:
+        raise MissingFileError(f"no package of model {name!r} is installed", hint=f"edged install {name}-VERSION.edged")
+    with closing(State(board.directory)) as state:
+        installed = board.in_use(name, state) or newest
+        model = board.load(installed, board.keystore(), state, board.engine(), table.delegate)
+    try:
+        manifest = model.manifest
+        check_binding(table, manifest)
+        check_state(table, keeps_state=model.keeps_state)
+        check_chain(table, manifest, above)
+        above[table.channel] = manifest
+        locked = "locked" if model.locked else "not locked"
+        own = ", a thread of its own" if model.seconds > parse_duration(board.config.runtime.slow) else ""
+        return (
+            f"version {manifest.version}, self-test passed, {model.seconds * 1000:.2f} ms a window{own},"
+            f" weights {locked} in RAM"
+        )
+    finally:
+        model.close()
+
+
+def _brokers(board: Board) -> Iterator[Finding]:
+    config = board.config
+    filters: dict[str, int] = {}
+    for table in config.model:
+        for topic in table.filters:
+            filters[topic] = max(table.qos, filters.get(topic, 0))
+    yield from _broker(board, "broker", config.broker, filters, answers=config.uplink is None)
+    if config.uplink is not None:
+        yield from _broker(board, "uplink", config.uplink, {}, answers=True)
+
+
+def _broker(
+    board: Board, name: str, table: BrokerTable, filters: dict[str, int], *, answers: bool
+) -> Iterator[Finding]:
+    try:
+        with board.as_owner():
+            base = f"{board.config.results.prefix}/{board.config.device.name}"
+            result = probe(board.broker_options(table), base, filters, timeout=10.0)
+    except EdgedError as error:
+        yield Finding(name, error.message, error)
+        return
+    yield Finding(name, str(result))
+    for remark in remarks(result, filters, answers=answers):
+        yield Finding(f"{name} {remark.what}", remark.detail, remark.error)

@@ -1,0 +1,1 @@
+"""The daemon: it owns the socket, the signals and the time. What a message comes to: ``pipeline``."""

@@ -1,0 +1,198 @@
+"""Windows in, results out: models are asked, now or in threads of their own, tried, and followed by one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from edged.base.errors import EdgedError, FormatError, ModelError, OverloadError, ReadingError, TrialError, TrustError
+from edged.board.daemon.debts import Waiter
+from edged.board.daemon.health import Health
+from edged.board.daemon.outgoing import Outgoing
+from edged.board.pipeline import Job, Lane, Worker
+from edged.model.live import Floats, LiveModel
+
+REFUSALS = (ReadingError, TrustError, FormatError, ModelError)
+"""What a message may come to without anything being wrong with the board."""
+
+
+class _Task(NamedTuple):
+    """A window that a slow model is to answer.
+
+    :ivar waiter: what waits for its result.
+    """
+
+    lane: Lane
+    job: Job
+    waiter: Waiter | None
+
+
+class Answers:
+    """Serves lanes: has their models answer windows, and publishes what that comes to.
+
+    :param slow: seconds of a window's answer above which a model has a thread of its own.
+    :param wake: called from such a thread when it has an answer.
+    :ivar lanes: by channel; of two, the one that the other stands on comes first.
+    :ivar on_answered: called with each window of a lane that collects them, after all else has been done with it.
+    :ivar on_trial: called when a version's trial is over: with the lane, the version, and why it failed, if it did.
+    """
+
+    def __init__(self, outgoing: Outgoing, health: Health, *, slow: float, wake: Callable[[], None]) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self._outgoing = outgoing
+        self._health = health
+        self._slow = slow
+        self._wake = wake
+        self._followers: dict[str, list[Lane]] = {}
+        self._workers: dict[str, Worker[_Task, Floats]] = {}
+        self._resting: list[_Task] = []
+        self.on_trial: Callable[[Lane, LiveModel, TrialError | None], None] = _ignore
+        self.on_answered: Callable[[Lane, Job], None] | None = None
+
+    def rest(self) -> None:
+        """Let no thread use a model any more; what waits goes on with :meth:`set_lanes`."""
+        for worker in self._workers.values():
+            self._resting += worker.close()
+        self.conclude_slow()
+        self._workers.clear()
+
+    def set_lanes(self, lanes: Mapping[str, Lane]) -> None:
+        """Serve these lanes, by channel; of two, the one that the other stands on comes first."""
+        self.rest()
+        self.lanes = dict(lanes)
+        self._followers = {
+            channel: [lane for lane in lanes.values() if lane.config.from_ == channel] for channel in lanes
+        }
+        for lane in lanes.values():
+            self._employ(lane)
+            if lane.probation is not None and lane.probation.passed:  # it is to have no trial
+                self._end_trial(lane, None)
+        resting, self._resting = self._resting, []
+        for task in resting:
+            if self.lanes.get(task.lane.config.channel) is task.lane and task.lane.has(task.job.stream):
+                self._hand_over(task)
+            elif task.waiter is not None:
+                task.waiter.step_done()
+
+    def _employ(self, lane: Lane) -> None:
+        """Give a slow model a thread."""
+        if lane.model.seconds > self._slow:
+            self._workers[lane.config.channel] = Worker(_ask, self._wake)
+
+    def is_slow(self, channel: str) -> bool:
+        """Tell whether a lane's model has a thread of its own."""
+        return channel in self._workers
+
+    def run(self, lane: Lane, jobs: Iterable[Job], waiter: Waiter | None) -> None:
+        """Ask the model about each window, now or in its thread."""
+        gate = lane.config.when
+        slow = lane.config.channel in self._workers
+        for job in jobs:
+            if gate is not None and self.lanes[gate.channel].says(job.stream.key) not in gate.labels:
+                job.stream.anew = True  # what comes next does not follow from what the model saw last
+            elif slow:
+                if waiter is not None:
+                    waiter.hold()
+                self._hand_over(_Task(lane, job.kept(), waiter))
+            else:
+                self._conclude(lane, job, self._ask_now(lane, job), waiter)
+
+    def _ask_now(self, lane: Lane, job: Job) -> Floats:
+        try:
+            return lane.ask(job)
+        except TrialError as error:
+            self._end_trial(lane, error)
+            if not lane.has(job.stream):
+                raise
+            return lane.ask(job)
+
+    def _end_trial(self, lane: Lane, error: TrialError | None) -> None:
+        """End a version's trial. If it failed, the version before it answers again, where there is one."""
+        if lane.probation is None:
+            return
+        tried = lane.model
+        if error is None:
+            lane.end_trial()
+        else:
+            lane.roll_back()
+        self.on_trial(lane, tried, error)
+
+    def _conclude(self, lane: Lane, job: Job, scores: Floats, waiter: Waiter | None) -> None:
+        """Publish what scores come to, and tell the models that stand on this one."""
+        if lane.probation is not None and lane.probation.passed:
+            self._end_trial(lane, None)
+        answered = lane.decide(job, scores)
+        if answered.publish:
+            self._outgoing.publish(lane, answered, waiter)
+        for follower in self._followers[lane.config.channel]:
+            try:
+                self.run(follower, follower.feed(lane, job.stream.key, scores, answered.of, again=job.again), None)
+            except REFUSALS as error:
+                name, channel = follower.config.name, follower.config.channel
+                self._health.refuse(error, f"{name} from {lane.config.channel}", model=name, channel=channel)
+        if lane.collector is not None and self.on_answered is not None:
+            self.on_answered(lane, job)
+
+    def _hand_over(self, task: _Task) -> None:
+        worker = self._workers.get(task.lane.config.channel)
+        if worker is None:  # a new version, which is quick
+            self._finish(task, _asked(task))
+        elif (displaced := worker.submit(task)) is not None:
+            self._finish(displaced, OverloadError("the model is slower than its windows come"))
+
+    def conclude_slow(self) -> None:
+        """Go on with what slow models have answered since the last call."""
+        for worker in list(self._workers.values()):
+            self._finish_all(worker.take_done())
+
+    def _finish_all(self, done: list[tuple[_Task, Floats | EdgedError]]) -> None:
+        for number, (task, outcome) in enumerate(done):
+            if isinstance(outcome, TrialError) and task.lane.probation is not None:
+                self._ask_again(task.lane, outcome, [task for task, _ in done[number:]])
+                return
+            self._finish(task, outcome)
+
+    def _ask_again(self, lane: Lane, error: TrialError, tasks: list[_Task]) -> None:
+        """Have the version before a failed trial do what the failed one has not done, in order."""
+        worker = self._workers.pop(lane.config.channel)
+        waiting = worker.close()
+        tasks += [task for task, _ in worker.take_done()] + waiting
+        self._end_trial(lane, error)
+        self._employ(lane)
+        for task in tasks:
+            self._hand_over(task)
+
+    def _finish(self, task: _Task, outcome: Floats | EdgedError) -> None:
+        try:
+            if isinstance(outcome, EdgedError):
+                config = task.lane.config
+                self._health.refuse(outcome, config.name, model=config.name, channel=config.channel)
+            else:
+                self._conclude(task.lane, task.job, outcome, task.waiter)
+        finally:
+            if task.waiter is not None:
+                task.waiter.step_done()
+
+    @property
+    def busy(self) -> bool:
+        """Whether windows wait for a model's thread, or are in it."""
+        return bool(self._resting) or any(worker.busy for worker in self._workers.values())
+
+    def progress(self) -> float:
+        """Return for how many seconds the slowest of the models' threads has been at its window."""
+        return max((worker.busy_for() for worker in self._workers.values()), default=0.0)
+
+
+def _ignore(_lane: Lane, _tried: LiveModel, _error: TrialError | None) -> None:
+    """Nobody wants to know."""
+
+
+def _ask(task: _Task) -> Floats:
+    return task.lane.ask(task.job)
+
+
+def _asked(task: _Task) -> Floats | EdgedError:
+    try:
+        return _ask(task)
+    except EdgedError as error:
+        return error

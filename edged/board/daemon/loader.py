@@ -1,0 +1,170 @@
+"""Load what the configuration wants, beside what already runs, so that messages keep flowing meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from edged.base.errors import ConfigError, EdgedError, MissingFileError
+from edged.base.events import Event
+from edged.base.units import parse_size
+from edged.board.board import Board, accept
+from edged.board.pipeline import Decoders, Lane, check_chain
+from edged.board.state import State
+from edged.config.model import ModelConfig
+from edged.formats.channel.reading import ReplayGuard
+from edged.formats.cose.keys import ContentKey
+from edged.formats.package.verify import Floor
+from edged.keystore import Keystore
+from edged.keystore.packages import Installed
+from edged.model.live import LiveModel
+from edged.model.runtime import Engine
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Loaded:
+    """What a load found: models that are new, by channel, and why others cannot be used.
+
+    :ivar proven: channels whose new model got through its trial before.
+    """
+
+    board: Board
+    sensors: Mapping[str, tuple[ContentKey, ...]]
+    models: dict[str, LiveModel] = field(default_factory=dict)
+    errors: dict[str, EdgedError] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
+
+
+Running = Mapping[str, tuple[ModelConfig, str, int]]
+"""What runs already: table, name and version, by channel."""
+
+
+def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> Loaded:
+    """Load the newest package of each configured model that does not already run just so.
+
+    Where that one cannot be used, the version that serves stays, unless it was rejected; else one that got through its
+    trial takes its place.
+    """
+    loaded = Loaded(board, board.sensor_keys())
+    for table in board.config.model:
+        now = running.get(table.channel)
+        rejected = {one.version for one in state.rejected(table.name)}
+        stays = now is not None and now[0] == table and now[2] not in rejected
+        candidates = _candidates(board, state, table.name, stays=stays)
+        if not candidates:
+            loaded.errors[table.channel] = MissingFileError(
+                f"no package of model {table.name!r} is installed", hint=f"edged install {table.name}-VERSION.edged"
+            )
+        for installed in candidates:
+            if stays and (table, installed.name, installed.version) == now:
+                break
+            try:
+                model = board.load(installed, keystore, state, engine, table.delegate)
+                accept(model, state)
+            except EdgedError as error:
+                loaded.errors.setdefault(table.channel, error)
+                continue
+            loaded.models[table.channel] = model
+            if Floor(installed.version, model.identity) in state.good(table.name):
+                loaded.proven.add(table.channel)
+            break
+    return loaded
+
+
+def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[Installed]:
+    """Return what may be loaded, the best first.
+
+    :param stays: whether a version serves that goes on if the newest fails.
+    """
+    good = [] if stays else [board.packages.find(name, one.version) for one in state.good(name)]
+    return [one for one in dict.fromkeys((board.packages.newest(name), *good)) if one is not None]
+
+
+def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders) -> dict[str, Lane]:
+    """Return the lanes that follow from a load: those that stay, those that swap their model, and new ones.
+
+    A lane whose new version cannot be used goes on with the old one, and the log says why. One that stands on a lane
+    which cannot be used, or that says something else now, is left out.
+    """
+    following: dict[str, Lane] = {}
+    limit = parse_size(loaded.board.config.limits.message)
+    for table in loaded.board.config.model:
+        channel = table.channel
+        lane, model = lanes.get(channel), loaded.models.get(channel)
+        if error := loaded.errors.get(channel):
+            _log_refusal(table, error)
+        if lane is not None:
+            lane.use_sensors(loaded.sensors.get(channel, ()))
+        if model is not None:
+            try:
+                if lane is not None and lane.config == table:
+                    lane.swap(model, proven=channel in loaded.proven)
+                else:
+                    lane = Lane(table, model, loaded.sensors.get(channel, ()), guard, limit, decoders)
+                    lane.begin_trial(proven=channel in loaded.proven)
+            except EdgedError as error:
+                _refuse(loaded, table, error, model)
+        if lane is None:
+            continue
+        try:
+            manifests = {above: standing.model.manifest for above, standing in following.items()}
+            check_chain(table, lane.model.manifest, manifests)
+        except ConfigError as error:
+            _refuse(loaded, table, error, None if lane is lanes.get(channel) else lane.model)
+        else:
+            following[channel] = lane
+    return following
+
+
+def _refuse(loaded: Loaded, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
+    loaded.errors[table.channel] = error
+    _log_refusal(table, error)
+    if model is not None:
+        model.close()
+
+
+def _log_refusal(table: ModelConfig, error: EdgedError) -> None:
+    about = Event.PACKAGE_REFUSED.about(model=table.name, channel=table.channel, error=type(error).__name__)
+    _LOG.error("model %s: %s", table.name, error.message, extra=about)
+
+
+class BackgroundLoad:
+    """One load in a thread of its own.
+
+    :param wake: called from that thread when the load is done.
+    """
+
+    def __init__(self, work: Callable[[], Loaded], wake: Callable[[], None]) -> None:
+        self._work = work
+        self._wake = wake
+        self._loaded: Loaded | None = None
+        self._error: EdgedError | None = None
+        self._thread = threading.Thread(target=self._run, name="edged-load")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loaded = self._work()
+        except EdgedError as error:
+            self._error = error
+        finally:
+            self._wake()
+
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`result` will not wait."""
+        return not self._thread.is_alive()
+
+    def result(self) -> Loaded:
+        """Return what was loaded.
+
+        :raises EdgedError: the configuration itself could not be used.
+        """
+        self._thread.join()
+        if self._loaded is None:
+            raise self._error or EdgedError("loading ended without a result")
+        return self._loaded

@@ -1,0 +1,142 @@
+"""What a daemon is made of, and how its parts know of each other."""
+
+from __future__ import annotations
+
+import logging
+
+from edged.base.errors import EdgedError, StateError
+from edged.base.events import Event, event_of
+from edged.base.lock import Lock
+from edged.base.units import parse_duration, parse_size
+from edged.base.web.address import Listen
+from edged.base.web.metrics import MetricsServer
+from edged.board.board import Board
+from edged.board.daemon.answers import Answers
+from edged.board.daemon.beat import HEALTH, STATUS, Heartbeat
+from edged.board.daemon.collection import Collection, open_examples
+from edged.board.daemon.durable import Durable
+from edged.board.daemon.health import Health
+from edged.board.daemon.inventory import INVENTORY, Shelf
+from edged.board.daemon.journal import Journal
+from edged.board.daemon.links import Links
+from edged.board.daemon.marks import Marks
+from edged.board.daemon.metrics import Metrics
+from edged.board.daemon.outgoing import Outgoing
+from edged.board.daemon.poison import Poison
+from edged.board.daemon.rows import RowJournal
+from edged.board.daemon.traffic import Traffic
+from edged.board.state import OutboxStore, RowStore, SuspectStore
+from edged.formats.channel.announcer import Announcer
+from edged.formats.cose.algorithms import Aead
+
+_LOG = logging.getLogger(__name__)
+
+
+class Parts:
+    """The parts of one board's daemon, made once at its start.
+
+    :raises EdgedError: why it cannot start.
+    """
+
+    def __init__(self, board: Board) -> None:
+        config = board.config
+        self._board = board
+        self._base = f"{config.results.prefix}/{config.device.name}"
+        self.lock = Lock(board.directory)
+        self.health = Health()
+        self.durable = Durable(board.directory, self.health)
+        self._state = state = self.durable.state
+        self.keystore = board.keystore()
+        board.keys.opened_record(self.keystore)  # keys that no hub was told of would announce what none believes
+        self.engine = board.engine()
+        _LOG.info("runtime %s %s: %s", self.engine.name, self.engine.version, self.engine.reason)
+        self.marks = Marks(state)
+        self.journal = Journal(board.audit(state, self.keystore), state, self.health)
+        self.journal.started(f"{self.engine.name} {self.engine.version}", self.durable.crashes)
+        self.links = Links(board, self.topic(STATUS))
+        self.links.on_error(self._on_broker_error)
+        self.announcer = self._make_announcer()
+        self.outgoing = self._make_outgoing()
+        self.rows = RowJournal(RowStore(state))
+        self.poison = Poison(SuspectStore(state), board.hubs(), self.durable.crashes)
+        slow = parse_duration(config.runtime.slow)
+        self.answers = Answers(self.outgoing, self.health, slow=slow, wake=self.links.wake)
+        self.answers.on_trial = self.journal.trial_ended
+        self.traffic = Traffic(
+            self.answers, self.outgoing, self.marks.guard, self.health, self.poison, self.rows, config.limits
+        )
+        self.collection = Collection(lambda: open_examples(board, self.keystore))
+        self.answers.on_answered = self.collection.take
+        self.traffic.on_delivery = self.collection.hear
+        self.links.uplink.on_message = self.links.sensors.on_message = self.traffic.on_message
+        self.shelf = Shelf(
+            self.links.uplink,
+            self.announcer,
+            self.topic(INVENTORY),
+            parse_duration(config.results.heartbeat),
+            self._newest,
+        )
+        self.heart = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+        self.metrics = self._make_metrics()
+
+    def _newest(self, name: str) -> int | None:
+        installed = self._board.packages.newest(name)
+        return None if installed is None else installed.version
+
+    def topic(self, level: str) -> str:
+        """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""
+        return f"{self._base}/{level}"
+
+    def _make_announcer(self) -> Announcer:
+        board = self._board
+        results = board.config.results
+        return Announcer(
+            board.config.device.name,
+            self.keystore.signer,
+            aead=Aead.A256GCM if results.aead == "A256GCM" else Aead.CHACHA20_POLY1305,
+            hubs=board.hubs(),
+            sign_results=results.sign,
+            max_age=parse_duration(results.rotate),
+            begin_epoch=self._begin_epoch,
+        )
+
+    def _make_metrics(self) -> Metrics | None:
+        table = self._board.config.metrics
+        if table is None:
+            return None
+        return Metrics(
+            MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links, self.collection
+        )
+
+    def _make_outgoing(self) -> Outgoing:
+        outbox = self._board.config.results.outbox
+        outgoing = Outgoing(
+            self.links.uplink,
+            self.announcer,
+            self.health,
+            OutboxStore(self._state),
+            base=self._base,
+            most_waiting=parse_size(outbox.size),
+            longest_waiting=parse_duration(outbox.age),
+            read_clock=lambda: self._board.clock(self._state),
+        )
+        self.links.uplink.on_delivered = outgoing.on_delivered
+        return outgoing
+
+    def _begin_epoch(self, kid: bytes, at_least: int) -> int:
+        clock = self._board.clock(self._state)
+        least = max(at_least, int(clock.now) if clock.synchronised else 0)
+        try:
+            number = self._state.begin_epoch(kid, least)
+        except StateError as error:
+            if not clock.synchronised:
+                raise  # nothing says that this number was never used
+            self.health.trouble(error.message, "StateError")
+            number = least
+        self.journal.epoch(number, kid)
+        return number
+
+    def _on_broker_error(self, error: Exception) -> None:
+        hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
+        kind = type(error).__name__
+        self.health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)

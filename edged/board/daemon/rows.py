@@ -1,0 +1,177 @@
+"""The journal of rows: a reading is acknowledged once it is durable, and forgotten once no window needs it.
+
+Readings are written in groups. What a crash interrupts begins anew where the window that was being filled began, so
+that the same windows are answered, under the same names, that would have been without it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from edged.base.errors import StateError
+from edged.board.daemon.debts import Waiter
+from edged.board.pipeline import Message, Start
+from edged.board.state import RowStore, StoredReading
+
+GROUP = 256
+"""Readings that are written at once ..."""
+PATIENT, HASTY = 1.0, 0.05
+"""... or so many seconds after the first of them: each write wears a card, but a broker that hands out few waits."""
+KEPT = 1000
+"""Readings that stay when no window needs them any more: as many as a broker hands out again after a crash."""
+_TIDY_SECONDS = 1.0
+_GIVE_UP = 5.0
+"""Seconds of failed writes after which readings are acknowledged all the same: inference goes on."""
+
+StreamKey = tuple[str, str]
+"""Channel of the model, and key of its stream."""
+
+
+@dataclass
+class _Track:
+    """One stream: the readings that are kept, where its open window begins, and windows whose results are not safe."""
+
+    numbers: deque[int] = field(default_factory=deque)
+    begins: Start | None = None
+    held: Counter[Start] = field(default_factory=Counter)
+
+    def needed_from(self) -> Start | None:
+        """Return where the first window begins that is needed."""
+        starts = [*self.held] if self.begins is None else [self.begins, *self.held]
+        return min(starts, default=None)
+
+
+class RowHold:
+    """Keeps a window's readings until its result is safe."""
+
+    __slots__ = ("_journal", "_key", "_start", "_steps")
+
+    def __init__(self, journal: RowJournal, key: StreamKey, start: Start) -> None:
+        self._journal = journal
+        self._key = key
+        self._start = start
+        self._steps = 0
+
+    def hold(self) -> None:
+        """Wait for one more step."""
+        if not self._steps:
+            self._journal.held(self._key)[self._start] += 1
+        self._steps += 1
+
+    def step_done(self) -> None:
+        """End a step; after the last one the readings may go."""
+        self._steps -= 1
+        if not self._steps:
+            held = self._journal.held(self._key)
+            held[self._start] -= 1
+            if not held[self._start]:
+                del held[self._start]
+            self._journal.changed(self._key)
+
+
+class RowJournal:
+    """Writes readings of rows before they are acknowledged.
+
+    :ivar error: why nothing can be written now; empty while that works.
+    """
+
+    def __init__(self, store: RowStore) -> None:
+        self.error = ""
+        self.group_seconds = PATIENT
+        self._store = store
+        self._last = store.last()
+        self._tracks: dict[StreamKey, _Track] = {}
+        self._pending: list[tuple[StoredReading, Waiter]] = []
+        self._changed: set[StreamKey] = set()
+        self._gone: deque[int] = deque()
+        self._write_at = float("inf")
+        self._failing_since = float("inf")
+
+    def next_number(self) -> int:
+        """Return the number of a reading that is about to be taken."""
+        self._last += 1
+        return self._last
+
+    def held(self, key: StreamKey) -> Counter[Start]:
+        """Return where a stream's windows begin whose results are not safe yet."""
+        return self._track(key).held
+
+    def _track(self, key: StreamKey) -> _Track:
+        track = self._tracks.get(key)
+        if track is None:
+            track = self._tracks[key] = _Track()
+        return track
+
+    def add(self, key: StreamKey, number: int, message: Message, waiter: Waiter, now: float) -> None:
+        """Have a reading written; what it is owed, and its replay mark, wait for that."""
+        waiter.hold()
+        self._track(key).numbers.append(number)
+        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), waiter))
+        self._write_at = min(self._write_at, now + self.group_seconds)
+        if len(self._pending) >= GROUP and not self.error:
+            self._write(now)
+
+    def keep(self, key: StreamKey, number: int) -> None:
+        """Know a reading that is written already."""
+        self._track(key).numbers.append(number)
+
+    def retire(self, number: int) -> None:
+        """Know a reading that is written already and is not needed."""
+        self._gone.append(number)
+
+    def window_begins(self, key: StreamKey, begins: Start | None, now: float) -> None:
+        """Note where a stream's open window begins."""
+        self._track(key).begins = begins
+        self._changed.add(key)
+        self._write_at = min(self._write_at, now + _TIDY_SECONDS)
+
+    def changed(self, key: StreamKey) -> None:
+        """Note that a stream may need fewer readings."""
+        self._changed.add(key)
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until :meth:`turn` has something to do."""
+        return self._write_at - now
+
+    def turn(self, now: float) -> None:
+        """Write what is due."""
+        if now >= self._write_at:
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        windows: list[tuple[str, str, int, int]] = []
+        for key in self._changed:
+            track = self._tracks[key]
+            needed = track.needed_from() or (self._last + 1, 0)
+            while track.numbers and track.numbers[0] < needed[0]:
+                self._gone.append(track.numbers.popleft())
+            windows.append((*key, *needed))
+        readings = [reading for reading, _ in self._pending]
+        old = [number for number in self._gone if number <= self._last - KEPT]
+        try:
+            if readings or old:
+                self._store.write(readings, windows, old)
+        except StateError as error:
+            self._failed(error, now)
+            return
+        self.error = ""
+        self._failing_since = float("inf")
+        self._changed.clear()
+        while self._gone and self._gone[0] <= self._last - KEPT:
+            self._gone.popleft()
+        self._release()
+        self._write_at = float("inf")
+
+    def _failed(self, error: StateError, now: float) -> None:
+        """Try again; readings that cannot be written for long are acknowledged all the same."""
+        self.error = error.message
+        self._failing_since = min(self._failing_since, now)
+        self._write_at = now + _TIDY_SECONDS
+        if now - self._failing_since > _GIVE_UP:
+            self._release()
+
+    def _release(self) -> None:
+        pending, self._pending = self._pending, []
+        for _, waiter in pending:
+            waiter.step_done()

@@ -1,0 +1,262 @@
+"""Messages in, answers out, and each message acknowledged when what it is owed has been done.
+
+A row is acknowledged once it is in its window, or in the journal where there is one. A whole window is acknowledged
+once its result is safe: if the board dies before, the broker hands the window out again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from edged.base.errors import EdgedError, OverloadError, RateError, ReplayError
+from edged.board.daemon.answers import REFUSALS, Answers
+from edged.board.daemon.debts import Debt, Owed, WindowKey
+from edged.board.daemon.health import Health
+from edged.board.daemon.outgoing import Outgoing
+from edged.board.daemon.poison import Poison
+from edged.board.daemon.postponed import Postponed
+from edged.board.daemon.rate import RateLimit
+from edged.board.daemon.rows import RowHold, RowJournal
+from edged.board.pipeline import Job, Lane, Message, Reading, Start
+from edged.board.state import StoredReading
+from edged.broker import Delivery
+from edged.config.board import Limits
+from edged.formats.channel.reading import ReplayGuard
+
+_TOPICS_CACHED = 1024
+_ANSWERED = 4096
+
+
+class Traffic:
+    """Takes messages, and pays what they are owed.
+
+    :ivar on_delivery: called with each message of the sensors before models get it.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        outgoing: Outgoing,
+        guard: ReplayGuard,
+        health: Health,
+        poison: Poison,
+        rows: RowJournal,
+        limits: Limits,
+    ) -> None:
+        self._answers = answers
+        self._outgoing = outgoing
+        self._guard = guard
+        self._health = health
+        self._poison = poison
+        self._rows = rows
+        self._rate = None if limits.rate is None else RateLimit(limits.rate)
+        self._most_windows = limits.windows
+        self._windows: dict[WindowKey, Owed] = {}
+        self._waiting: dict[str, int] = {}
+        self._answered: OrderedDict[WindowKey, None] = OrderedDict()
+        self._unacknowledged: deque[Debt] = deque()
+        self._postponed = Postponed()
+        self._lanes: dict[str, Lane] = {}
+        self._matching: dict[str, list[Lane]] = {}
+        self.on_delivery: Callable[[Delivery], None] | None = None
+
+    def on_message(self, delivery: Delivery) -> None:
+        """Serve one message. Nothing that a message can hold raises."""
+        if self._outgoing.is_own(delivery.topic):
+            try:
+                self._outgoing.on_own_topic(delivery)
+            except EdgedError as error:
+                self._health.refuse(error, delivery.topic)
+            delivery.ack()
+            return
+        if self.on_delivery is not None:
+            self.on_delivery(delivery)
+        debt = Debt(delivery.ack, can_wait=delivery.qos > 0)
+        message = Message(delivery.topic, delivery.payload, again=delivery.dup)
+        self._health.messages += 1
+        if self._rate is not None and not self._rate.admits(message.topic):
+            self._health.refuse(RateError("more messages a second than limits.rate"), message.topic)
+        elif self._poison.admits(message):
+            behind = self._postponed.holds(delivery.topic)
+            for lane in self._lanes_of(delivery.topic):
+                if not (behind and self._postpone(lane, message, debt)):
+                    self._attempt(lane, message, debt)
+            self._note_served()
+        if self._outgoing.congested:
+            self._unacknowledged.append(debt)
+        else:
+            debt.release()
+
+    def _attempt(self, lane: Lane, message: Message, debt: Debt, attempt: int = 1) -> None:
+        """Serve a message to one model; what nobody foresaw is tried again later, and set aside in the end."""
+        try:
+            self._serve(lane, message, debt, known=attempt > 1)
+        except ReplayError as error:
+            if message.again:
+                self._health.repeated += 1
+            else:
+                self._health.refuse(error, message.topic)
+        except REFUSALS as error:
+            if not (isinstance(error, OverloadError) and self._postpone(lane, message, debt, attempt)):
+                self._health.refuse(error, message.topic)
+        except Exception as error:  # noqa: BLE001  one reading must not stop the others
+            debt.hold()
+            self._health.last_error = f"{message.topic}: {type(error).__name__}"
+            self._poison.failed(lane, message, error, debt.release, attempt)
+
+    def _postpone(self, lane: Lane, message: Message, debt: Debt, attempt: int = 1) -> bool:
+        """Have a message wait for its turn where its broker waits, too; return whether it does."""
+        return debt.can_wait and self._postponed.add(lane.config.channel, message, debt, attempt)
+
+    def _has_room(self, topic: str) -> bool:
+        return self._waiting.get(topic, 0) < self._most_windows
+
+    def turn(self, now: float) -> None:
+        """Go on with what is to be tried again, and with what waits until results leave."""
+        for one in self._poison.due(now):
+            debt = Debt(one.done)
+            if self._answers.lanes.get(one.lane.config.channel) is one.lane:
+                self._attempt(one.lane, one.message, debt, one.attempt)
+            debt.release()
+        for waiting in self._postponed.due(self._has_room):
+            lane, debt = self._answers.lanes.get(waiting.channel), Debt(waiting.release)
+            if lane is not None and lane.reads(waiting.message.topic):
+                self._attempt(lane, waiting.message, debt, waiting.attempt)
+            debt.release()
+        self._note_served()
+        self._poison.turn()
+        while self._unacknowledged and not self._outgoing.congested:
+            self._unacknowledged.popleft().release()
+
+    def _note_served(self) -> None:
+        """Suspect none of the messages that were taken, once no model's thread is at any of them."""
+        if self._poison.watching and not self._answers.busy:
+            self._poison.all_served()
+
+    def _lanes_of(self, topic: str) -> list[Lane]:
+        if self._lanes is not self._answers.lanes:
+            self._lanes = self._answers.lanes
+            self._matching.clear()
+        lanes = self._matching.get(topic)
+        if lanes is None:
+            lanes = [lane for lane in self._lanes.values() if lane.reads(topic)]
+            if len(self._matching) >= _TOPICS_CACHED:
+                self._matching.clear()
+            self._matching[topic] = lanes
+        return lanes
+
+    def _serve(self, lane: Lane, message: Message, debt: Debt, *, known: bool = False) -> None:
+        reading = lane.open(message)
+        name = (lane.config.channel, message.topic, reading.name)
+        if message.again and name in self._answered:
+            self._health.repeated += 1
+            return
+        key, waiting = name if lane.holds_whole_windows else None, 0
+        if key is not None:
+            if (before := self._windows.get(key)) is not None:
+                debt.hold()  # handed out again while its result is on its way: that result settles this copy too
+                before.debts.append(debt)
+                return
+            waiting = self._waiting.get(message.topic, 0)
+            if waiting >= self._most_windows:
+                raise OverloadError(f"{self._most_windows} windows of it wait for their results (limits.windows)")
+        owed = Owed(key, name, reading, debt, self._settle)
+        if key is not None:
+            self._windows[key] = owed
+            self._waiting[message.topic] = waiting + 1
+        try:
+            if lane.config.journal:
+                self._take_row(lane, reading, owed, known=known)
+            else:
+                jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known)
+                self._answers.run(lane, jobs, owed if key is not None else None)
+        finally:
+            owed.release()
+
+    def _take_row(self, lane: Lane, reading: Reading, owed: Owed, *, known: bool) -> None:
+        """Take rows that are journalled: the journal acknowledges them."""
+        number = self._rows.next_number()
+        jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known, number=number)
+        self._run_journalled(lane, jobs)
+        key = (lane.config.channel, reading.message.topic)
+        now = time.monotonic()
+        self._rows.add(key, number, reading.message, owed, now)
+        self._rows.window_begins(key, lane.open_from(reading.message.topic), now)
+
+    def replay(self, stored: Iterable[StoredReading], windows: Mapping[tuple[str, str], Start]) -> int:
+        """Take readings from the journal, as the crash of the run before left them; return how many there were.
+
+        :param windows: where each stream's open window begins: reading, and rows before it there.
+        """
+        count = 0
+        for one in stored:
+            lane = self._answers.lanes.get(one.channel)
+            message = Message(one.topic, one.payload, again=True)
+            key = (one.channel, one.topic)
+            first, skip = windows.get(key, (0, 0))
+            if lane is None or not lane.config.journal or not self._poison.admits(message, replayed=True):
+                self._rows.retire(one.number)
+                continue
+            if one.number < first:
+                self._rows.retire(one.number)
+                self._note_replayed(lane, message)
+                continue
+            count += 1
+            self._rows.keep(key, one.number)
+            try:
+                reading = lane.open(message)
+                self._note_answered((one.channel, one.topic, reading.name))
+                jobs = lane.take(
+                    reading,
+                    clock_synchronised=False,
+                    known=True,
+                    number=one.number,
+                    skip=skip if one.number == first else 0,
+                )
+                self._run_journalled(lane, jobs)
+                if reading.sealed is not None:
+                    self._guard.settle(reading.sealed.key, reading.sealed.count)
+            except REFUSALS as error:
+                self._health.refuse(error, one.topic)
+            self._rows.window_begins(key, lane.open_from(one.topic), time.monotonic())
+            self._note_served()
+        self._poison.turn()
+        return count
+
+    def _note_replayed(self, lane: Lane, message: Message) -> None:
+        """Know a reading of the journal that its windows are done with: its acknowledgement may not have gone out."""
+        with suppress(*REFUSALS):
+            self._note_answered((lane.config.channel, message.topic, lane.open(message).name))
+
+    def _run_journalled(self, lane: Lane, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            hold = RowHold(self._rows, (lane.config.channel, job.stream.key), job.start)
+            hold.hold()
+            self._answers.run(lane, (job,), hold)
+            hold.step_done()
+
+    def _settle(self, owed: Owed) -> None:
+        if owed.key is not None:
+            del self._windows[owed.key]
+            topic = owed.reading.message.topic
+            waiting = self._waiting.pop(topic) - 1
+            if waiting:
+                self._waiting[topic] = waiting
+        sealed = owed.reading.sealed
+        if sealed is None:
+            self._note_answered(owed.name)
+        elif owed.reading.accepted:
+            self._guard.settle(sealed.key, sealed.count)
+
+    def _note_answered(self, name: WindowKey) -> None:
+        """Remember a reading that is dealt with: a broker that crashed may hand it out once more."""
+        self._answered[name] = None
+        if len(self._answered) > _ANSWERED:
+            self._answered.popitem(last=False)
+
+    def open_windows(self) -> int:
+        """Return how many windows of rows a crash would take: those that are being filled, and are not journalled."""
+        return sum(lane.open_windows() for lane in self._answers.lanes.values() if not lane.config.journal)

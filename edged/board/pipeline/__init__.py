@@ -1,0 +1,28 @@
+"""One model's way from a message to an answer: open, decode, clean, window, infer, decide.
+
+Sealing, publishing and time are the daemon's.
+"""
+
+from edged.board.pipeline.binding import check_binding, check_chain, check_state
+from edged.board.pipeline.collect import Collected, Collector, like
+from edged.board.pipeline.lane import Answered, Job, Lane
+from edged.board.pipeline.message import Decoders, Message, Reading
+from edged.board.pipeline.stream import Start
+from edged.board.pipeline.worker import Worker
+
+__all__ = [
+    "Answered",
+    "Collected",
+    "Collector",
+    "Decoders",
+    "Job",
+    "Lane",
+    "Message",
+    "Reading",
+    "Start",
+    "Worker",
+    "check_binding",
+    "check_chain",
+    "check_state",
+    "like",
+]

@@ -1,0 +1,322 @@
+"""One ``[[model]]`` in use: its streams of rows, its model, and what its answers come to."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError
+from edged.base.topics import topic_matches
+from edged.board.pipeline.binding import check_binding, check_state, columns_from
+from edged.board.pipeline.collect import Collector
+from edged.board.pipeline.message import Decoders, Message, Reading
+from edged.board.pipeline.probation import Probation
+from edged.board.pipeline.stream import Name, Start, Stream, Windowed, as_bytes
+from edged.board.pipeline.streams import Streams
+from edged.config.model import ModelConfig
+from edged.formats.channel.reading import ReplayGuard
+from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
+from edged.formats.cose.encrypt0 import peek_kid
+from edged.formats.cose.keys import ContentKey
+from edged.model.live import Floats, LiveModel
+from edged.model.signal.clean import Cleaner
+from edged.model.signal.decide import Decision
+
+_ENVELOPE = 128
+"""Bytes by which a sealed reading may be longer than a plain one."""
+
+
+class Job(NamedTuple):
+    """A window that the model is to be asked about.
+
+    :ivar window: float32 [rows, channels], valid until the next job is taken.
+    :ivar anew: whether the model has to forget the windows before.
+    :ivar again: whether it may have been answered before.
+    :ivar start: where it begins, in the journal.
+    """
+
+    stream: Stream
+    window: Floats
+    names: list[Name]
+    anew: bool
+    again: bool
+    start: Start = (0, 0)
+
+    def kept(self) -> Job:
+        """Return the same job with a window that stays valid."""
+        return self._replace(window=self.window.copy())
+
+
+class Answered(NamedTuple):
+    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
+
+    answer: Answer
+    of: Input
+    publish: bool
+    again: bool
+
+
+class Lane:
+    """One model in use on this board.
+
+    :param sensors: keys of the sensor, where only sealed readings are taken.
+    :param guard: accepts each count of a sensor once.
+    :param limit: the longest message that is taken, in bytes.
+    :param decoders: those of all lanes.
+    :raises ConfigError: the board's table does not fit the model's manifest.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        model: LiveModel,
+        sensors: Sequence[ContentKey],
+        guard: ReplayGuard,
+        limit: int,
+        decoders: Decoders | None = None,
+    ) -> None:
+        self.config = config
+        self.label: str | None = None
+        """What the model decided last."""
+        self.probation: Probation | None = None
+        """Set while the model is on trial."""
+        self.collector: Collector | None = None
+        """Set where windows are kept to train the model with."""
+        self._sensors = tuple(sensors)
+        self._guard = guard
+        self._limit = limit
+        self._decoders = decoders or Decoders()
+        self._check(model)
+        self._use(model, None)
+        if config.collect is not None:
+            self.collector = Collector(config, config.collect, model)
+
+    @property
+    def holds_whole_windows(self) -> bool:
+        """Whether each message is a window of its own, so that its acknowledgement can wait for its result."""
+        return self.config.each == "window"
+
+    def reads(self, topic: str) -> bool:
+        """Tell whether messages of a topic are for this model."""
+        return any(topic_matches(one, topic) for one in self.config.filters)
+
+    def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
+        """Take readings under other keys from now on, where those have changed."""
+        kids = {key.kid for key in sensors}
+        if kids != {key.kid for key in self._sensors}:
+            self._sensors = tuple(sensors)
+            self._streams.use_sensors(self._sensors)
+
+    def swap(self, model: LiveModel, *, proven: bool = False) -> None:
+        """Answer with another version from the next window on; the old one stands by until its trial is over.
+
+        Windows that are being filled go on, unless the new version wants them otherwise.
+
+        :param proven: the other version got through its trial before: it has none, and the old one is wiped.
+        :raises ConfigError: the board's table does not fit the new version; the old one goes on.
+        """
+        self._check(model)
+        before, unproven = self.model, None
+        if self.probation is not None and self.probation.before is not None:
+            before, unproven = self.probation.before, self.model
+        self._change(model)
+        self.probation = Probation(self.config.trial, before)
+        if unproven is not None:
+            unproven.close()
+        if proven:
+            self.end_trial()
+
+    def begin_trial(self, *, proven: bool) -> None:
+        """Put the model on trial, with no other version to come back; not one that is proven."""
+        self.probation = None if proven else Probation(self.config.trial, None)
+
+    def end_trial(self) -> None:
+        """Wipe the version that stands by."""
+        probation, self.probation = self.probation, None
+        if probation is not None and probation.before is not None:
+            probation.before.close()
+
+    def roll_back(self) -> bool:
+        """End a trial that went wrong: the version before it, if there is one, answers again."""
+        probation, self.probation = self.probation, None
+        if probation is None or probation.before is None:
+            return False
+        failed = self.model
+        self._change(probation.before)
+        failed.close()
+        return True
+
+    def _change(self, model: LiveModel) -> None:
+        old = self.model.manifest
+        kept = all(getattr(old, name) == getattr(model.manifest, name) for name in ("input", "window", "model"))
+        self._use(model, self._streams if kept else None)
+
+    def close(self) -> None:
+        """Wipe the model, and the one that stands by."""
+        self.end_trial()
+        self.model.close()
+
+    def _check(self, model: LiveModel) -> None:
+        check_binding(self.config, model.manifest)
+        check_state(self.config, keeps_state=model.keeps_state)
+
+    def _use(self, model: LiveModel, kept: Streams | None) -> None:
+        """Answer with ``model``; windows that are being filled are ``kept`` or forgotten."""
+        manifest = model.manifest
+        self.model = model
+        self._rows = manifest.rows
+        self._clean = Cleaner(manifest.input)
+        self._columns: tuple[bytes, list[int]] | None = None
+        self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
+        if kept is not None:
+            kept.renew(manifest)
+        if self.collector is not None:
+            self.collector.use(model)
+        self.encoder = ResultEncoder.of(
+            manifest,
+            manifest.name,
+            manifest.version,
+            model.identity,
+            outputs=model.outputs,
+            tune=self.config.tune,
+        )
+
+    def open(self, message: Message) -> Reading:
+        """Open one message.
+
+        :raises ReadingSizeError: it is longer than allowed.
+        :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
+        :raises FormatError: it should be sealed, and is not.
+        """
+        inlet = self._streams.inlet(message.topic)
+        openers = inlet.openers
+        if not openers:
+            size = len(message.payload)
+            if size > self._limit:
+                raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
+            return Reading(message, inlet, message.payload, message.digest, None)
+        limit = self._limit + _ENVELOPE
+        opener = next(iter(openers.values()))
+        if len(openers) > 1:
+            opener = openers.get(peek_kid(message.payload, limit), opener)
+        opened = message.open(opener, limit)
+        # counts of several topics do not compare
+        name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
+        return Reading(message, inlet, opened.payload, name, opened)
+
+    def take(
+        self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
+    ) -> Iterator[Job]:
+        """Take a reading into its window, and yield each window that it fills.
+
+        :param known: whether its count was accepted before, and it is taken once more all the same.
+        :param number: in the journal.
+        :param skip: rows at its beginning that are left out.
+        :raises ReplayError: its count was accepted before.
+        :raises ReadingError: it cannot be used.
+        """
+        stream, place, _, decode = reading.inlet
+        if reading.sealed is not None:
+            if not known:
+                self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
+            self._guard.accept(reading.sealed.key, reading.sealed.count)
+        reading.accepted = True
+        try:
+            rows, times = reading.message.decode(decode, reading.payload)
+            rows = self._clean(rows)
+            decode.keep()
+        except ReadingValueError:
+            stream.restart()  # a window without this row would not be what the sensor saw
+            raise
+        if self.model.manifest.model.reset == "message":
+            stream.anew = True
+        if self.holds_whole_windows:
+            yield self._whole(stream, rows, reading)
+            return
+        for window in stream.push(rows[skip:], times, reading.name, place, time.monotonic(), number):
+            yield self._job(stream, window, again=reading.message.again)
+
+    def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
+        if self._rows is not None and len(rows) != self._rows:
+            raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {self._rows}")
+        stream.hear(time.monotonic())
+        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), again=reading.message.again)
+
+    def _job(self, stream: Stream, window: Windowed, *, again: bool) -> Job:
+        anew, stream.anew = stream.anew, False
+        return Job(stream, window.rows, window.names, anew, again, window.start)
+
+    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, again: bool) -> Iterator[Job]:
+        """Take another model's scores as a row, and yield each window that it fills.
+
+        :param key: of the other model's stream.
+        :param of: the readings that they are of.
+        :param again: whether they may have been taken before.
+        :raises ReadingError: they cannot be used.
+        """
+        if self._columns is None or self._columns[0] != source.model.identity:
+            self._columns = source.model.identity, columns_from(source.model.manifest, self.model.manifest)
+        stream = self._streams.get(key)
+        row = scores[self._columns[1]].reshape(1, -1)
+        try:
+            row = self._clean(row)
+        except ReadingValueError:
+            stream.restart()
+            raise
+        name = of.digest if isinstance(of, Plain) else of
+        for window in stream.push(row, None, name, 0, time.monotonic()):
+            yield self._job(stream, window, again=again)
+
+    def ask(self, job: Job) -> Floats:
+        """Return the model's scores for a window.
+
+        :raises ReadingError: the window cannot be used.
+        :raises ModelError: the runtime fails on it.
+        :raises TrialError: the model is on trial and has failed: :meth:`roll_back`, and ask again.
+        """
+        memory = job.stream.memory
+        if memory is not None and job.anew:
+            memory.clear()
+        try:
+            if self.probation is not None:
+                return self.probation.ask(self.model, job.window, memory)
+            return self.model.scores(job.window, memory)
+        except EdgedError:
+            job.stream.anew = True
+            raise
+
+    def decide(self, job: Job, scores: Floats) -> Answered:
+        """Return what a window's scores come to."""
+        decision = job.stream.decider.step(scores, time.monotonic())
+        self.label = job.stream.label = decision.label
+        return Answered(_answer(decision), self._input(job.names), decision.publish and self.config.publish, job.again)
+
+    def has(self, stream: Stream) -> bool:
+        """Tell whether a stream is still in use: a new version may have wanted its windows otherwise."""
+        return self._streams.find(stream.key) is stream
+
+    def open_from(self, key: str) -> Start | None:
+        """As :meth:`Stream.open_from`, of one stream."""
+        stream = self._streams.find(key)
+        return None if stream is None else stream.open_from()
+
+    def open_windows(self) -> int:
+        """Return how many windows of rows are being filled."""
+        return 0 if self.holds_whole_windows else self._streams.open_windows()
+
+    def says(self, key: str) -> str | None:
+        """Return what the model decided last: on that stream if it has it, else on any."""
+        stream = self._streams.find(key)
+        return self.label if stream is None else stream.label
+
+    def _input(self, names: list[Name]) -> Input:
+        first, last = names[0], names[-1]
+        if isinstance(first, Sealed) and isinstance(last, Sealed) and first.kid == last.kid:
+            return Sealed(first.kid, first.first, last.last)
+        return Plain(hashlib.sha256(b"".join(map(as_bytes, names))).digest())
+
+
+def _answer(decision: Decision) -> Answer:
+    return Answer(decision.label, decision.score, decision.value, decision.scores, decision.top)

@@ -1,0 +1,97 @@
+"""One message, opened and decoded once, however many models read it."""
+
+from __future__ import annotations
+
+import hashlib
+from weakref import WeakValueDictionary
+
+from edged.board.pipeline.stream import Inlet
+from edged.formats.channel.reading import OpenedReading, ReadingOpener
+from edged.formats.channel.result import Sealed
+from edged.model.signal.decode import Decoded, Decoder, Layout
+
+
+class Decoders:
+    """Decoders that are in use: models that read a topic with the same layout share one, and what it decodes."""
+
+    def __init__(self) -> None:
+        self._shared: WeakValueDictionary[tuple[str, Layout, bool], Decoder] = WeakValueDictionary()
+
+    def get(self, topic: str, layout: Layout, *, sealed: bool) -> Decoder:
+        """Return the decoder of a topic.
+
+        :param sealed: whether its readings are sealed.
+        """
+        decoder = self._shared.get((topic, layout, sealed))
+        if decoder is None:
+            decoder = self._shared[topic, layout, sealed] = Decoder(layout)
+        return decoder
+
+
+class Message:
+    """A message as it arrived, and what was made of it so far.
+
+    :ivar again: whether it may have been handed out before.
+    """
+
+    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "again", "payload", "topic")
+
+    def __init__(self, topic: str, payload: bytes, *, again: bool = False) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.again = again
+        self._opened: OpenedReading | None = None
+        self._digest: bytes | None = None
+        self._decoder: Decoder | None = None
+        self._decoded: Decoded | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of its bytes."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(self.payload).digest()
+        return self._digest
+
+    def open(self, opener: ReadingOpener, limit: int) -> OpenedReading:
+        """Open it, or hand out what the same key has opened already.
+
+        :raises FormatError: as :meth:`ReadingOpener.open`.
+        :raises TrustError: as :meth:`ReadingOpener.open`.
+        """
+        opened = self._opened
+        if opened is None or opened.key.kid != opener.mark.kid:
+            self._opened = opened = opener.open(self.payload, limit)
+        if opened.key == opener.mark:
+            return opened
+        return OpenedReading(opener.mark, opened.count, opened.payload)
+
+    def decode(self, decoder: Decoder, payload: bytes) -> Decoded:
+        """Decode its content, or hand out what the same decoder has made of it already.
+
+        :raises ReadingError: as :class:`Decoder`.
+        """
+        if self._decoder is not decoder or self._decoded is None:
+            self._decoded = decoder(payload)
+            self._decoder = decoder
+        return self._decoded
+
+
+class Reading:
+    """A message that one model has opened and not yet decoded.
+
+    :ivar inlet: its topic's way into its stream.
+    :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
+    :ivar accepted: whether its count is new and was taken.
+    """
+
+    __slots__ = ("accepted", "inlet", "message", "name", "payload", "sealed")
+
+    def __init__(
+        self, message: Message, inlet: Inlet, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None
+    ) -> None:
+        self.message = message
+        self.inlet = inlet
+        self.payload = payload
+        self.name = name
+        self.sealed = sealed
+        self.accepted = False

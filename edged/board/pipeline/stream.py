@@ -1,0 +1,179 @@
+"""What one stream of rows has: its window, its decision, and the names of the readings that the window holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.base.errors import ReadingGapError
+from edged.base.units import parse_duration
+from edged.formats.channel.reading import ReadingOpener
+from edged.formats.channel.result import Sealed
+from edged.formats.spec import Chain
+from edged.model.live import Floats, Memory
+from edged.model.signal.decide import Decider
+from edged.model.signal.decode import Decoder
+from edged.model.signal.join import Joiner
+from edged.model.signal.timeline import Timeline
+from edged.model.signal.window import Slice, new_window
+
+Doubles = npt.NDArray[np.float64]
+Name = bytes | Sealed
+"""What a result calls a reading: SHA-256 of a plain one, key id and count of a sealed one, or what an answer was of."""
+
+
+def as_bytes(name: Name) -> bytes:
+    """Return a name as it goes into a digest over several: a sealed one as key id, first and last count (uint64)."""
+    if isinstance(name, bytes):
+        return name
+    return name.kid + name.first.to_bytes(8, "big") + name.last.to_bytes(8, "big")
+
+
+class Inlet(NamedTuple):
+    """One topic's way into a stream.
+
+    :ivar place: which of the stream's topics it is.
+    :ivar openers: by key id; empty where readings are not sealed.
+    """
+
+    stream: Stream
+    place: int
+    openers: Mapping[bytes, ReadingOpener]
+    decode: Decoder
+
+
+Start = tuple[int, int]
+"""Where a window begins: number in the journal of the reading with its first row, and the rows before that there."""
+
+
+class Windowed(NamedTuple):
+    """A full window: float32 [rows, channels], valid until the iterator goes on, and the readings that brought it.
+
+    :ivar start: where it begins.
+    """
+
+    rows: Floats
+    names: list[Name]
+    start: Start
+
+
+class Stream:
+    """One stream of rows.
+
+    :param key: what tells it from the model's other streams: its topic, or what `+` stood for.
+    :param timed: whether the readings bring their times.
+    :param places: of each topic that is joined, the columns that it brings; empty where one topic brings all.
+    """
+
+    def __init__(
+        self, chain: Chain, key: str, places: Sequence[Sequence[int]], decider: Decider, *, timed: bool = False
+    ) -> None:
+        self.key = key
+        self.decider = decider
+        self.memory = None if chain.model.reset == "window" else Memory()
+        self.anew = True
+        """Whether the model has to begin anew with the next window."""
+        self.label: str | None = None
+        self.heard = -float("inf")
+        self._window = new_window(chain)
+        self._timeline = Timeline(chain) if timed or Timeline.needed(chain) else None
+        self._join = Joiner(chain.input.join, places) if places else None
+        self._joined: list[bytes] = [b""] * len(places)
+        gap = chain.input.gap
+        self._refuses_gaps = gap is not None and gap.then == "refuse"
+        self._longest_gap = float("inf") if gap is None else parse_duration(gap.over)
+        self._period = None if chain.input.hertz is None else 1 / chain.input.hertz
+        self._rows = 0
+        self._gone = 0
+        self._readings: deque[tuple[int, Name, int]] = deque()
+
+    def push(
+        self, rows: Floats, times: Doubles | None, name: Name, place: int, now: float, number: int = 0
+    ) -> Iterator[Windowed]:
+        """Take the rows (float32 [n, channels of the topic]) of a reading, and yield each window that they fill.
+
+        :param times: of the rows, by the sensor's clock; None: they count as measured when they arrive.
+        :param now: monotonic seconds.
+        :param number: of the reading, in the journal.
+        :raises ReadingOrderError: they are older than what came before.
+        :raises ReadingGapError: a gap before them cost a window, and the manifest wants that counted.
+        """
+        if self._join is None and self._timeline is None:
+            yield from self._windows(rows, None, name, number)
+            return
+        if times is None:
+            times = self._arrival(len(rows), now)
+        if self._join is not None:
+            self._joined[place] = as_bytes(name)
+            rows, times = self._join.push(place, rows, times)
+            if not len(rows):
+                return
+            name = hashlib.sha256(b"".join(self._joined)).digest()
+        if self._timeline is None:
+            yield from self._windows(rows, times, name, number)
+            return
+        lost = False
+        for piece in self._timeline.push(rows, times):
+            if piece.anew:
+                lost |= self._begin_anew()
+            yield from self._windows(piece.rows, piece.times, name, number)
+        if lost and self._refuses_gaps:
+            raise ReadingGapError("a gap before a reading cost the window that was being filled")
+
+    def _windows(self, rows: Floats, times: Doubles | None, name: Name, number: int) -> Iterator[Windowed]:
+        self._rows += len(rows)
+        self._readings.append((self._rows, name, number))
+        for full in self._window.push(rows, times):
+            names = self._names(full)
+            yield Windowed(full.rows, names, (self._readings[0][2], full.first - self._gone))
+
+    def _names(self, full: Slice) -> list[Name]:
+        """Return the readings that brought a window's rows; forget those that came before."""
+        while self._readings[0][0] <= full.first:
+            self._gone, _, _ = self._readings.popleft()
+        names: list[Name] = []
+        for behind, name, _ in self._readings:
+            names.append(name)
+            if behind > full.last:
+                break
+        return names
+
+    def open_from(self) -> Start | None:
+        """Return where the window begins that is being filled; None while no row waits."""
+        begins = self._window.begins
+        before = self._gone
+        for behind, _, number in self._readings:
+            if behind > begins:
+                return number, begins - before
+            before = behind
+        return None
+
+    def _arrival(self, rows: int, now: float) -> Doubles:
+        """Return times of rows that bring none: the last has just come, those before it at the stated rate."""
+        before, self.heard = self.heard, now
+        if rows == 1 or self._period is None:
+            return np.full(rows, now)
+        first = max(before, now - rows * self._period)
+        return first + (now - first) / rows * np.arange(1, rows + 1)
+
+    def hear(self, now: float) -> None:
+        """Note that a whole window came; after a gap the model begins anew with it."""
+        self.anew |= now - self.heard > self._longest_gap
+        self.heard = now
+
+    def restart(self) -> None:
+        """Forget the window that is being filled: a row of it was refused."""
+        self._begin_anew()
+        if self._timeline is not None:
+            self._timeline.reset()
+
+    def _begin_anew(self) -> bool:
+        self.anew = True
+        self._readings.clear()
+        self._gone = self._rows
+        return self._window.reset()

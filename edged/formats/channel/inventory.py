@@ -1,0 +1,98 @@
+"""Which models a board serves, and what hubs need to show them: a CBOR map, sealed as results are, and retained.
+
+It comes from manifests whose signatures the board has verified. A hub needs no package for it, and learns nothing of
+how a model is fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from edged.base.errors import FormatError
+from edged.base.names import NAME
+from edged.formats.cose import cbor
+
+LIMITS = cbor.Limits(size=192 * 1024, depth=6, items=16_384)
+MOST_MODELS, MOST_LABELS = 256, 64
+_STEP = 1024
+
+Kind = Literal["classifier", "regressor", "anomaly"]
+
+
+class ServedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A model in use.
+
+    :ivar channel: its results' last topic level.
+    :ivar model: its name, of which ``version`` is in use.
+    :ivar installed: the newest version in the key store; above ``version`` where that one waits, or was refused.
+    :ivar trial: whether the version in use is on trial.
+    :ivar kind: what its results hold: a label and its score, or a value.
+    :ivar labels: what a label may be; none of a model that has too many to choose from (:data:`MOST_LABELS`).
+    :ivar unit: of a value.
+    :ivar name: what people call it; empty: ``model``.
+    :ivar device_class: of a value, as Home Assistant names it; empty for none.
+    :ivar state_class: of a value, likewise.
+    :ivar binary: labels that are of interest by themselves, each with its device class.
+    :ivar longest: seconds from one result to the next at most; None where nobody can tell.
+    """
+
+    channel: str
+    model: str
+    version: int
+    installed: int
+    kind: Kind
+    trial: bool = False
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    name: str = ""
+    device_class: str = ""
+    state_class: str = "measurement"
+    binary: Mapping[str, str] = {}
+    longest: float | None = None
+
+
+class _Encoded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    edged: str
+    heartbeat: float
+    models: tuple[ServedModel, ...]
+    pad: bytes
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All that a board serves.
+
+    :ivar edged: the board's release.
+    :ivar heartbeat: seconds from one report of the board's to the next.
+    """
+
+    edged: str
+    heartbeat: float
+    models: tuple[ServedModel, ...]
+
+    def encode(self) -> bytes:
+        """Return the map, padded to a multiple of 1,024 bytes."""
+        value = {"edged": self.edged, "heartbeat": self.heartbeat, "models": msgspec.to_builtins(self.models)}
+        short = len(cbor.encode({**value, "pad": bytes(_STEP)}))
+        return cbor.encode({**value, "pad": bytes(_STEP + -short % _STEP)})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Inventory:
+        """Take an inventory that was opened.
+
+        :raises FormatError: it is not one.
+        """
+        try:
+            found = msgspec.convert(cbor.decode(data, LIMITS), _Encoded)
+        except msgspec.ValidationError as error:
+            raise FormatError(f"an inventory does not fit: {error}") from error
+        if len(found.models) > MOST_MODELS or not 0 < found.heartbeat < float("inf") or any(found.pad):
+            raise FormatError("an inventory does not fit: its models, heartbeat or pad")
+        channels = [one.channel for one in found.models]
+        if len(set(channels)) < len(channels) or not all(NAME.fullmatch(channel) for channel in channels):
+            raise FormatError("an inventory does not fit: its channels")
+        return cls(found.edged, found.heartbeat, found.models)

@@ -1,0 +1,70 @@
+"""What a board says of itself, sealed as its results are: a CBOR map, padded so that its size says little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+from edged.base.errors import FormatError
+from edged.formats.cose import cbor
+
+LIMITS = cbor.Limits(size=64 * 1024, depth=4, items=2048)
+_STEP = 256
+_MOST_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a board is.
+
+    :ivar time: Unix seconds, as well as the board knows; ``uptime``: seconds since the daemon's start.
+    :ivar rate: messages a second, lately.
+    :ivar repeated: messages that were handed out once more and had been dealt with.
+    :ivar dropped: results that nobody will get; ``lost``: windows that a crash took.
+    :ivar waiting: results on their way, stored ones included; ``stored``: their bytes in the outbox.
+    :ivar set_aside: messages that failed the daemon again and again.
+    :ivar models: name and version by channel.
+    :ivar degraded: what does not work as it should, in plain words.
+    :ivar temperature: of the board in degrees Celsius, where the kernel tells.
+    :ivar throttled: why the board runs slower than it could, where the kernel tells.
+    """
+
+    time: float
+    uptime: float
+    messages: int
+    results: int
+    rate: float
+    refused: int
+    repeated: int
+    dropped: int
+    lost: int
+    waiting: int
+    stored: int
+    set_aside: int
+    error: str
+    models: Mapping[str, Sequence[str | int]]
+    degraded: Sequence[str] = ()
+    temperature: float | None = None
+    throttled: Sequence[str] = field(default=())
+
+    def encode(self) -> bytes:
+        """Return the report, padded to a multiple of 256 bytes."""
+        value = asdict(self)
+        value["error"] = self.error[:_MOST_TEXT]
+        value["degraded"] = [text[:_MOST_TEXT] for text in self.degraded]
+        value["throttled"] = list(self.throttled)
+        value["models"] = {channel: list(model) for channel, model in self.models.items()}
+        short = len(cbor.encode({**value, "pad": bytes(_STEP)}))
+        return cbor.encode({**value, "pad": bytes(_STEP + -short % _STEP)})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Report:
+        """Take a report that was opened.
+
+        :raises FormatError: it is not one.
+        """
+        value = cbor.decode(data, LIMITS)
+        names = {one.name for one in fields(cls)}
+        if not isinstance(value, dict) or not names <= set(value):
+            raise FormatError("a board's report lacks keys")
+        return cls(**{name: value[name] for name in names})

@@ -1,0 +1,124 @@
+"""The signed manifest of a package: what the model is, how it is sealed, and the whole signal chain around it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edged.base.errors import ConfigError, FormatError
+from edged.base.names import NAME
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import IV_SIZE, Aead
+from edged.formats.package.training import Training
+from edged.formats.spec import Chain
+
+AAD = cbor.encode(["edged.manifest.1"])
+LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=12, items=65_536)
+MOST_CASES = 64
+_COMMIT = 32
+_FLOAT32 = 4
+_DATE_LIMIT = 1 << 53
+
+
+class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size in bytes and SHA-256 of something."""
+
+    size: int
+    sha256: bytes
+
+
+class SelfTestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One window and what the model answers to it.
+
+    :ivar window: float32, little-endian, row by row: a window's rows of ``input.channels`` values.
+    :ivar scores: float32, little-endian: one value an output, after activation.
+    """
+
+    window: bytes
+    scores: bytes
+
+
+class SelfTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Known answers: every score must lie within ``tolerance`` (absolute) of the one that was signed."""
+
+    tolerance: float
+    cases: tuple[SelfTestCase, ...]
+
+
+class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The manifest as it is signed; the signal chain stands in it under the names that authors use.
+
+    :ivar created: Unix seconds, by the publisher's clock.
+    :ivar expires: Unix seconds.
+    :ivar publisher: thumbprint of the signing key.
+    :ivar edged: oldest release of edged that can run it.
+    :ivar commit: commitment to the content key (:attr:`edged.formats.cose.keys.ContentKey.commit`).
+    :ivar training: how boards learned these weights; None where one place did.
+    """
+
+    name: str
+    version: int
+    created: int
+    publisher: bytes
+    edged: str
+    alg: int
+    iv: bytes
+    commit: bytes
+    ciphertext: Digest
+    plaintext: Digest
+    self_test: SelfTest
+    expires: int | None = None
+    summary: str = ""
+    license: str = ""
+    card: str = ""
+    training: Training | None = None
+
+    def encode(self) -> bytes:
+        """Return the deterministic CBOR that gets signed."""
+        return cbor.encode(msgspec.to_builtins(self, builtin_types=(bytes,)))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Take a manifest's bytes.
+
+        :raises FormatError: not deterministic CBOR, or a key is missing, unknown or does not fit.
+        """
+        value = cbor.decode_canonical(data, LIMITS)
+        try:
+            manifest = msgspec.convert(value, cls)
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise FormatError(f"the manifest does not fit: {error}") from error
+        Aead.parse(manifest.alg)
+        if not NAME.fullmatch(manifest.name):
+            raise FormatError("the manifest's name does not fit")
+        if not 0 < manifest.version < 1 << 32:
+            raise FormatError("the manifest's version is not between 1 and 2^32 - 1")
+        if len(manifest.iv) != IV_SIZE or len(manifest.commit) != _COMMIT:
+            raise FormatError(f"the manifest's iv and commit are not {IV_SIZE} and {_COMMIT} bytes long")
+        if not all(0 <= date < _DATE_LIMIT for date in (manifest.created, manifest.expires or 0)):
+            raise FormatError("the manifest's dates are negative or not below 2^53")
+        _check_self_test(manifest)
+        return manifest
+
+    @property
+    def aead(self) -> Aead:
+        """The content algorithm."""
+        return Aead(self.alg)
+
+
+def content_context(name: str, version: int) -> bytes:
+    """Return the external_aad under which the weights of a package are sealed."""
+    return cbor.encode(["edged.package.1", name, version])
+
+
+def _check_self_test(manifest: Manifest) -> None:
+    row = _FLOAT32 * len(manifest.input.channels)
+    cases = manifest.self_test.cases
+    if not 0 < len(cases) <= MOST_CASES or not all(_holds_window(case.window, row, manifest.rows) for case in cases):
+        size = "some" if manifest.rows is None else manifest.rows
+        raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {size} rows of {row} bytes")
+    if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
+        raise FormatError("the manifest's self-test has scores that are not float32")
+
+
+def _holds_window(window: bytes, row: int, rows: int | None) -> bool:
+    return len(window) == row * rows if rows is not None else bool(window) and not len(window) % row

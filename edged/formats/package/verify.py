@@ -1,0 +1,257 @@
+"""From bytes that somebody sent to weights in memory, in the one order that the types allow.
+
+Nothing here touches a file, a clock or a socket. What holds at each step:
+
+1. :class:`Package`: the bytes have the shape of a package. Nothing of it is believed.
+2. :class:`VerifiedPackage`: a publisher that may sign this model signed the manifest.
+3. :class:`UnwrappedPackage`: the ciphertext is the one that was signed, and the key is the one committed to.
+4. :meth:`UnwrappedPackage.decrypt_into` returned: the buffer holds exactly the weights that were signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edged import __version__
+from edged.base.clock import Clock
+from edged.base.errors import (
+    ExpiredError,
+    FastForwardError,
+    FormatError,
+    MismatchError,
+    NotAllowedError,
+    NotYetValidError,
+    RollbackError,
+    UnknownSignerError,
+    naming,
+)
+from edged.formats.cose import cbor
+from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
+from edged.formats.cose.encrypt import Encrypt, content_aad
+from edged.formats.cose.keys import Agreement, ContentKey, PublicKey
+from edged.formats.cose.sign1 import Sign1
+from edged.formats.package.manifest import AAD, LIMITS, Digest, Manifest, content_context
+
+RECIPIENTS = 4096
+RECIPIENT_LIMITS = cbor.Limits(size=1024 * 1024, depth=8, items=RECIPIENTS * 16 + 8)
+_BYTE_STRING = 2
+
+
+class Floor(NamedTuple):
+    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
+
+    version: int
+    identity: bytes
+
+
+@dataclass(frozen=True)
+class Publishers:
+    """The publishers that a configuration pins: key id to public key and the model names that it may sign."""
+
+    pinned: dict[bytes, tuple[PublicKey, frozenset[str]]]
+
+    def may_sign(self, kid: bytes, name: str) -> PublicKey:
+        """Return the key ``kid`` if it may sign model ``name``: the one place where that is asked.
+
+        :raises UnknownSignerError: no such key is pinned.
+        :raises NotAllowedError: it is pinned for other models.
+        """
+        if kid not in self.pinned:
+            raise UnknownSignerError(
+                f"signed by publisher key {kid.hex()[:16]}, which is not pinned here",
+                hint="name the publisher's record and this model under [publishers.NAME]",
+            )
+        key, names = self.pinned[kid]
+        if name not in names:
+            raise NotAllowedError(
+                f"publisher key {kid.hex()[:16]} may not sign model {name!r}",
+                hint="see `models` under [publishers.NAME]",
+            )
+        return key
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that was parsed and not verified.
+
+    :ivar ciphertext: the encrypted weights with their tag, a view of the file.
+    """
+
+    signed: Sign1
+    recipients: Encrypt
+    ciphertext: memoryview
+
+    @classmethod
+    def parse(cls, data: memoryview) -> Package:
+        """Take a package's bytes: a CBOR sequence of a COSE_Sign1, a COSE_Encrypt and a byte string.
+
+        :raises FormatError: it is anything else, cut short, or has bytes behind it.
+        """
+        head = bytes(data[: LIMITS.size + RECIPIENT_LIMITS.size + 16])
+        with naming("no package, or cut short"):
+            first = cbor.scan(head, 0, LIMITS)
+            second = cbor.scan(head, first, RECIPIENT_LIMITS)
+            major, length, start = cbor.read_head(head, second)
+        if first > LIMITS.size or second - first > RECIPIENT_LIMITS.size:
+            raise FormatError("the manifest or the recipient list is larger than allowed")
+        if major != _BYTE_STRING or start - second != len(cbor.bytes_head(length)):
+            raise FormatError("the third item of a package is not a byte string")
+        if start + length != len(data):
+            raise FormatError(f"the package holds {len(data) - start} bytes of ciphertext where {length} are announced")
+        recipients = Encrypt.parse(cbor.decode_canonical(head[first:second], RECIPIENT_LIMITS), RECIPIENTS)
+        if recipients.ciphertext is not None:
+            raise FormatError("the ciphertext of a package is detached, and this one is not")
+        return cls(Sign1.parse(head[:first], LIMITS), recipients, data[start:])
+
+    def verify(self, publishers: Publishers) -> VerifiedPackage:
+        """Check that a publisher who may sign this model signed the manifest.
+
+        :raises FormatError: the manifest is not one.
+        :raises UnknownSignerError: nobody pinned signed it.
+        :raises NotAllowedError: the signer may not sign this model.
+        :raises SignatureError: the signature does not hold.
+        :raises MismatchError: manifest and recipient list do not belong together.
+        """
+        claimed = Manifest.parse(self.signed.unverified)
+        payload = self.signed.verify(publishers.may_sign(self.signed.kid, claimed.name), AAD)
+        manifest = Manifest.parse(payload)
+        if manifest.publisher != self.signed.kid:
+            raise MismatchError("the manifest names another publisher key than its signature does")
+        if (self.recipients.aead, self.recipients.iv) != (manifest.aead, manifest.iv):
+            raise MismatchError("algorithm or IV of the recipient list are not those that were signed")
+        identity = hashlib.sha256(payload).digest()
+        return VerifiedPackage(manifest, identity, self.recipients, self.ciphertext)
+
+
+@dataclass(frozen=True)
+class VerifiedPackage:
+    """A package whose manifest a pinned publisher signed. Made by :meth:`Package.verify` only.
+
+    :ivar identity: SHA-256 of the manifest's bytes, what this package is called everywhere.
+    """
+
+    manifest: Manifest
+    identity: bytes
+    recipients: Encrypt
+    ciphertext: memoryview
+
+    def check_release(self) -> None:
+        """Check that this release of edged is new enough.
+
+        :raises MismatchError: it is not.
+        """
+        if _release(self.manifest.edged) > _release(__version__):
+            raise MismatchError(
+                f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}, not {__version__}",
+                hint="upgrade edged on this board",
+            )
+
+    def check_floor(self, floor: Floor | None) -> None:
+        """Check the version against the highest that was ever accepted; the same package again is fine.
+
+        :raises RollbackError: it lies below, or it is another package under the same version.
+        """
+        if floor is None or self.manifest.version > floor.version:
+            return
+        if (self.manifest.version, self.identity) != floor:
+            raise RollbackError(
+                f"{self.manifest.name} {self.manifest.version} is not above version {floor.version},"
+                " which this board accepted before",
+                hint="to go back, publish the old weights under a higher version",
+            )
+
+    def check_step(self, floor: Floor | None, step: int) -> None:
+        """Check that the version does not lie too far above the highest that was ever accepted.
+
+        :raises FastForwardError: it lies more than ``step`` above.
+        """
+        if floor is not None and self.manifest.version > floor.version + step:
+            raise FastForwardError(
+                f"{self.manifest.name} {self.manifest.version} lies more than {step} above version {floor.version}",
+                hint="`step` under [publishers.NAME] bounds it",
+            )
+
+    def check_dates(self, clock: Clock) -> None:
+        """Check the dates that the publisher signed.
+
+        :raises ExpiredError: it is past ``expires``.
+        :raises NotYetValidError: it was created ahead of a clock that is synchronised.
+        """
+        if self.manifest.expires is not None and clock.now > self.manifest.expires:
+            raise ExpiredError(
+                f"{self.manifest.name} {self.manifest.version} has expired",
+                hint="ask its publisher for a newer version",
+            )
+        if clock.synchronised and self.manifest.created > clock.now + _CLOCK_SKEW:
+            raise NotYetValidError(
+                f"{self.manifest.name} {self.manifest.version} was created in the future",
+                hint="set this board's clock, or ask the publisher about theirs",
+            )
+
+    def check_sizes(self) -> None:
+        """Check that the package holds as much as was signed, before any room is made for it.
+
+        :raises MismatchError: it holds more or less.
+        """
+        _check_size("ciphertext", self.ciphertext, self.manifest.ciphertext)
+        if self.manifest.ciphertext.size != self.manifest.plaintext.size + TAG_SIZE:
+            raise MismatchError("the signed sizes of ciphertext and plaintext do not belong together")
+
+    def unwrap(self, agreement: Agreement) -> UnwrappedPackage:
+        """Check the ciphertext against what was signed, and open this board's own copy of the content key.
+
+        :raises MismatchError: the ciphertext is not the one that was signed, or the key is not the one committed to.
+        :raises NotARecipientError: the package is not sealed to this key.
+        :raises DecryptionError: this board's copy of the key does not open.
+        """
+        self.check_sizes()
+        _check_digest("ciphertext", self.ciphertext, self.manifest.ciphertext)
+        return UnwrappedPackage(self.manifest, self.ciphertext, self.recipients.unwrap(agreement, self.manifest.commit))
+
+
+@dataclass(frozen=True)
+class UnwrappedPackage:
+    """A verified package with its content key. Made by :meth:`VerifiedPackage.unwrap` only."""
+
+    manifest: Manifest
+    ciphertext: memoryview
+    key: ContentKey
+
+    def decrypt_into(self, buffer: memoryview) -> None:
+        """Decrypt the weights into ``buffer`` (``plaintext.size`` bytes) and check them, in place.
+
+        On any exception ``buffer`` may hold plaintext: the caller wipes it.
+
+        :raises DecryptionError: the tag does not hold.
+        :raises MismatchError: the plaintext is not the one that was signed.
+        """
+        manifest = self.manifest
+        aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version))
+        cipher = self.key.aead.cipher(self.key.secret)
+        decrypt_into(cipher, manifest.iv, self.ciphertext, aad, buffer)
+        _check_digest("plaintext", buffer, manifest.plaintext)
+
+
+_CLOCK_SKEW = 300.0
+"""Seconds by which a publisher's clock may run ahead of a board's."""
+
+
+def _check_size(what: str, data: memoryview, expected: Digest) -> None:
+    if len(data) != expected.size:
+        raise MismatchError(f"the {what} is {len(data)} bytes long, and {expected.size} were signed")
+
+
+def _check_digest(what: str, data: memoryview, expected: Digest) -> None:
+    _check_size(what, data, expected)
+    if not hmac.compare_digest(hashlib.sha256(data).digest(), expected.sha256):
+        raise MismatchError(f"the {what} is not the one that was signed")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in version.split("."))
+    except ValueError:
+        raise FormatError(f"{version!r} is not a release of edged such as 0.1.0") from None

@@ -1,0 +1,33 @@
+"""The signal chain as a manifest states it: the same names in the author's TOML and in the signed CBOR.
+
+Only what works is accepted here; a key that this release does not know is refused by its name.
+"""
+
+from edged.formats.spec.chain import Chain, HomeAssistant
+from edged.formats.spec.decide import Decide, Needed, Publish, Smooth
+from edged.formats.spec.features import FEATURE_NAMES, Feature, Features, Normalise
+from edged.formats.spec.input import Gap, Image, Input, Join
+from edged.formats.spec.model import ModelTable, Tensor
+from edged.formats.spec.output import Output
+from edged.formats.spec.window import Window
+
+__all__ = [
+    "FEATURE_NAMES",
+    "Chain",
+    "Decide",
+    "Feature",
+    "Features",
+    "Gap",
+    "HomeAssistant",
+    "Image",
+    "Input",
+    "Join",
+    "ModelTable",
+    "Needed",
+    "Normalise",
+    "Output",
+    "Publish",
+    "Smooth",
+    "Tensor",
+    "Window",
+]

@@ -1,0 +1,74 @@
+"""``[output]``: what comes out of the model."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from edged.base.errors import ConfigError
+from edged.formats.spec.table import Table
+
+MOST_LABELS, LONGEST_LABEL = 1024, 40
+"""A sealed result has one size per model: the label's length is made up for by padding, and padding has bounds."""
+
+MOST_TOP = 5
+
+
+class Output(Table, frozen=True):
+    """``[output]``: what comes out of the model, and what it means.
+
+    :ivar kind: ``classifier``: a score a label. ``regressor``: numbers. ``anomaly``: the model gives back its input,
+        and the error of that is the score.
+    :ivar activation: what the model lacks: applied to a classifier's outputs.
+    :ivar labels: of a classifier: one an output, in their order. Of an anomaly detector two: what holds below
+        ``decide.enter``, and what holds from there on.
+    :ivar top_k: results carry this many of the best labels with their scores, instead of all scores.
+    :ivar error: of an anomaly detector: mean absolute or mean squared error, in what the model is given (after
+        features and normalisation).
+    :ivar scale: of a regressor: output * scale + offset is the value.
+    :ivar offset: likewise.
+    :ivar unit: of a regressor's value.
+    """
+
+    kind: Literal["classifier", "regressor", "anomaly"]
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    labels: tuple[str, ...] = ()
+    top_k: int | None = None
+    error: Literal["mae", "mse"] = "mae"
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        who = {"classifier": "a classifier", "regressor": "a regressor", "anomaly": "an anomaly detector"}[self.kind]
+        wanted = {"classifier": "at least one", "regressor": "none", "anomaly": "two"}[self.kind]
+        fits = {"classifier": bool(self.labels), "regressor": not self.labels, "anomaly": len(self.labels) == 2}  # noqa: PLR2004
+        if not fits[self.kind]:
+            raise ConfigError(f"output.labels: {who} has {wanted}, not {len(self.labels)}")
+        if len(self.labels) > MOST_LABELS or len(set(self.labels)) != len(self.labels):
+            raise ConfigError(f"output.labels: at most {MOST_LABELS}, each once")
+        for label in self.labels:
+            check_label("output.labels", label)
+        if self.top_k is not None and not (
+            self.kind == "classifier" and 0 < self.top_k <= min(MOST_TOP, len(self.labels))
+        ):
+            raise ConfigError(f"output.top_k: of a classifier, between 1 and {MOST_TOP} of its labels")
+        for key, given, kind in (
+            ("activation", self.activation != "none", "classifier"),
+            ("error", self.error != "mae", "anomaly"),
+            ("scale", self.scale != 1.0, "regressor"),
+            ("offset", self.offset != 0.0, "regressor"),
+        ):
+            if given and kind != self.kind:
+                raise ConfigError(f"output.{key}: {who} has none")
+        if not (math.isfinite(self.scale) and math.isfinite(self.offset)):
+            raise ConfigError("output.scale and output.offset are finite numbers")
+
+
+def check_label(key: str, label: str) -> None:
+    """Refuse a label that does not fit into results.
+
+    :raises ConfigError: so it does.
+    """
+    if not 0 < len(label.encode()) <= LONGEST_LABEL:
+        raise ConfigError(f"{key}: {label!r} is not between 1 and {LONGEST_LABEL} bytes long in UTF-8")

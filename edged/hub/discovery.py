@@ -1,0 +1,303 @@
+"""Home Assistant's device-based MQTT discovery: one device a board, its components from what the board serves.
+
+Pure functions: names in, JSON values out. What Home Assistant accepts was tried on 2025.4 (docs/hub.md says what
+follows for a manifest). Every component states its ``unique_id``; entity ids are left to Home Assistant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edged.formats.channel.inventory import Inventory, ServedModel
+
+_LEAST_EXPIRY, _EXPIRY_FACTOR = 30.0, 3.0
+
+_MASS_IN_AIR = frozenset({"µg/m³"})
+_PRESSURE = frozenset({"Pa", "bar", "cbar", "hPa", "inHg", "kPa", "mbar", "mmHg", "psi"})
+_ENERGY = frozenset({"GJ", "GWh", "Gcal", "J", "MJ", "MWh", "Mcal", "TWh", "Wh", "cal", "kJ", "kWh", "kcal", "mWh"})
+_VOLUME = frozenset({"CCF", "L", "fl. oz.", "ft³", "gal", "mL", "m³"})
+_SPEED = frozenset({"ft/s", "in/s", "km/h", "kn", "m/s", "mm/s", "mph"})
+
+UNITS: Mapping[str, frozenset[str]] = {
+    "apparent_power": frozenset({"VA"}),
+    "atmospheric_pressure": _PRESSURE,
+    "battery": frozenset({"%"}),
+    "carbon_dioxide": frozenset({"ppm"}),
+    "carbon_monoxide": frozenset({"ppm"}),
+    "conductivity": frozenset({"S/cm", "mS/cm", "µS/cm"}),
+    "current": frozenset({"A", "mA"}),
+    "distance": frozenset({"cm", "ft", "in", "km", "m", "mi", "mm", "nmi", "yd"}),
+    "duration": frozenset({"d", "h", "min", "ms", "s", "\u03bcs"}),
+    "energy": _ENERGY,
+    "energy_storage": _ENERGY,
+    "frequency": frozenset({"GHz", "Hz", "MHz", "kHz"}),
+    "gas": frozenset({"CCF", "ft³", "m³"}),
+    "humidity": frozenset({"%"}),
+    "illuminance": frozenset({"lx"}),
+    "irradiance": frozenset({"BTU/(h\u22c5ft²)", "W/m²"}),
+    "moisture": frozenset({"%"}),
+    "nitrogen_dioxide": _MASS_IN_AIR,
+    "ozone": _MASS_IN_AIR,
+    "pm1": _MASS_IN_AIR,
+    "pm10": _MASS_IN_AIR,
+    "pm25": _MASS_IN_AIR,
+    "power": frozenset({"GW", "MW", "TW", "W", "kW", "mW"}),
+    "precipitation": frozenset({"cm", "in", "mm"}),
+    "pressure": _PRESSURE,
+    "reactive_power": frozenset({"var"}),
+    "signal_strength": frozenset({"dB", "dBm"}),
+    "sound_pressure": frozenset({"dB", "dBA"}),
+    "speed": _SPEED | {"in/d", "in/h", "mm/d", "mm/h"},
+    "temperature": frozenset({"K", "°C", "°F"}),
+    "voltage": frozenset({"MV", "V", "kV", "mV", "µV"}),
+    "volume": _VOLUME,
+    "volume_flow_rate": frozenset({"L/min", "ft³/min", "gal/min", "mL/s", "m³/h"}),
+    "volume_storage": _VOLUME,
+    "water": frozenset({"CCF", "L", "ft³", "gal", "m³"}),
+    "weight": frozenset({"g", "kg", "lb", "mg", "oz", "st", "µg"}),
+    "wind_speed": _SPEED,
+}
+"""Device classes of a value that are passed on, each with the units that Home Assistant takes for it."""
+
+_ONLY_TOTALS = frozenset({"energy", "gas", "volume", "water"})
+_TOTALS_TOO = _ONLY_TOTALS | {"distance", "duration", "precipitation", "weight"}
+
+BINARY = frozenset(
+    {"battery", "carbon_monoxide", "cold", "connectivity", "door", "gas", "heat", "light", "lock", "moisture", "motion"}
+    | {"moving", "occupancy", "opening", "plug", "power", "presence", "problem", "running", "safety", "smoke", "sound"}
+    | {"tamper", "update", "vibration", "window"}
+)
+"""Device classes of a label that is shown by itself."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The local topics of one board.
+
+    :ivar hub: where the hub says that it is there.
+    :ivar base: first levels of the board's.
+    """
+
+    hub: str
+    base: str
+
+    @property
+    def availability(self) -> str:
+        """Where the hub says that the board is there."""
+        return f"{self.base}/availability"
+
+    @property
+    def health(self) -> str:
+        """Where the board's reports go."""
+        return f"{self.base}/health"
+
+    def result(self, channel: str) -> str:
+        """Where the results of a channel go."""
+        return f"{self.base}/{channel}"
+
+    def update(self, channel: str) -> str:
+        """Where the versions of a channel's model go."""
+        return f"{self.base}/{channel}/update"
+
+
+def config_topic(prefix: str, device: str) -> str:
+    """Return where the configuration of a board's device goes.
+
+    :param prefix: Home Assistant's own ``discovery_prefix``.
+    """
+    return f"{prefix}/device/edged_{device}/config"
+
+
+def config(
+    device: str, fingerprint: str, inventory: Inventory, topics: Topics, release: str, gone: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the configuration of a board's device.
+
+    :param release: of this hub.
+    :param gone: components that it had before: they are named without anything else, which removes them.
+    """
+    components = {**_board(device, inventory, topics)}
+    for model in inventory.models:
+        components |= _model(device, model, topics)
+    for component, platform in _platforms(gone):
+        components.setdefault(component, {"platform": platform})
+    return {
+        "device": {
+            "identifiers": [f"edged_{device}"],
+            "name": device,
+            "manufacturer": "edged",
+            "model": "edged board",
+            "serial_number": fingerprint,
+            "sw_version": inventory.edged,
+        },
+        "origin": {"name": "edged hub", "sw_version": release},
+        "availability": [{"topic": topics.hub}, {"topic": topics.availability}],
+        "availability_mode": "all",
+        "components": components,
+    }
+
+
+def components_of(configuration: Mapping[str, Any]) -> list[str]:
+    """Return the components of a configuration, each as ``platform/id``: what ``gone`` of :func:`config` wants."""
+    return [f"{component['platform']}/{key}" for key, component in configuration["components"].items()]
+
+
+def _platforms(components: Iterable[str]) -> list[tuple[str, str]]:
+    return [(key, platform) for platform, _, key in (one.partition("/") for one in components)]
+
+
+def _expiry(seconds: float | None) -> dict[str, int]:
+    """Return after how long without a message a state is not believed any more, where that can be told."""
+    return {} if seconds is None else {"expire_after": round(max(_EXPIRY_FACTOR * seconds, seconds + _LEAST_EXPIRY))}
+
+
+def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
+    name = model.name or model.model
+    key = f"edged_{_part(device)}_{_part(model.channel)}"
+    common = {"state_topic": topics.result(model.channel), **_expiry(model.longest)}
+    components: dict[str, Any] = {}
+    if model.kind == "regressor":
+        components[f"{key}_value"] = {
+            "platform": "sensor",
+            "unique_id": f"{key}_value",
+            "name": name,
+            "value_template": _template("value"),
+            **common,
+            **_measured(model),
+        }
+    else:
+        components[f"{key}_label"] = {
+            "platform": "sensor",
+            "unique_id": f"{key}_label",
+            "name": name,
+            "value_template": _template("label"),
+            **common,
+            **({"device_class": "enum", "options": list(model.labels)} if model.labels else {}),
+        }
+        components[f"{key}_score"] = {
+            "platform": "sensor",
+            "unique_id": f"{key}_score",
+            "name": f"{name} {'error' if model.kind == 'anomaly' else 'score'}",
+            "value_template": _template("score"),
+            "state_class": "measurement",
+            **common,
+            **_score(model),
+        }
+    for label, device_class in model.binary.items():
+        component = f"{key}_is_{_slug(label)}"  # Home Assistant goes by this key: another label is another entity
+        components[component] = {
+            "platform": "binary_sensor",
+            "unique_id": component,
+            "name": f"{name} {label}",
+            "value_template": _holds(label),
+            **({"device_class": device_class} if device_class in BINARY else {}),
+            **common,
+        }
+    components[f"{key}_update"] = {
+        "platform": "update",
+        "unique_id": f"{key}_update",
+        "name": f"{name} model",
+        "state_topic": topics.update(model.channel),
+        "entity_category": "diagnostic",
+    }
+    return components
+
+
+def _measured(model: ServedModel) -> dict[str, str]:
+    """Return unit and classes of a value; a device class that does not go with its unit is left out."""
+    shown = {"state_class": model.state_class}
+    if model.unit:
+        shown["unit_of_measurement"] = model.unit
+    adds_up = model.state_class != "measurement"
+    fits = model.device_class in _TOTALS_TOO if adds_up else model.device_class not in _ONLY_TOTALS
+    if fits and model.unit in UNITS.get(model.device_class, ()):
+        shown["device_class"] = model.device_class
+    return shown
+
+
+def _score(model: ServedModel) -> dict[str, Any]:
+    if model.kind == "anomaly":
+        return {"suggested_display_precision": 4}
+    return {
+        "unit_of_measurement": "%",
+        "value_template": "{{ (value_json.score * 100) | round(2) if value_json.score is number else None }}",
+        "suggested_display_precision": 1,
+    }
+
+
+def _board(device: str, inventory: Inventory, topics: Topics) -> dict[str, Any]:
+    common = {
+        "platform": "sensor",
+        "state_topic": topics.health,
+        "entity_category": "diagnostic",
+        **_expiry(inventory.heartbeat),
+    }
+    key = f"edged_{_part(device)}"
+    return {
+        f"{key}_rate": {
+            **common,
+            "unique_id": f"{key}_rate",
+            "name": "Readings",
+            "unit_of_measurement": "1/s",
+            "state_class": "measurement",
+            "suggested_display_precision": 1,
+            "value_template": _template("rate"),
+        },
+        f"{key}_temperature": {
+            **common,
+            "unique_id": f"{key}_temperature",
+            "name": "Temperature",
+            "device_class": "temperature",
+            "unit_of_measurement": "°C",
+            "state_class": "measurement",
+            "value_template": _template("temperature"),
+        },
+        f"{key}_waiting": {
+            **common,
+            "unique_id": f"{key}_waiting",
+            "name": "Results waiting",
+            "state_class": "measurement",
+            "value_template": _template("waiting"),
+        },
+        f"{key}_degraded": {
+            **common,
+            "platform": "binary_sensor",
+            "unique_id": f"{key}_degraded",
+            "name": "Degraded",
+            "device_class": "problem",
+            "value_template": "{{ 'ON' if value_json.degraded else 'OFF' }}",
+        },
+    }
+
+
+def update_state(model: ServedModel, newest: int) -> dict[str, str]:
+    """Return the state of a model's update entity.
+
+    :param newest: the newest version that anybody here knows of.
+    """
+    return {"installed_version": str(model.version), "latest_version": str(max(model.version, newest))}
+
+
+def _part(name: str) -> str:
+    """Return a name as part of an id: `a_b` with `c` and `a` with `b_c` are two."""
+    return name.replace("_", "__")
+
+
+def _slug(label: str) -> str:
+    """Return a label as part of an id: each byte that is no small letter or digit in hex."""
+    plain = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+    return "".join(chr(byte) if byte in plain else f"-{byte:02x}" for byte in label.encode())
+
+
+def _template(key: str) -> str:
+    """Return a template for a key that may be absent or null: the state is unknown then."""
+    return f"{{{{ value_json.{key} | default(None) }}}}"
+
+
+def _holds(label: str) -> str:
+    """Return a template that says whether a label holds; as JSON it is a literal of the template's language, too."""
+    literal = json.dumps(label, ensure_ascii=False)
+    return f"{{{{ None if value_json.label is not defined else 'ON' if value_json.label == {literal} else 'OFF' }}}}"

@@ -1,0 +1,271 @@
+"""What a hub must not forget: what it believed of boards, what it accepted, and what it has yet to publish.
+
+Several hub processes may share one ``hub.db``: each transaction sees what the others have accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from edged.base.database import Database, Layout
+from edged.formats.channel.ledger import ANSWERED, Believed
+
+_BLOCK = 4096
+"""Counts whose bits stand in one row."""
+_MOST_CACHED = 4096
+_PRUNE_EVERY = 512
+
+HUB = Layout(
+    "hub.db",
+    1,
+    """
+CREATE TABLE IF NOT EXISTS believed (
+    device TEXT PRIMARY KEY, epoch INTEGER NOT NULL, serial INTEGER NOT NULL, kid BLOB NOT NULL, signs INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    device TEXT NOT NULL, kid BLOB NOT NULL, block INTEGER NOT NULL, bits BLOB NOT NULL,
+    PRIMARY KEY (device, kid, block)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answered (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, what BLOB NOT NULL, kid BLOB NOT NULL,
+    UNIQUE (device, what)
+) STRICT;
+CREATE TABLE IF NOT EXISTS queue (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    retain INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS shown (
+    device TEXT NOT NULL, channel TEXT NOT NULL, epoch INTEGER NOT NULL, count INTEGER NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (device, channel)
+) STRICT;
+CREATE TABLE IF NOT EXISTS inventory (
+    device TEXT PRIMARY KEY, content BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS published (
+    topic TEXT PRIMARY KEY
+) STRICT;
+CREATE TABLE IF NOT EXISTS configuration (
+    device TEXT PRIMARY KEY, payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS farewell (
+    topic TEXT PRIMARY KEY, payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS fact (
+    name TEXT PRIMARY KEY, value INTEGER NOT NULL
+) STRICT;
+""",
+)
+
+
+class Queued(NamedTuple):
+    """A message for the local broker."""
+
+    number: int
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class HubState(Database):
+    """A hub's ledger, its queue, and what it shows. All methods but those that say otherwise want a transaction.
+
+    :param instance: which of the processes that share the state this is.
+    :raises StateError: it cannot be opened.
+    """
+
+    layout: ClassVar[Layout] = HUB
+
+    def __init__(self, directory: Path, instance: str = "") -> None:
+        super().__init__(directory)
+        self._instance = instance
+        self._bits: dict[tuple[str, bytes, int], bytearray] = {}
+        self._changed: set[tuple[str, bytes, int]] = set()
+        self._version = -1
+        self._answers = 0
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Do what the block does at once, or nothing of it; durable on leaving."""
+        try:
+            with self.transaction():
+                (version,) = self.db.execute("PRAGMA data_version").fetchone()
+                if version != self._version or len(self._bits) > _MOST_CACHED:
+                    self._bits.clear()  # another process has written
+                    self._version = version
+                yield
+                self.db.executemany(
+                    "INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)",
+                    [(*key, bytes(self._bits[key])) for key in self._changed],
+                )
+        except BaseException:
+            self._bits.clear()
+            raise
+        finally:
+            self._changed.clear()
+
+    # --- the ledger (edged.formats.channel.ledger)
+
+    def believed(self, device: str) -> Believed | None:
+        """Return what was believed last of a board."""
+        row = self.db.execute("SELECT epoch, serial, kid, signs FROM believed WHERE device = ?", (device,)).fetchone()
+        return Believed(row[0], row[1], row[2], bool(row[3])) if row else None
+
+    def believe(self, device: str, announced: Believed) -> None:
+        """Note what is believed of a board from now on."""
+        self.db.execute("INSERT OR REPLACE INTO believed VALUES (?, ?, ?, ?, ?)", (device, *announced))
+
+    def forget_epochs(self, device: str, kids: Iterable[bytes]) -> None:
+        """Forget which counts of a board were accepted under keys other than these: nothing opens under them."""
+        keep = list(kids)
+        self.db.execute(
+            f"DELETE FROM accepted WHERE device = ? AND kid NOT IN ({','.join('?' * len(keep))})",  # noqa: S608  marks
+            (device, *keep),
+        )
+        for key in [key for key in self._bits if key[0] == device and key[1] not in keep]:
+            del self._bits[key]
+            self._changed.discard(key)
+
+    def is_marked(self, device: str, kid: bytes, count: int) -> bool:
+        """Tell whether a message of that count was accepted."""
+        block, bit = divmod(count, _BLOCK)
+        return bool(self._block((device, kid, block))[bit >> 3] >> (bit & 7) & 1)
+
+    def mark(self, device: str, kid: bytes, count: int) -> None:
+        """Accept a count."""
+        block, bit = divmod(count, _BLOCK)
+        key = (device, kid, block)
+        self._block(key)[bit >> 3] |= 1 << (bit & 7)
+        self._changed.add(key)
+
+    def _block(self, key: tuple[str, bytes, int]) -> bytearray:
+        bits = self._bits.get(key)
+        if bits is None:
+            row = self.db.execute(
+                "SELECT bits FROM accepted WHERE device = ? AND kid = ? AND block = ?", key
+            ).fetchone()
+            bits = self._bits[key] = bytearray(row[0]) if row else bytearray(_BLOCK // 8)
+        return bits
+
+    def answer(self, device: str, what: bytes, kid: bytes) -> bytes | None:
+        """Note what a result answers; return the key id under which that was answered before, if it was."""
+        row = self.db.execute("SELECT kid FROM answered WHERE device = ? AND what = ?", (device, what)).fetchone()
+        self.db.execute("INSERT OR REPLACE INTO answered (device, what, kid) VALUES (?, ?, ?)", (device, what, kid))
+        self._answers += 1
+        if self._answers % _PRUNE_EVERY == 0:
+            self._prune(device)
+        return row[0] if row else None
+
+    def _prune(self, device: str) -> None:
+        self.db.execute(
+            "DELETE FROM answered WHERE device = ?1 AND number <= (SELECT number FROM answered WHERE device = ?1"
+            " ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            (device, ANSWERED),
+        )
+
+    # --- the queue
+
+    def queue(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Queue a message for the local broker."""
+        self.db.execute(
+            "INSERT INTO queue (instance, topic, payload, retain) VALUES (?, ?, ?, ?)",
+            (self._instance, topic, payload, retain),
+        )
+
+    def queued(self, after: int, limit: int) -> list[Queued]:
+        """Return up to ``limit`` queued messages from behind a number, in order. Wants no transaction."""
+        with self.wrapped():
+            rows = self.db.execute(
+                "SELECT number, topic, payload, retain FROM queue WHERE instance = ? AND number > ?"
+                " ORDER BY number LIMIT ?",
+                (self._instance, after, limit),
+            ).fetchall()
+        return [Queued(number, topic, payload, bool(retain)) for number, topic, payload, retain in rows]
+
+    def count_queued(self) -> int:
+        """Return how many messages wait. Wants no transaction."""
+        with self.wrapped():
+            (count,) = self.db.execute("SELECT count(*) FROM queue WHERE instance = ?", (self._instance,)).fetchone()
+        return int(count)
+
+    def unqueue(self, numbers: Iterable[int]) -> None:
+        """Remove messages that the local broker has."""
+        self.db.executemany("DELETE FROM queue WHERE number = ?", [(number,) for number in numbers])
+
+    def drop_oldest(self, keep: int) -> int:
+        """Remove all queued messages but the newest ``keep``; return how many those were."""
+        return self.db.execute(
+            "DELETE FROM queue WHERE instance = ?1 AND number <= (SELECT number FROM queue WHERE instance = ?1"
+            " ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            (self._instance, keep),
+        ).rowcount
+
+    # --- what is shown
+
+    def show(self, device: str, channel: str, epoch: int, count: int, payload: bytes) -> bool:
+        """Note the newest result of a channel; tell whether it is newer than the one before."""
+        return bool(
+            self.db.execute(
+                "INSERT INTO shown VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE"
+                " SET epoch = ?3, count = ?4, payload = ?5 WHERE (epoch, count) < (?3, ?4)",
+                (device, channel, epoch, count, payload),
+            ).rowcount
+        )
+
+    def shown(self) -> list[tuple[str, str, bytes]]:
+        """Return the newest result of each channel: board, channel, payload. Wants no transaction."""
+        with self.wrapped():
+            return self.db.execute("SELECT device, channel, payload FROM shown").fetchall()
+
+    def keep_inventory(self, device: str, content: bytes) -> None:
+        """Keep what a board said last that it serves."""
+        self.db.execute("INSERT OR REPLACE INTO inventory VALUES (?, ?)", (device, content))
+
+    def inventories(self) -> dict[str, bytes]:
+        """Return what boards said last that they serve. Wants no transaction."""
+        with self.wrapped():
+            return dict(self.db.execute("SELECT device, content FROM inventory").fetchall())
+
+    def forget(self, device: str, channel: str | None = None) -> None:
+        """Forget what a board has shown, or one channel of it; what was accepted stays."""
+        if channel is None:
+            self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
+        self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
+
+    def part(self, topic: str, payload: bytes) -> None:
+        """Remember a configuration that was taken away, until Home Assistant is known to have heard of it."""
+        self.db.execute("INSERT OR IGNORE INTO farewell VALUES (?, ?)", (topic, payload))
+
+    def configurations(self) -> dict[str, bytes]:
+        """Return the configuration that was published last of each board. Wants no transaction."""
+        with self.wrapped():
+            return dict(self.db.execute("SELECT device, payload FROM configuration").fetchall())
+
+    def keep_configuration(self, device: str, payload: bytes | None) -> None:
+        """Keep the configuration of a board; None: there is none any more."""
+        self.db.execute("DELETE FROM configuration WHERE device = ?", (device,))
+        if payload is not None:
+            self.db.execute("INSERT INTO configuration VALUES (?, ?)", (device, payload))
+
+    def partings(self) -> list[tuple[str, bytes]]:
+        """Return those configurations, and forget them."""
+        return self.db.execute("DELETE FROM farewell RETURNING topic, payload").fetchall()
+
+    def note_published(self, topic: str) -> None:
+        """Note that something stands retained at the local broker."""
+        self.db.execute("INSERT OR IGNORE INTO published VALUES (?)", (topic,))
+
+    def unretain(self, topic: str) -> None:
+        """Have what is queued for a topic that was taken away leave nothing there."""
+        self.db.execute("UPDATE queue SET retain = 0 WHERE topic = ?", (topic,))
+
+    def note_cleared(self, topic: str) -> None:
+        """Note that nothing does any more."""
+        self.db.execute("DELETE FROM published WHERE topic = ?", (topic,))
+
+    def published(self) -> list[str]:
+        """Return the topics on which something stands retained. Wants no transaction."""
+        with self.wrapped():
+            return [topic for (topic,) in self.db.execute("SELECT topic FROM published ORDER BY topic").fetchall()]

@@ -1,0 +1,160 @@
+"""``[input]``, ``[window]`` and ``[tensors]`` of a starting manifest: from the shapes of what the model takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from edged.base.errors import ModelError
+from edged.model.draft import toml
+from edged.model.runtime.metadata import TensorNotes
+from edged.model.signal.tensor import TensorInfo
+
+_LEAST_SIDE = 8
+"""Pixels that a side of a picture has more of."""
+
+_MOST_CHANNELS = 64
+"""A longer row is rather a window of one channel, such as sound."""
+
+_COLOURS = {1: ("grey",), 3: ("r", "g", "b")}
+_HEIGHT_WIDTH_COLOURS = 3
+
+
+class Part(NamedTuple):
+    """An input, and how rows of channels may fill it.
+
+    :ivar tensor: as the runtime has it.
+    :ivar notes: what the author of the model wrote of it, if anything.
+    :ivar rows: pixels, of a picture.
+    :ivar channels: values of a row.
+    :ivar size: width and height of a picture.
+    """
+
+    tensor: TensorInfo
+    notes: TensorNotes | None
+    rows: int
+    channels: int
+    size: tuple[int, int] | None = None
+
+
+def part_of(tensor: TensorInfo, notes: TensorNotes | None) -> Part:
+    """Guess what an input is: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
+    sizes = list(tensor.shape)
+    if len(sizes) > 1 and sizes[0] == 1:
+        del sizes[0]
+    if _is_picture(sizes, notes):
+        height, width, colours = sizes
+        return Part(tensor, notes, height * width, colours, (width, height))
+    while len(sizes) > 2 and sizes[-1] == 1:  # noqa: PLR2004  a window has two sizes
+        del sizes[-1]
+    values = math.prod(sizes)
+    channels = sizes[-1] if len(sizes) > 1 else values if values <= _MOST_CHANNELS else 1
+    return Part(tensor, notes, values // channels, channels)
+
+
+def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
+    if len(sizes) != _HEIGHT_WIDTH_COLOURS or sizes[2] not in _COLOURS:
+        return False
+    if notes is not None and notes.picture is not None:
+        return True
+    height, width, colours = sizes
+    return min(height, width) > _LEAST_SIDE and (colours > 1 or height == width)  # a grey oblong is a spectrogram
+
+
+def write_inputs(parts: Sequence[Part]) -> Iterator[str]:
+    """Write the tables of what goes in.
+
+    :raises ModelError: a picture is not the only input.
+    """
+    pictures = [part for part in parts if part.size is not None]
+    if pictures and len(parts) > 1:
+        raise ModelError(
+            f"tensors: {pictures[0].tensor.name!r} takes a picture, and a manifest fills no input beside one",
+            hint=f"the model takes {', '.join(repr(part.tensor.name) for part in parts)}",
+        )
+    channels = _channels(parts)
+    yield ""
+    for part in parts:
+        yield from toml.remark(describe("It takes", part.tensor, part.notes))
+    yield from ["[input]", *_input(parts, [one for names in channels.values() for one in names])]
+    if pictures:
+        yield from _normalise("normalise", parts[0])
+        return
+    window = max(part.rows for part in parts)
+    hop = [f"# hop = {window}  # rows from one window to the next"] if window > 1 else []
+    yield from toml.table("window", [f"size = {window}", *hop])
+    if len(parts) == 1:
+        yield from _feature_hint(parts[0])
+        yield from _normalise("normalise", parts[0])
+        return
+    for part in parts:
+        name = f"tensors.{toml.key(part.tensor.name)}"
+        yield from toml.table(name, toml.assign("channels", list(map(toml.text, channels[part.tensor.name]))))
+        if part.rows != window:
+            yield 'features = { use = ["mean"] }  # a guess: it takes one value a channel, out of the whole window'
+        yield from _normalise(f"{name}.normalise", part)
+
+
+def _input(parts: Sequence[Part], channels: Sequence[str]) -> Iterator[str]:
+    size = parts[0].size
+    yield from toml.assign("channels", list(map(toml.text, channels)), "" if size else "name them, in this order")
+    if size:
+        yield f"image = {{ width = {size[0]}, height = {size[1]} }}"
+        return
+    yield '# unit = "m/s²"'
+    yield '# rate = "100 Hz"'
+
+
+def _channels(parts: Sequence[Part]) -> Mapping[str, Sequence[str]]:
+    """Return names of the channels that each input takes."""
+    if len(parts) == 1 and parts[0].size is not None:
+        return {parts[0].tensor.name: _COLOURS[parts[0].channels]}
+    stems = {part.tensor.name: "channel" if len(parts) == 1 else part.tensor.name for part in parts}
+    wanted = {part.tensor.name: part.channels for part in parts}
+    window = max(part.rows for part in parts)
+    wanted |= {part.tensor.name: part.rows * part.channels for part in parts if part.rows != window}
+    return {name: [f"{stems[name]}_{number}" for number in range(1, n + 1)] for name, n in wanted.items()}
+
+
+def describe(verb: str, tensor: TensorInfo, notes: TensorNotes | None) -> str:
+    """Return a sentence about a tensor."""
+    shape = ", ".join("?" if size < 0 else str(size) for size in tensor.extents or tensor.shape)
+    said = f"{verb} {tensor.name!r}: {tensor.dtype} [{shape}]"
+    if tensor.scale and tensor.dtype.kind in "iu":
+        bounds = np.iinfo(tensor.dtype.name)
+        low, high = ((bound - tensor.zero_point) * tensor.scale for bound in (bounds.min, bounds.max))
+        said += f", which stands for {low:.6g} to {high:.6g} in steps of {tensor.scale:.6g}; edged converts"
+    if notes is not None and notes.description:
+        said += f". {notes.description}"
+    return said
+
+
+def _feature_hint(part: Part) -> Iterator[str]:
+    if part.rows == 1:
+        yield from (
+            "",
+            "# If these values are features of a window, name what they are computed from as the channels, and:",
+            "# [features]",
+            '# use = ["mean", "std", "rms"]',
+        )
+
+
+def _normalise(name: str, part: Part) -> Iterator[str]:
+    notes = part.notes
+    given = () if notes is None else (notes.mean, notes.std)
+    if given and all(len(one) in {1, part.channels} and np.isfinite(one).all() for one in given) and all(given[1]):
+        yield from toml.table(
+            name, ['method = "zscore"', f"mean = {toml.numbers(given[0])}", f"std = {toml.numbers(given[1])}"]
+        )
+    elif part.size is not None and part.tensor.dtype.kind == "f":
+        yield from (
+            "",
+            "# Colours are 0 to 255 here; for a model that was trained on 0 to 1:",
+            f"# [{name}]",
+            '# method = "minmax"',
+            "# min = 0.0",
+            "# max = 255.0",
+        )

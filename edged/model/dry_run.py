@@ -1,0 +1,152 @@
+"""The signal chain and the model without a broker: what `edged try` runs, and `edged pack` asks before it seals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edged.base.errors import ConfigError, ReadingShapeError
+from edged.formats.channel.result import ResultEncoder
+from edged.formats.spec import Chain
+from edged.model.author import Author
+from edged.model.live import Floats, Memory, Model
+from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
+from edged.model.samples import Samples
+from edged.model.signal.clean import Cleaner
+from edged.model.signal.decide import Decider, Decision
+from edged.model.signal.timeline import Piece, Timeline
+from edged.model.signal.window import new_window
+
+_SELF_TESTS = 8
+
+
+class Trial(NamedTuple):
+    """One window's answer.
+
+    :ivar best: the label of this window by itself, of a classifier the one with the highest score; None for a
+        regressor.
+    :ivar right: the label that the file gives, where it gives one.
+    """
+
+    window: Floats
+    scores: Floats
+    decision: Decision
+    best: str | None
+    right: str | None
+
+
+def check_weights(author: Author, base: Path, weights: Path, delegates: Sequence[DelegateLibrary] = ()) -> None:
+    """Refuse weights that the runtime refuses, that do not fit the manifest, or that fail its self-test.
+
+    :raises ModelError: so they do.
+    :raises ConfigError: the manifest or its self-test cannot be used.
+    """
+    model = open_model(author, weights, choose("auto"), delegates)
+    try:
+        model.self_test(author.read_self_test(base))
+        ResultEncoder.of(author, author.name, author.version, bytes(32), outputs=model.outputs, tune={})
+    finally:
+        model.close()
+
+
+def open_model(chain: Chain, weights: Path, engine: Engine, delegates: Sequence[DelegateLibrary] = ()) -> Model:
+    """Load a .tflite file as it is, for a publisher who has it in plain anyway.
+
+    :raises ModelError: the runtime refuses it, or it does not fit ``chain``.
+    """
+    table = chain.model
+    return Model(
+        chain, Interpreter(engine, str(weights), table.threads, signature=table.signature, delegates=delegates)
+    )
+
+
+class _Window(NamedTuple):
+    """A window of a file, the label that the file gives it, and whether nothing before belongs to it."""
+
+    rows: Floats
+    right: str | None
+    anew: bool
+
+
+def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[Trial]:
+    """Answer every window of ``samples``, whole ones as they come and rows through the manifest's window.
+
+    :raises ReadingShapeError: the samples have another shape than the manifest's windows.
+    :raises ReadingValueError: they hold a value that the manifest wants refused.
+    """
+    decider = Decider(chain, {})
+    memory = None if chain.model.reset == "window" else Memory()
+    labels = chain.output.labels
+    for window in _windows(chain, samples):
+        if memory is not None and window.anew:
+            memory.clear()
+        scores = model.scores(window.rows, memory)
+        best = labels[int(np.argmax(scores))] if chain.output.kind == "classifier" else None
+        decision = decider.step(scores, time.monotonic())
+        yield Trial(window.rows, scores, decision, best or decision.label, _label_name(window.right, labels))
+
+
+def _windows(chain: Chain, samples: Samples) -> Iterator[_Window]:
+    values, labels = samples.values, samples.labels
+    rows, channels = chain.rows, len(chain.input.channels)
+    clean = Cleaner(chain.input)
+    if values.ndim > 2 and values[0].size == (rows or values.shape[1]) * channels:  # noqa: PLR2004  whole windows
+        for at, window in enumerate(values):
+            yield _Window(clean(window.reshape(-1, channels)), None if labels is None else labels[at], at == 0)
+        return
+    if values.ndim != 2 or values.shape[1] != channels:  # noqa: PLR2004  rows of channels
+        raise ReadingShapeError(
+            f"samples of shape {values.shape} are neither rows of {channels} channels nor windows of"
+            f" ({'rows' if rows is None else rows}, {channels})"
+        )
+    yield from _rows_to_windows(chain, samples, clean(values))
+
+
+def _rows_to_windows(chain: Chain, samples: Samples, values: Floats) -> Iterator[_Window]:
+    window, anew, labels = new_window(chain), True, samples.labels
+    times = samples.times
+    if times is None:
+        times = np.arange(len(values)) / (chain.input.hertz or 1.0)
+    pieces = Timeline(chain).push(values, times) if Timeline.needed(chain) else [Piece(values, times, anew=False)]
+    for piece in pieces:
+        if piece.anew:
+            window.reset()
+            anew = True
+        for full in window.push(piece.rows, piece.times):
+            known = labels is not None and chain.input.resample == "none"
+            yield _Window(full.rows.copy(), labels[full.last] if known and labels is not None else None, anew)
+            anew = False
+
+
+def _label_name(right: str | None, labels: Sequence[str]) -> str | None:
+    """Return a label's name; files often number them."""
+    if right is None or right in labels or not right.isdecimal() or int(right) >= len(labels):
+        return right
+    return labels[int(right)]
+
+
+def record_self_test(model: Model, trials: Sequence[Trial], path: Path) -> int:
+    """Write windows with their scores for ``[self_test]``: a few, spread over the labels. Return how many.
+
+    A model with state answers each of them anew.
+
+    :raises ConfigError: there is nothing to record.
+    """
+    if not trials:
+        raise ConfigError("there is no window to record a self-test from")
+    by_label: dict[str | None, list[Trial]] = {}
+    for trial in trials:
+        by_label.setdefault(trial.best, []).append(trial)
+    rounds = max(map(len, by_label.values()))
+    chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_SELF_TESTS]
+    windows = [trial.window for trial in chosen]
+    if len({len(window) for window in windows}) == 1:
+        arrays = {"windows": np.stack(windows)}
+    else:
+        arrays = {f"window_{number}": window for number, window in enumerate(windows)}
+    np.savez(path, allow_pickle=False, scores=np.stack([model.scores(window) for window in windows]), **arrays)
+    return len(chosen)

@@ -1,0 +1,174 @@
+"""From a verified package to a model that answers: decrypted only into RAM, and believed only after its self-test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edged.base.errors import ModelError, SelfTestError
+from edged.base.memory import SecretBuffer, trim
+from edged.formats.cose.keys import Agreement
+from edged.formats.package.manifest import SelfTest
+from edged.formats.package.verify import VerifiedPackage
+from edged.formats.spec import Chain
+from edged.model.runtime import DelegateLibrary, Engine, Interpreter
+from edged.model.signal.chain import CompiledChain, shapes_for
+
+Floats = npt.NDArray[np.float32]
+
+
+class Memory:
+    """What a model remembers of one stream of windows, between them."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, npt.NDArray[Any]] = {}
+        self.blank = True
+
+    def clear(self) -> None:
+        """Begin anew with the next window."""
+        self.tensors.clear()
+        self.blank = True
+
+
+class Model:
+    """A signal chain around an interpreter: windows in, scores out.
+
+    :ivar outputs: how many scores there are.
+    :ivar keeps_state: whether state stays inside the interpreter, where only one stream of windows can have it.
+    :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
+    :ivar prepare: makes of a window what the model is fed; it holds nothing of the weights.
+    :raises ModelError: the chain does not fit the model's tensors.
+    """
+
+    def __init__(self, chain: Chain, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+        shapes = shapes_for(chain, interpreter.inputs)
+        if shapes != [tensor.shape for tensor in interpreter.inputs]:
+            interpreter.resize(shapes)
+        self._chain = CompiledChain(chain, interpreter.inputs, interpreter.outputs)
+        self.prepare = self._chain.prepare
+        self._feedback = self._chain.feedback
+        self._channels = len(chain.input.channels)
+        self._remembers = interpreter.has_variables or interpreter.has_resources
+        self.outputs = self._chain.outputs
+        self.keeps_state = self._remembers and chain.model.reset == "gap"
+        self.seconds = float("inf")
+        if interpreter.has_resources and chain.model.reset != "gap":
+            raise ModelError(
+                f"model.reset: {chain.model.reset!r} would load the model anew each time: it keeps its state in"
+                " resource variables, which no runtime clears",
+                hint="model.reset = 'gap', or convert it with its state as inputs and outputs (model.feedback)",
+            )
+
+    def scores(self, window: Floats, memory: Memory | None = None) -> Floats:
+        """Return the scores (float32 [k], after activation) for a window (float32 [rows, channels]).
+
+        :param memory: of the windows before; without it, the model begins anew.
+        """
+        prepared = self._chain.prepare(window)
+        tensors = prepared.tensors
+        if self._remembers and (memory is None or memory.blank):
+            self.interpreter.reset()
+        if memory is not None:
+            memory.blank = False
+            for place, tensor in memory.tensors.items():
+                tensors[place] = tensor
+        outputs = self.interpreter.run(*tensors)
+        if memory is not None:
+            for goes_in, comes_out in self._feedback:
+                memory.tensors[goes_in] = outputs[comes_out]
+        return self._chain.scores(outputs, prepared.values)
+
+    def self_test(self, test: SelfTest) -> None:
+        """Answer the signed vectors, each anew.
+
+        :raises SelfTestError: an answer lies further from the signed one than the tolerance.
+        """
+        for number, case in enumerate(test.cases, 1):
+            window = np.frombuffer(case.window, "<f4").reshape(-1, self._channels)
+            expected = np.frombuffer(case.scores, "<f4")
+            got = self._timed(window)
+            error = float(np.max(np.abs(got - expected))) if got.shape == expected.shape else float("inf")
+            if not error <= test.tolerance:
+                raise SelfTestError(
+                    f"self-test {number} of {len(test.cases)} is off by {error:.4g}, more than {test.tolerance:.4g}",
+                    hint="this runtime answers unlike the publisher's: try another engine, or ask the publisher",
+                )
+        self._timed(np.frombuffer(test.cases[0].window, "<f4").reshape(-1, self._channels))  # warm by now
+        self.interpreter.reset()
+
+    def _timed(self, window: Floats) -> Floats:
+        start = time.perf_counter()
+        scores = self.scores(window)
+        self.seconds = min(self.seconds, time.perf_counter() - start)
+        return scores
+
+    def close(self) -> None:
+        """Let go of the interpreter and give its memory back."""
+        self.interpreter.close()
+
+
+class LiveModel(Model):
+    """A model from a package, its weights in locked memory that is excluded from core dumps.
+
+    :ivar identity: SHA-256 of the signed manifest.
+    :ivar locked: whether the weights are held out of swap.
+    """
+
+    def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Interpreter) -> None:
+        super().__init__(package.manifest, interpreter)
+        self.manifest = package.manifest
+        self.identity = package.identity
+        self.locked = buffer.locked
+        self._buffer = buffer
+
+    def close(self) -> None:
+        """Let go of the interpreter, wipe the weights and give the memory back."""
+        super().close()
+        self._buffer.close()
+
+
+def load(
+    package: VerifiedPackage,
+    agreement: Agreement,
+    engine: Engine,
+    threads: int | None = None,
+    delegates: Sequence[DelegateLibrary] = (),
+) -> LiveModel:
+    """Unwrap, decrypt into RAM, load and self-test a package. Whatever fails, the weights are wiped.
+
+    :param threads: default: what the manifest says.
+    :raises TrustError: as :meth:`VerifiedPackage.unwrap` and :meth:`UnwrappedPackage.decrypt_into`.
+    :raises ModelError: the runtime refuses the model, it does not fit its manifest, or its self-test disagrees.
+    """
+    package.check_sizes()
+    manifest = package.manifest
+    with ExitStack() as undo:
+        buffer = undo.enter_context(SecretBuffer(manifest.plaintext.size))
+        locking = threading.Thread(target=buffer.lock, name="edged-lock")
+        locking.start()  # takes about as long as the ciphertext's digest does
+        try:
+            unwrapped = package.unwrap(agreement)
+        finally:
+            locking.join()
+        unwrapped.decrypt_into(buffer.view)
+        interpreter = Interpreter(
+            engine,
+            buffer.path,
+            threads or manifest.model.threads,
+            signature=manifest.model.signature,
+            delegates=delegates,
+            on_mapped=buffer.seal_runtime_maps,
+        )
+        undo.callback(interpreter.close)
+        model = LiveModel(package, buffer, interpreter)
+        model.self_test(manifest.self_test)
+        undo.pop_all()
+        trim()  # of this thread, which may end long before the model is closed in another
+        return model

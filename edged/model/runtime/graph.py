@@ -1,0 +1,160 @@
+"""What a model's file holds, beside its weights: tensors, operators and signatures, as tools write them into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from edged.model.runtime.flatbuffer import Buffer, Table
+from edged.model.runtime.operators import CUSTOM, operator_name, type_name
+from edged.model.runtime.remembers import builtin_code
+
+
+class Tensor(NamedTuple):
+    """A tensor of a subgraph.
+
+    :ivar shape: with -1 where the model leaves a size open.
+    :ivar dtype: name of its type in the schema, in lower case.
+    :ivar scales: one, or one a channel along ``axis``; none where it is not quantised.
+    :ivar zero_points: as many.
+    :ivar constant: whether the file holds its values.
+    :ivar variable: whether the runtime keeps its values between calls.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int
+    constant: bool
+    variable: bool
+
+
+class Operator(NamedTuple):
+    """An operator: its name, and the numbers of its tensors (-1 for an optional one that is left out)."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class Subgraph(NamedTuple):
+    """Operators in the order in which they run, and the numbers of the tensors that go in and come out."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """What keeps state between calls."""
+        kept = {
+            "variable tensors": any(tensor.variable for tensor in self.tensors),
+            "resource variables": any(operator.name == "ASSIGN_VARIABLE" for operator in self.operators),
+        }
+        return tuple(name for name, has in kept.items() if has)
+
+    def maker(self, tensor: int) -> Operator | None:
+        """Return the operator that a tensor comes out of."""
+        return next((one for one in self.operators if tensor in one.outputs), None)
+
+
+class Signature(NamedTuple):
+    """Names for what goes into and comes out of a subgraph, with the numbers of the tensors."""
+
+    subgraph: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
+
+class Graph(NamedTuple):
+    """A model.
+
+    :ivar schema: version of the format.
+    :ivar description: usually the converter's name.
+    :ivar subgraphs: the main one first.
+    :ivar signatures: by their keys.
+    :ivar metadata: what tools put beside it, by name.
+    """
+
+    schema: int
+    description: str
+    subgraphs: tuple[Subgraph, ...]
+    signatures: Mapping[str, Signature]
+    metadata: Mapping[str, bytes]
+
+
+def read_graph(data: Buffer) -> Graph:
+    """Read a model's file, which was found whole (:func:`edged.model.runtime.whole.is_whole`).
+
+    :raises struct.error: it is damaged all the same; so does IndexError.
+    """
+    model = Table.root(data)
+    codes = [_operator_name(code) for code in model.tables(1)]
+    buffers = list(model.tables(4))
+    graph = Graph(
+        model.int32(0),
+        model.text(3),
+        tuple(_subgraph(one, codes, buffers) for one in model.tables(2)),
+        {one.text(2): Signature(one.int32(4), _named(one, 0), _named(one, 1)) for one in model.tables(7)},
+        {one.text(0): buffers[one.int32(1)].blob(0) for one in model.tables(6)},
+    )
+    _check_numbers(graph)
+    return graph
+
+
+def _check_numbers(graph: Graph) -> None:
+    """Refuse what is numbered and is not there."""
+    for subgraph in graph.subgraphs:
+        _check_tensors(subgraph, (*subgraph.inputs, *subgraph.outputs))
+    for signature in graph.signatures.values():
+        subgraph = graph.subgraphs[signature.subgraph]
+        _check_tensors(subgraph, (*signature.inputs.values(), *signature.outputs.values()))
+
+
+def _check_tensors(subgraph: Subgraph, numbers: tuple[int, ...]) -> None:
+    if not all(0 <= number < len(subgraph.tensors) for number in numbers):
+        raise IndexError
+
+
+def _operator_name(table: Table) -> str:
+    code = builtin_code(table)
+    return table.text(1) if code == CUSTOM else operator_name(code)
+
+
+def _subgraph(table: Table, codes: list[str], buffers: list[Table]) -> Subgraph:
+    return Subgraph(
+        table.text(4),
+        tuple(_tensor(one, buffers) for one in table.tables(0)),
+        tuple(Operator(codes[one.int32(0)], one.ints(1), one.ints(2)) for one in table.tables(3)),
+        table.ints(1),
+        table.ints(2),
+    )
+
+
+def _tensor(table: Table, buffers: list[Table]) -> Tensor:
+    quantisation, number = table.table(4), table.int32(2)
+    scales = () if quantisation is None else quantisation.floats(2)
+    zero_points = () if quantisation is None else quantisation.longs(3)
+    return Tensor(
+        name=table.text(3),
+        shape=table.ints(7) or table.ints(0),
+        dtype=type_name(table.byte(1)),
+        scales=scales,
+        zero_points=zero_points or (0,) * len(scales),
+        axis=0 if quantisation is None else quantisation.int32(6),
+        constant=number > 0 and _holds(buffers[number]),  # the first means none, and may itself be absent
+        variable=bool(table.byte(5)),
+    )
+
+
+def _holds(buffer: Table) -> bool:
+    """Tell whether a buffer has values, which large files keep elsewhere, from an offset."""
+    return buffer.size(0) > 0 or buffer.uint64(1) > 1
+
+
+def _named(signature: Table, field: int) -> dict[str, int]:
+    return {one.text(0): one.int32(1) for one in signature.tables(field)}
