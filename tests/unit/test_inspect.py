@@ -18,9 +18,8 @@ from edged.base.errors import EdgedError, ModelError, UsageError
 from edged.cli.inspect import inspect_command
 from edged.model.runtime import Engine, Interpreter
 from edged.model.runtime.anatomy import dissect
-from edged.model.runtime.graph import read_graph
+from edged.model.runtime.graph import read_graph, remembers
 from edged.model.runtime.metadata import read_notes
-from edged.model.runtime.remembers import remembers
 from support.notes import flatbuffer, model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError, MissingFileError, ModelError
 from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
-from edged.model.runtime.delegated import Node, delegated
+from edged.model.runtime.anatomy import delegated
+from edged.model.runtime.graph import Operator
 from support.delegates import ToldDelegate
 from support.real_models import GOOD
 
@@ -392,7 +393,7 @@ def test_what_a_delegate_took_follows_from_its_inputs_and_outputs(data: st.DataO
     """On any graph: a delegate's inputs are what its operators read and do not make, its outputs what others read."""
     count = data.draw(st.integers(1, 12))
     nodes = [
-        Node("ADD", tuple(data.draw(st.lists(st.integers(-1, place), min_size=1, max_size=3))), (place + 1,))
+        Operator("ADD", tuple(data.draw(st.lists(st.integers(-1, place), min_size=1, max_size=3))), (place + 1,))
         for place in range(count)
     ]
     results = data.draw(st.sets(st.integers(1, count), min_size=1))
@@ -401,14 +402,14 @@ def test_what_a_delegate_took_follows_from_its_inputs_and_outputs(data: st.DataO
     inside = {nodes[place].outputs[0] for place in took}
     read = {tensor for place in took for tensor in nodes[place].inputs} - {-1}
     others = {tensor for place, node in enumerate(nodes) if place not in took for tensor in node.inputs}
-    delegate = Node("DELEGATE", tuple(read - inside), tuple(inside & (others | results)))
+    delegate = Operator("DELEGATE", tuple(read - inside), tuple(inside & (others | results)))
 
     found = delegated([*nodes, delegate] if took else nodes, sorted(results))
 
     assert found & needed == took
 
 
-def _needed(nodes: list[Node], results: set[int]) -> set[int]:
+def _needed(nodes: list[Operator], results: set[int]) -> set[int]:
     needed: set[int] = set()
     wanted = set(results)
     for place in reversed(range(len(nodes))):

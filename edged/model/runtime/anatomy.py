@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import mmap
 import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from edged.base.errors import ModelError
-from edged.model.runtime.delegated import delegated
 from edged.model.runtime.engine import Engine
-from edged.model.runtime.graph import Graph, read_graph
+from edged.model.runtime.graph import Graph, Operator, read_graph
 from edged.model.runtime.interpreter import Interpreter
 from edged.model.runtime.metadata import ENTRY, Notes, read_notes
 
@@ -63,3 +63,67 @@ def dissect(engine: Engine, path: Path) -> Anatomy:
         graph.metadata.get(_LEAST_RUNTIME, b"").rstrip(b"\0").decode(errors="replace"),
         accelerated,
     )
+
+
+_DELEGATE = "DELEGATE"
+
+
+def delegated(nodes: Sequence[Operator], outputs: Sequence[int]) -> frozenset[int]:
+    """Return the places in ``nodes`` of the operators that delegates took.
+
+    A delegate names the tensors that go into and come out of what it took, and no others. So it took: what makes its
+    outputs, back to its inputs; whatever reads a tensor of its inside that does not come out; and, of operators that
+    nothing needs, those that account for the rest of its inputs.
+
+    :param outputs: numbers of the model's own outputs.
+    """
+    flow = _Flow(nodes)
+    needed = flow.closure(flow.makers(outputs), sources=(), results=None)
+    taken: set[int] = set()
+    for node in nodes:
+        if node.name == _DELEGATE:
+            found = flow.closure(flow.makers(node.outputs), node.inputs, node.outputs)
+            unread = set(node.inputs).difference(*(nodes[place].inputs for place in found))
+            rest = {reader for tensor in unread for reader in flow.readers(tensor)} - needed - taken
+            taken |= found | flow.closure(rest, node.inputs, node.outputs)
+    return frozenset(taken)
+
+
+class _Flow:
+    """How tensors run from operator to operator."""
+
+    def __init__(self, nodes: Sequence[Operator]) -> None:
+        self._nodes = nodes
+        self._maker: dict[int, int] = {}
+        self._readers: dict[int, list[int]] = {}
+        for place, node in enumerate(nodes):
+            if node.name != _DELEGATE:
+                self._maker |= dict.fromkeys(node.outputs, place)
+                for tensor in node.inputs:
+                    self._readers.setdefault(tensor, []).append(place)
+
+    def makers(self, tensors: Iterable[int]) -> list[int]:
+        """Return the operators that make ``tensors``; what goes into a model and what is constant has none."""
+        return [self._maker[tensor] for tensor in tensors if tensor in self._maker]
+
+    def readers(self, tensor: int) -> Sequence[int]:
+        """Return the operators that a tensor goes into."""
+        return self._readers.get(tensor, ())
+
+    def closure(self, places: Iterable[int], sources: Sequence[int], results: Sequence[int] | None) -> set[int]:
+        """Return ``places`` and what belongs to them: makers of what goes in, and readers of what comes out.
+
+        :param sources: tensors whose makers do not belong to them.
+        :param results: tensors whose readers do not; None: no readers do.
+        """
+        found: set[int] = set()
+        open_ = list(places)
+        while open_:
+            place = open_.pop()
+            if place not in found:
+                found.add(place)
+                node = self._nodes[place]
+                open_ += self.makers(tensor for tensor in node.inputs if tensor not in sources)
+                if results is not None:
+                    open_ += (at for tensor in node.outputs if tensor not in results for at in self.readers(tensor))
+        return found

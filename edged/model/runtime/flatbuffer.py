@@ -1,6 +1,7 @@
-"""Reading FlatBuffers by hand (flatbuffers.dev/internals): the base install has no library for them.
+"""A model's file, read by hand as a FlatBuffer (flatbuffers.dev/internals): the base install has no library for that.
 
-What stands outside the buffer is refused, however the file says so; what stands inside may still be nonsense.
+Data outside the buffer are refused, however the file points at them; data inside may still be nonsense. The numbers of
+fields, operators and types are those of the TFLite schema (tensorflow/lite/schema/schema.fbs).
 """
 
 from __future__ import annotations
@@ -111,3 +112,112 @@ class Table:
 
     def _follow(self, at: int) -> Table:
         return Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
+
+
+_Kind: TypeAlias = "int | _Fields | list[_Fields]"
+_Fields: TypeAlias = dict[int, _Kind]
+"""The fields of a table that point somewhere: at a vector of scalars of so many bytes, a table, a vector of tables.
+
+The fields' numbers are those of the TFLite schema (tensorflow/lite/schema/schema.fbs).
+"""
+
+_STRING = _BYTES = 1
+_INTS = _FLOATS = 4
+_LONGS = 8
+_QUANTIZATION: _Fields = {0: _FLOATS, 1: _FLOATS, 2: _FLOATS, 3: _LONGS}
+_TENSOR: _Fields = {0: _INTS, 3: _STRING, 4: _QUANTIZATION, 7: _INTS}
+_OPERATOR: _Fields = {1: _INTS, 2: _INTS, 4: {}, 5: _BYTES, 8: _INTS}
+_SUBGRAPH: _Fields = {0: [_TENSOR], 1: _INTS, 2: _INTS, 3: [_OPERATOR], 4: _STRING}
+_TENSOR_MAP: _Fields = {0: _STRING}
+_SIGNATURE: _Fields = {0: [_TENSOR_MAP], 1: [_TENSOR_MAP], 2: _STRING}
+_MODEL: _Fields = {
+    1: [{1: _STRING}],  # operator codes
+    2: [_SUBGRAPH],
+    3: _STRING,
+    4: [{0: _BYTES}],  # buffers: the weights
+    5: _INTS,
+    6: [{0: _STRING}],  # metadata
+    7: [_SIGNATURE],
+}
+
+
+def is_whole(data: Buffer) -> bool:
+    """Tell whether every table and vector ends inside ``data``, a FlatBuffer of a model. Reads no weights."""
+    try:
+        _check(data, _follow(data, 0), _MODEL)
+    except struct.error:
+        return False
+    return True
+
+
+def _check(data: Buffer, at: int, kind: _Kind) -> None:
+    """Read the last byte of what starts at ``at``, and of all that it points to (flatbuffers.dev/internals)."""
+    if isinstance(kind, dict):
+        fields = at - _read(data, "<i", at)
+        _read(data, "B", at + _read(data, "<H", fields + 2) - 1)
+        for number, of in kind.items():
+            slot = 4 + 2 * number
+            offset = _read(data, "<H", fields + slot) if slot < _read(data, "<H", fields) else 0
+            if offset:
+                _check(data, _follow(data, at + offset), of)
+    elif isinstance(kind, list):
+        for element in range(at + 4, at + 4 + 4 * _read(data, "<I", at), 4):
+            _check(data, _follow(data, element), kind[0])
+    else:
+        _read(data, "B", at + 4 + kind * _read(data, "<I", at) - 1)
+
+
+def _follow(data: Buffer, at: int) -> int:
+    return at + _read(data, "<I", at)
+
+
+def _read(data: Buffer, layout: str, at: int) -> int:
+    if at < 0:  # which would count from the end
+        raise struct.error
+    return int(struct.unpack_from(layout, data, at)[0])
+
+
+_OPERATORS = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR
+    FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC
+    LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH
+    SVDF TANH CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN GATHER
+    BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM STRIDED_SLICE
+    BIDIRECTIONAL_SEQUENCE_RNN EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM CAST PRELU MAXIMUM
+    ARG_MAX MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN TRANSPOSE_CONV SPARSE_TO_DENSE
+    TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK
+    LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN FLOOR_DIV REDUCE_ANY SQUARE ZEROS_LIKE FILL
+    FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU SQUARED_DIFFERENCE MIRROR_PAD ABS SPLIT_V UNIQUE CEIL
+    REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU REVERSE_SEQUENCE MATRIX_DIAG QUANTIZE MATRIX_SET_DIAG ROUND
+    HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SCATTER_ND SELECT_V2 DENSIFY SEGMENT_SUM
+    BATCH_MATMUL PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO RFFT2D CONV_3D IMAG REAL COMPLEX_ABS
+    HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL CONV_3D_TRANSPOSE VAR_HANDLE READ_VARIABLE
+    ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE RANDOM_UNIFORM MULTINOMIAL GELU
+    DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX UNSORTED_SEGMENT_SUM ATAN2
+    UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT STABLEHLO_LOGISTIC STABLEHLO_ADD STABLEHLO_DIVIDE
+    STABLEHLO_MULTIPLY STABLEHLO_MAXIMUM STABLEHLO_RESHAPE STABLEHLO_CLAMP STABLEHLO_CONCATENATE
+    STABLEHLO_BROADCAST_IN_DIM STABLEHLO_CONVOLUTION STABLEHLO_SLICE STABLEHLO_CUSTOM_CALL STABLEHLO_REDUCE
+    STABLEHLO_ABS STABLEHLO_AND STABLEHLO_COSINE STABLEHLO_EXPONENTIAL STABLEHLO_FLOOR STABLEHLO_LOG
+    STABLEHLO_MINIMUM STABLEHLO_NEGATE STABLEHLO_OR STABLEHLO_POWER STABLEHLO_REMAINDER STABLEHLO_RSQRT
+    STABLEHLO_SELECT STABLEHLO_SUBTRACT STABLEHLO_TANH STABLEHLO_SCATTER STABLEHLO_COMPARE STABLEHLO_CONVERT
+    STABLEHLO_DYNAMIC_SLICE STABLEHLO_DYNAMIC_UPDATE_SLICE STABLEHLO_PAD STABLEHLO_IOTA STABLEHLO_DOT_GENERAL
+    STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE
+    STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE
+""".split()  # noqa: SIM905  a list would have a line for each
+_TYPES = """
+    float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource variant
+    uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2
+""".split()  # noqa: SIM905  a list would have a line for each
+
+CUSTOM = 32
+"""Stands for an operator that has a name of its own."""
+
+
+def operator_name(code: int) -> str:
+    """Return the name of a built-in operator; of one that is newer than this list, its number."""
+    return _OPERATORS[code] if code < len(_OPERATORS) else f"operator {code}"
+
+
+def type_name(code: int) -> str:
+    """Return the name of a tensor type, likewise."""
+    return _TYPES[code] if code < len(_TYPES) else f"type {code}"

@@ -13,14 +13,53 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import MissingFileError, ModelError
-from edged.model.runtime.delegate import DelegateLibrary
-from edged.model.runtime.delegated import Node
-from edged.model.runtime.engine import Engine
-from edged.model.runtime.remembers import Remembers, remembers
-from edged.model.runtime.signature import Signature, tensor_info
-from edged.model.runtime.whole import is_whole
+from edged.model.runtime.engine import DelegateLibrary, Engine
+from edged.model.runtime.flatbuffer import is_whole
+from edged.model.runtime.graph import Operator, Remembers, remembers
+from edged.model.signal.tensor import TensorInfo
 
 Array = npt.NDArray[np.generic]
+
+
+def tensor_info(name: str, detail: Mapping[str, Any]) -> TensorInfo:
+    """Return what a runtime says of a tensor in the signal chain's words."""
+    scale, zero_point = detail["quantization"]
+    shape = tuple(int(size) for size in detail["shape"])
+    extents = tuple(int(size) for size in detail["shape_signature"])
+    return TensorInfo(name, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), extents or shape)
+
+
+class Signature:
+    """One of a model's signatures, ready to be called. All of an interpreter's share its resource variables.
+
+    :ivar key: its name.
+    :ivar inputs: what goes in, by name.
+    :ivar outputs: what comes out, by name.
+    """
+
+    def __init__(self, key: str, runner: Any) -> None:  # noqa: ANN401  the runtimes have no types
+        self.key = key
+        self.inputs = {name: tensor_info(name, detail) for name, detail in runner.get_input_details().items()}
+        self.outputs = {name: tensor_info(name, detail) for name, detail in runner.get_output_details().items()}
+        self._runner = runner
+
+    def __call__(self, **values: Array) -> dict[str, Array]:
+        """Answer a value for each of :attr:`inputs` with one for each of :attr:`outputs`, copies.
+
+        :raises ModelError: a value does not fit its tensor, or the runtime fails.
+        """
+        for name, tensor in self.inputs.items():
+            value = values.get(name)
+            # The runners would resize the tensor instead, and not every operator survives that.
+            if value is None or value.shape != tensor.shape or value.dtype != tensor.dtype:
+                got = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
+                raise ModelError(f"signature {self.key!r}: {name} is {tensor.dtype} {list(tensor.shape)}, not {got}")
+        try:
+            found: dict[str, Array] = self._runner(**values)
+        except (ValueError, RuntimeError) as error:
+            sentence = str(error).strip().partition("\n")[0]
+            raise ModelError(f"signature {self.key!r}: the runtime fails: {sentence}") from error
+        return found
 
 
 class Interpreter:
@@ -195,10 +234,10 @@ class Interpreter:
         else:
             self._runtime.reset_all_variables()
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[Operator]:
         """Return the main subgraph's operators in the file's order, and then what delegates put in their place."""
         return [
-            Node(one["op_name"], tuple(map(int, one["inputs"])), tuple(map(int, one["outputs"])))
+            Operator(one["op_name"], tuple(map(int, one["inputs"])), tuple(map(int, one["outputs"])))
             for one in self._runtime._get_ops_details()  # noqa: SLF001  there is no other way
         ]
 

@@ -14,10 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from edged.base.errors import ModelError
-from edged.model.runtime.flatbuffer import Table
-from edged.model.runtime.operators import operator_name, type_name
-from edged.model.runtime.remembers import builtin_code
-from edged.model.runtime.whole import is_whole
+from edged.model.runtime.flatbuffer import Table, is_whole, operator_name, type_name
+from edged.model.runtime.graph import builtin_code
 
 _Variable: TypeAlias = tuple[str, str]
 _Item = TypeVar("_Item")
