@@ -16,9 +16,8 @@ from edged.model.author import Author
 from edged.model.live import Floats, Memory, Model
 from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
 from edged.model.samples import Samples
-from edged.model.signal.clean import Cleaner
 from edged.model.signal.decide import Decider, Decision
-from edged.model.signal.timeline import Piece, Timeline
+from edged.model.signal.rows import Cleaner, Piece, Timeline
 from edged.model.signal.window import new_window
 
 _SELF_TESTS = 8

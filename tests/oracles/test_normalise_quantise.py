@@ -16,8 +16,7 @@ from hypothesis.extra import numpy as hnp
 from edged.base.errors import ConfigError, ModelError
 from edged.formats.spec import Normalise
 from edged.model.signal.normalise import compile_normalise
-from edged.model.signal.quantise import dequantise, quantise
-from edged.model.signal.tensor import TensorInfo
+from edged.model.signal.tensor import TensorInfo, dequantise, quantise
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]

@@ -24,8 +24,8 @@ from edged.formats.identity import Record
 from edged.formats.package.manifest import Manifest
 from edged.formats.package.verify import Package, Publishers
 from edged.formats.spec import Image, Input
-from edged.model.signal.clean import Cleaner
 from edged.model.signal.decode import Decoder, Layout
+from edged.model.signal.rows import Cleaner
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 
 Function = Callable[[bytes], object]

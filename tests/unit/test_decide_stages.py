@@ -11,11 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.formats.spec import Decide, Needed, Publish
-from edged.model.signal.decide.choose import Thresholds, Watched, best
-from edged.model.signal.decide.debounce import Debounce
-from edged.model.signal.decide.publish import Teller
-from edged.model.signal.decide.smooth import Majority, Smoother
-from edged.model.signal.decide.watch import Watch
+from edged.model.signal.decide import Debounce, Majority, Smoother, Teller, Thresholds, Watch, Watched, best
 
 SCORE = st.floats(0, 1, width=32)
 FLOAT = st.floats(-(2.0**100), 2.0**100, width=32)

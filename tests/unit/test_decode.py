@@ -25,8 +25,8 @@ from edged.base.errors import (
 from edged.config.model import Calibration, Each, Format, ModelConfig
 from edged.formats.spec import Input
 from edged.model.samples import encode_reading
-from edged.model.signal.clean import Cleaner
 from edged.model.signal.decode import Decoder, Layout
+from edged.model.signal.rows import Cleaner
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
 NAMES = ("a1", "a2", "a3")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.formats.spec import Join
-from edged.model.signal.join import Joiner
+from edged.model.signal.rows import Joiner
 
 
 def feed(joiner: Joiner, topic: int, value: float, time: float, width: int = 1) -> list[tuple[list[float], float]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError, ReadingGapError, ReadingOrderError
 from edged.formats.spec import Chain, Gap, Input, Output, Window
-from edged.model.signal.timeline import Piece, Timeline
+from edged.model.signal.rows import Piece, Timeline
 
 Doubles = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from edged.config.model import PICTURES, CollectTable, ModelConfig
 from edged.formats.package.manifest import Manifest
 from edged.formats.spec import Chain
 from edged.model.signal.decode import Decoder, Layout
-from edged.model.signal.timeline import Timeline
+from edged.model.signal.rows import Timeline
 
 
 def check_binding(config: ModelConfig, manifest: Manifest) -> None:

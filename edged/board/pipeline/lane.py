@@ -21,8 +21,8 @@ from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Se
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
 from edged.model.live import Floats, LiveModel
-from edged.model.signal.clean import Cleaner
 from edged.model.signal.decide import Decision
+from edged.model.signal.rows import Cleaner
 
 _ENVELOPE = 128
 """Bytes by which a sealed reading may be longer than a plain one."""

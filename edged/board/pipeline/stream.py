@@ -18,8 +18,7 @@ from edged.formats.spec import Chain
 from edged.model.live import Floats, Memory
 from edged.model.signal.decide import Decider
 from edged.model.signal.decode import Decoder
-from edged.model.signal.join import Joiner
-from edged.model.signal.timeline import Timeline
+from edged.model.signal.rows import Joiner, Timeline
 from edged.model.signal.window import Slice, new_window
 
 Doubles = npt.NDArray[np.float64]

@@ -14,8 +14,7 @@ from edged.base.errors import ModelError, ReadingValueError, naming
 from edged.formats.spec import Chain, Tensor
 from edged.model.signal.features import Extractor
 from edged.model.signal.normalise import compile_normalise
-from edged.model.signal.quantise import dequantise, quantise
-from edged.model.signal.tensor import TensorInfo
+from edged.model.signal.tensor import TensorInfo, dequantise, quantise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

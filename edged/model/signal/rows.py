@@ -1,21 +1,87 @@
-"""Rows in the order of time: what is too old, what follows a gap, and rows at a stated rate."""
+"""Rows before they make windows: joined from several topics, cleaned, and put in the order of time."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ReadingGapError, ReadingOrderError
+from edged.base.errors import ReadingGapError, ReadingOrderError, ReadingValueError
 from edged.base.units import parse_duration
-from edged.formats.spec import Chain
+from edged.formats.spec import Chain, Input, Join
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+
+class Joiner:
+    """``input.join``: the newest values of each topic, and when they make a row.
+
+    :param places: of each topic, the columns of a row that it brings.
+    """
+
+    def __init__(self, join: Join, places: Sequence[Sequence[int]]) -> None:
+        self._every = join.when == "all"
+        self._within = math.inf if join.within is None else parse_duration(join.within)
+        self._places = [np.array(place) for place in places]
+        self._row = np.zeros(sum(map(len, places)), np.float32)
+        self._times = np.full(len(places), -math.inf)
+        self._new = [False] * len(places)
+
+    def push(self, topic: int, values: Floats, times: Doubles) -> tuple[Floats, Doubles]:
+        """Take values of one topic (float32 [n, its channels]) and return the rows that they complete.
+
+        :param topic: its number in ``places``.
+        :return: float32 [m, channels], and float64 [m]: the newest time of each.
+        """
+        rows: list[Floats] = []
+        moments: list[float] = []
+        for value, time in zip(values, times, strict=True):
+            self._row[self._places[topic]] = value
+            self._times[topic] = time
+            self._new[topic] = True
+            newest = float(self._times.max())
+            self._new = [new and newest - at <= self._within for new, at in zip(self._new, self._times, strict=True)]
+            if all(self._new):
+                rows.append(self._row.copy())
+                moments.append(newest)
+                if self._every:
+                    self._new = [False] * len(self._new)
+        return np.array(rows, np.float32).reshape(-1, len(self._row)), np.array(moments)
+
+
+class Cleaner:
+    """``input.nan``, ``input.range`` and ``input.outside``."""
+
+    def __init__(self, source: Input) -> None:
+        self._nan = None if source.nan == "refuse" else np.float32(source.nan)
+        self._range = source.range
+        self._clamps = source.outside == "clamp"
+
+    def __call__(self, rows: Floats) -> Floats:
+        """Return rows (float32 [n, channels]) that are finite and in range.
+
+        :raises ReadingValueError: they are not, and the manifest wants that refused.
+        """
+        bounds = self._range
+        if bounds is None and math.isfinite(np.vdot(rows, rows)):  # quick, and finite only if every value is
+            return rows
+        low, high = rows.min(), rows.max()  # NaN if any value is
+        if not (math.isfinite(low) and math.isfinite(high)):
+            if self._nan is None:
+                raise ReadingValueError("a reading holds a value that is not finite")
+            rows = np.where(np.isfinite(rows), rows, self._nan)
+            low, high = rows.min(), rows.max()
+        if bounds is not None and (low < bounds[0] or high > bounds[1]):
+            if not self._clamps:
+                raise ReadingValueError(f"a reading holds a value outside input.range, {bounds[0]} to {bounds[1]}")
+            rows = rows.clip(*bounds)
+        return rows
+
 
 _MOST_ROWS_BETWEEN = 100_000
 """Rows that one reading may have put in front of it; a sensor that paused for so long begins anew."""
