@@ -17,7 +17,7 @@ from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
 from edged.cli.common import config_option, json_option, print_json, print_table
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest
-from edged.formats.spec.fingerprint import fingerprint
+from edged.formats.spec import fingerprint
 
 _COLUMNS = ("model", "label", "windows", "bytes", "first", "last", "note")
 _OLD = "prepared by another signal chain: of no use any more"

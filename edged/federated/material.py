@@ -11,7 +11,7 @@ from edged.board.board import Board
 from edged.board.state import Like, State
 from edged.federated.trainer import Trainer
 from edged.federated.work import Material, Open
-from edged.formats.spec.fingerprint import fingerprint
+from edged.formats.spec import fingerprint
 from edged.keystore import Keystore
 
 _LOG = logging.getLogger(__name__)

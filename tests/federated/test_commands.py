@@ -18,7 +18,7 @@ from edged.board.state import Intake, Of, Window
 from edged.cli.training import _scorer
 from edged.config.load import load_board
 from edged.federated.trainer import Trainer
-from edged.formats.spec.fingerprint import fingerprint
+from edged.formats.spec import fingerprint
 from edged.model.runtime import choose
 from support.commands import Done, edged, run_edged
 from support.federation import ENDS_WITH_THE_TEST

@@ -19,8 +19,7 @@ from edged.board.state import ExampleEditor, Examples, Intake, Like, Of, StoreKe
 from edged.board.state.examples.eviction import Group, plan
 from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.keys import Agreement, PrivateKey
-from edged.formats.spec import Decide, Features, Normalise, Output
-from edged.formats.spec.fingerprint import fingerprint
+from edged.formats.spec import Decide, Features, Normalise, Output, fingerprint
 from support.lanes import FakeModel
 
 CHAIN, OLDER = bytes([1]) * 32, bytes([2]) * 32

@@ -16,7 +16,7 @@ from edged.board.pipeline.binding import levels_of
 from edged.board.state import Like, Of
 from edged.config.model import CollectTable, ModelConfig, RuleTable
 from edged.formats.package.manifest import Manifest
-from edged.formats.spec.fingerprint import fingerprint
+from edged.formats.spec import fingerprint
 from edged.model.live import Floats, LiveModel
 from edged.model.signal.chain import Prepared
 from edged.model.signal.decode.pointer import compile_pointers

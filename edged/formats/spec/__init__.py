@@ -3,13 +3,11 @@
 Only what works is accepted here; a key that this release does not know is refused by its name.
 """
 
-from edged.formats.spec.chain import Chain, HomeAssistant
+from edged.formats.spec.chain import Chain, HomeAssistant, fingerprint
 from edged.formats.spec.decide import Decide, Needed, Publish, Smooth
-from edged.formats.spec.features import FEATURE_NAMES, Feature, Features, Normalise
-from edged.formats.spec.input import Gap, Image, Input, Join
-from edged.formats.spec.model import ModelTable, Tensor
-from edged.formats.spec.output import Output
-from edged.formats.spec.window import Window
+from edged.formats.spec.features import FEATURE_NAMES, Feature, Features, Normalise, Tensor
+from edged.formats.spec.input import Gap, Image, Input, Join, Window
+from edged.formats.spec.output import ModelTable, Output
 
 __all__ = [
     "FEATURE_NAMES",
@@ -30,4 +28,5 @@ __all__ = [
     "Smooth",
     "Tensor",
     "Window",
+    "fingerprint",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,15 +10,14 @@ from typing import Any, Literal
 import msgspec
 
 from edged.base.errors import ConfigError
+from edged.formats.cose import cbor
 from edged.formats.spec.decide import Decide, Publish
-from edged.formats.spec.features import Feature, Features, Normalise
-from edged.formats.spec.input import Input
-from edged.formats.spec.model import ModelTable, Tensor
-from edged.formats.spec.output import Output
-from edged.formats.spec.table import Table
-from edged.formats.spec.window import MOST_ROWS, Window
+from edged.formats.spec.features import Feature, Features, Normalise, Tensor
+from edged.formats.spec.input import MOST_ROWS, Input, Table, Window
+from edged.formats.spec.output import ModelTable, Output
 
 _MOST_TUNABLE = 8
+_FINGERPRINTED = ("input", "window", "features", "normalise", "tensors")
 
 
 class HomeAssistant(Table, frozen=True):
@@ -224,3 +224,12 @@ def _check_classifier(decide: Decide, labels: tuple[str, ...]) -> None:
         raise ConfigError("decide.watch: wanted with decide.enter and decide.leave")
     if unknown := set(decide.thresholds) - set(labels):
         raise ConfigError(f"decide.thresholds: {min(unknown)!r} is none of output.labels")
+
+
+def fingerprint(chain: Chain) -> bytes:
+    """Return the SHA-256 of what stands between a row and the model's input, and of the labels.
+
+    Decisions, thresholds and weights are left out: a window that was kept under one version of a model trains the next.
+    """
+    tables = {name: msgspec.to_builtins(getattr(chain, name)) for name in _FINGERPRINTED}
+    return hashlib.sha256(cbor.encode([tables, chain.output.kind, list(chain.output.labels)])).digest()

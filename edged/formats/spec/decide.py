@@ -9,8 +9,8 @@ import msgspec
 
 from edged.base.errors import ConfigError
 from edged.base.units import check_quantity, parse_duration
+from edged.formats.spec.input import Table
 from edged.formats.spec.output import check_label
-from edged.formats.spec.table import Table
 
 _MOST_WINDOWS = 1000
 

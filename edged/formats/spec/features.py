@@ -1,11 +1,11 @@
-"""``[features]`` and ``[normalise]``: what becomes of a window before the model sees it."""
+"""``[features]``, ``[normalise]`` and ``[tensors]``: what becomes of a window before the model sees it."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from edged.base.errors import ConfigError
-from edged.formats.spec.table import Table
+from edged.formats.spec.input import Table
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "sum_abs": (),
@@ -121,3 +121,16 @@ class Normalise(Table, frozen=True):
                 verdict = "wanted" if name in wanted else "not known"
                 by = "" if self.by == "given" else f" by {self.by!r}"
                 raise ConfigError(f"normalise.{name}: {verdict} with method {self.method!r}{by}")
+
+
+class Tensor(Table, frozen=True):
+    """``[tensors.NAME]``: what one of several inputs is given, out of the same window.
+
+    :ivar channels: which of ``input.channels``, in this order; default: all.
+    :ivar features: as ``[features]``.
+    :ivar normalise: as ``[normalise]``.
+    """
+
+    channels: tuple[str, ...] = ()
+    features: Features | None = None
+    normalise: Normalise = Normalise()

@@ -76,7 +76,7 @@ class Class(NamedTuple):
 class Like(NamedTuple):
     """What is to be trained.
 
-    :ivar chain: its :func:`~edged.formats.spec.fingerprint.fingerprint`.
+    :ivar chain: its :func:`~edged.formats.spec.fingerprint`.
     :ivar shape: of one window, as the model takes it.
     :ivar labels: how many there are; 0 where the window itself is what the model is to answer.
     """
