@@ -19,10 +19,10 @@ from edged.base.errors import EdgedError, ModelError, OutputError
 from edged.cli.model import manifest_command
 from edged.formats.channel.result import ResultEncoder
 from edged.formats.spec import Chain
+from edged.model import toml
 from edged.model.author import Author
-from edged.model.draft import choose_signature, toml
-from edged.model.draft.inputs import part_of, write_inputs
-from edged.model.draft.outputs import last_operator, write_output
+from edged.model.draft import choose_signature
+from edged.model.draft_tables import last_operator, part_of, write_inputs, write_output
 from edged.model.dry_run import open_model
 from edged.model.runtime import Engine
 from edged.model.runtime.graph import Graph, Operator, Signature, Subgraph

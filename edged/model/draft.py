@@ -1,4 +1,4 @@
-"""The whole of a starting manifest, and ``[model]`` of it."""
+"""A starting manifest from what a model says of itself; what it leaves open is guessed, and marked as a guess."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from edged.base.errors import ModelError
-from edged.model.draft import toml
-from edged.model.draft.inputs import part_of, write_inputs
-from edged.model.draft.outputs import last_operator, write_output
+from edged.model import toml
+from edged.model.draft_tables import last_operator, part_of, write_inputs, write_output
 from edged.model.runtime import Interpreter
 from edged.model.runtime.anatomy import Anatomy
 from edged.model.runtime.graph import Graph
