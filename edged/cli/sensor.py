@@ -15,10 +15,11 @@ from edged.base.log import set_up_logging
 from edged.broker import Broker
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
-from edged.config.model import PICTURES, Format
 from edged.formats.channel.reading import ReadingSealer
+from edged.formats.readings import FORMATS, Format
 from edged.keystore.records import read_sensor_key
-from edged.model.samples import Samples, encode_reading, read_pictures, read_samples
+from edged.model.reading import encode_reading
+from edged.model.samples import Samples, read_pictures, read_samples
 
 _IN_FLIGHT = 500
 _PATIENCE = 30.0
@@ -48,7 +49,7 @@ _PATIENCE = 30.0
 def send_command(
     source: Path,
     topic: str,
-    format_: str,
+    format_: Format,
     each: str,
     names: str | None,
     array: str | None,
@@ -64,7 +65,7 @@ def send_command(
                -t factory/press-07/vibration --rate 1000 --seal press-07.key
     """
     set_up_logging("warning")
-    if format_ in PICTURES:
+    if FORMATS[format_].is_picture:
         messages = read_pictures(source)
     else:
         samples = read_samples(source, array=array)

@@ -12,6 +12,7 @@ import msgspec
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
 from edged.base.units import check_quantity, parse_duration, parse_size
+from edged.formats.readings import FORMATS, Format
 
 RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
 MOST_TOPICS = 64
@@ -20,12 +21,8 @@ _MOST_TRIAL = 1_000_000
 _LEVEL = r"(?:\+|[^+#/\0]*)"
 _TOPIC_FILTER = re.compile(rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*")
 
-Format = Literal["json", "text", "csv", "cbor", "f32le", "png", "jpeg", "raw"]
 Each = Literal["row", "rows", "window"]
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
-
-PICTURES: frozenset[str] = frozenset({"png", "jpeg", "raw"})
-_WITH_TIME: frozenset[str] = frozenset({"json", "cbor", "csv"})
 
 
 class SiteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -214,12 +211,14 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
         self._check_collect(where)
 
     def _check_layout(self, where: str) -> None:
-        if self.format in PICTURES and self.each != "window":
+        if FORMATS[self.format].is_picture and self.each != "window":
             raise ConfigError(f"{where}: each: a picture is a whole window", hint='each = "window"')
         if (self.format == "raw") != (self.image is not None):
             raise ConfigError(f"{where}: image: goes with format = 'raw', which it describes")
-        if self.time is not None and self.format not in _WITH_TIME:
-            raise ConfigError(f"{where}: time: {self.format} has no place for it", hint="json, cbor and csv have")
+        if self.time is not None and not FORMATS[self.format].has_times:
+            *most, last = (name for name, one in FORMATS.items() if one.has_times)
+            hint = f"{', '.join(most)} and {last} have"
+            raise ConfigError(f"{where}: time: {self.format} has no place for it", hint=hint)
         if self.topics:
             if self.each == "window":
                 raise ConfigError(f"{where}: each: rows that come on several topics are joined, not whole windows")

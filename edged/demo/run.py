@@ -28,7 +28,7 @@ from edged.formats.identity import Role
 from edged.hub.listen import Listener
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record, read_sensor_key
-from edged.model.samples import encode_reading
+from edged.model.reading import encode_reading
 
 MODEL = Path(__file__).parent / "model"
 BOARD, PREFIX = "pump-1", "edged"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cbor2
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from edged.base.errors import FormatError, MissingFileError, UsageError
 
 Floats = npt.NDArray[np.float32]
-_TAG_FLOAT32_LE = 85  # RFC 8746, section 2.1
 _LABEL_COLUMN, _TIME_COLUMN = "label", "time"
 _Lines = Sequence[tuple[int, list[Any]]]
 """Rows, or whole windows, with the number of the line that each comes from."""
@@ -168,29 +166,3 @@ def _numbers(path: Path, lines: _Lines) -> Floats:
             if found != shape:
                 raise FormatError(f"{path}: line {line} has {found} values, the first {shape}") from error
         raise FormatError(f"{path}: {error}") from error
-
-
-def encode_reading(values: Floats, format_: str, names: tuple[str, ...] | None) -> bytes:
-    """Encode one row ([channels]) or several ([n, channels]) as the board's ``format`` of that name.
-
-    :param names: keys of JSON objects; without them JSON carries plain arrays.
-    """
-    match format_:
-        case "json":
-            return msgspec.json.encode(_named(values, names))
-        case "text" | "csv":
-            return "\n".join(",".join(map(repr, row)) for row in np.atleast_2d(values).tolist()).encode()
-        case "f32le":
-            return values.astype("<f4").tobytes()
-        case "cbor":
-            return cbor2.dumps(cbor2.CBORTag(_TAG_FLOAT32_LE, values.astype("<f4").tobytes()))
-    raise UsageError(f"format {format_!r} is none of json, text, csv, cbor and f32le")
-
-
-def _named(values: Floats, names: tuple[str, ...] | None) -> object:
-    plain = values.tolist()
-    if names is None:
-        return plain
-    if values.ndim == 1:
-        return dict(zip(names, plain, strict=True))
-    return [dict(zip(names, row, strict=True)) for row in plain]

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edged.base import errors
-from edged.config.model import Format
+from edged.formats.readings import Format
 from support.bench import live_bench
 from support.broker import PrivateBroker, spin
 from support.fuzz import CHANNELS, HEAVY, LIMIT, Source

@@ -24,7 +24,7 @@ from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt0 import parse
 from edged.formats.cose.keys import ContentKey
 from edged.keystore.records import read_sensor_key
-from edged.model.samples import encode_reading
+from edged.model.reading import encode_reading
 from support.bench import GOOD, Bench, live_bench
 from support.broker import PrivateBroker
 from support.hub import Hub

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.base.errors import EdgedError
-from edged.config.model import Each, Format, ModelConfig, RawImage, TimeField
+from edged.config.model import Each, ModelConfig, RawImage, TimeField
 from edged.formats.channel.announce import Announcement, announce_aad
 from edged.formats.channel.reading import ReadingOpener
 from edged.formats.channel.receiver import Receiver
@@ -23,8 +23,9 @@ from edged.formats.cose.sign1 import Sign1, sign
 from edged.formats.identity import Record
 from edged.formats.package.manifest import Manifest
 from edged.formats.package.verify import Package, Publishers
+from edged.formats.readings import Format
 from edged.formats.spec import Image, Input
-from edged.model.signal.decode import Decoder, Layout
+from edged.model.reading import Decoder, Layout
 from edged.model.signal.rows import Cleaner
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import cbor2
 import numpy as np
@@ -22,10 +22,11 @@ from edged.base.errors import (
     ReadingShapeError,
     ReadingValueError,
 )
-from edged.config.model import Calibration, Each, Format, ModelConfig
+from edged.config.model import Calibration, Each, ModelConfig
+from edged.formats import readings
+from edged.formats.readings import Format
 from edged.formats.spec import Input
-from edged.model.samples import encode_reading
-from edged.model.signal.decode import Decoder, Layout
+from edged.model.reading import CODECS, Decoder, Layout, encode_reading
 from edged.model.signal.rows import Cleaner
 
 FORMATS = ("json", "text", "csv", "cbor", "f32le")
@@ -426,3 +427,10 @@ def test_any_value_is_finite_rows_or_refused(
             assert isinstance(error, ReadingError)  # noqa: PT017  others would end the daemon
         else:
             assert np.isfinite(decoded).all()
+
+
+def test_every_format_has_a_row_and_a_codec() -> None:
+    assert set(get_args(Format)) == set(readings.FORMATS) == set(CODECS)
+    assert [name for name, row in readings.FORMATS.items() if row.is_picture] == [
+        name for name, codec in CODECS.items() if codec.encode is None
+    ]

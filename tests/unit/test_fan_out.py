@@ -19,8 +19,8 @@ from edged.formats.cose.keys import ContentKey
 from edged.formats.spec import Features, Gap, Input, Join, Window
 from edged.model.author import Author
 from edged.model.live import LiveModel, Model
+from edged.model.reading import Decoder
 from edged.model.runtime import Interpreter, choose
-from edged.model.signal.decode import Decoder
 from support.lanes import TOPIC, FakeModel, Floats, lane, send
 from support.serving import Serving
 from support.waiting import wait_until

@@ -14,9 +14,10 @@ import PIL.ImageOps
 import pytest
 
 from edged.base.errors import ConfigError, ReadingFormatError, ReadingShapeError
-from edged.config.model import Format, ModelConfig, RawImage
+from edged.config.model import ModelConfig, RawImage
+from edged.formats.readings import Format
 from edged.formats.spec import Image, Input
-from edged.model.signal.decode import Decoder, Layout
+from edged.model.reading import Decoder, Layout
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
 

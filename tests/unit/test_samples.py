@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from edged.base.errors import EdgedError, FormatError, MissingFileError, UsageError
-from edged.model.samples import Samples, encode_reading, read_samples
+from edged.model.reading import encode_reading
+from edged.model.samples import Samples, read_samples
 
 ROWS = [[0.5, -2.0], [3.0, 4.25]]
 

@@ -8,9 +8,10 @@ import cbor2
 import pytest
 
 from edged.base.errors import ConfigError, ReadingFormatError, ReadingValueError
-from edged.config.model import Each, Format, ModelConfig, TimeField, TimeUnit
+from edged.config.model import Each, ModelConfig, TimeField, TimeUnit
+from edged.formats.readings import Format
 from edged.formats.spec import Input
-from edged.model.signal.decode import Decoder, Layout
+from edged.model.reading import Decoder, Layout
 
 
 def times(

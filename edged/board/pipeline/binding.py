@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from edged.base.errors import ConfigError, naming
 from edged.base.topics import topic_matches
-from edged.config.model import PICTURES, CollectTable, ModelConfig
+from edged.config.model import CollectTable, ModelConfig
 from edged.formats.package.manifest import Manifest
+from edged.formats.readings import FORMATS
 from edged.formats.spec import Chain
-from edged.model.signal.decode import Decoder, Layout
+from edged.model.reading import Decoder, Layout
 from edged.model.signal.rows import Timeline
 
 
@@ -30,11 +31,13 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
     if config.topics and (missing := set(channels) - set(config.topics)):
         raise ConfigError(f"{where}: topics.{min(missing)}: missing: nothing brings this channel")
     _check_tune(where, config, manifest)
-    if config.from_ is None and (manifest.input.image is not None) != (config.format in PICTURES):
-        wants = "pictures" if manifest.input.image is not None else "rows of numbers"
+    pictures = manifest.input.image is not None
+    if config.from_ is None and pictures != FORMATS[config.format].is_picture:
+        fitting = sorted(name for name, one in FORMATS.items() if one.is_picture)
         raise ConfigError(
-            f"{where}: format: the model takes {wants}, {config.format!r} is something else",
-            hint=f"of {', '.join(sorted(PICTURES))}" if manifest.input.image is not None else None,
+            f"{where}: format: the model takes {'pictures' if pictures else 'rows of numbers'}, {config.format!r} is"
+            " something else",
+            hint=f"of {', '.join(fitting)}" if pictures else None,
         )
     if config.journal and (manifest.rows is None or Timeline.needed(manifest)):
         raise ConfigError(f"{where}: journal: for windows of so many rows, without times, rate and gaps")

@@ -18,8 +18,8 @@ from edged.config.model import CollectTable, ModelConfig, RuleTable
 from edged.formats.package.manifest import Manifest
 from edged.formats.spec import fingerprint
 from edged.model.live import Floats, LiveModel
+from edged.model.reading.objects import compile_pointers
 from edged.model.signal.chain import Prepared
-from edged.model.signal.decode.pointer import compile_pointers
 
 NO_LABEL, UNKNOWN_LABEL = "no-label", "unknown-label"
 """Why a window is left out."""

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from edged.board.pipeline.stream import Inlet
 from edged.formats.channel.reading import OpenedReading, ReadingOpener
 from edged.formats.channel.result import Sealed
-from edged.model.signal.decode import Decoded, Decoder, Layout
+from edged.model.reading import Decoded, Decoder, Layout
 
 
 class Decoders:

@@ -16,8 +16,8 @@ from edged.formats.channel.reading import ReadingOpener
 from edged.formats.channel.result import Sealed
 from edged.formats.spec import Chain
 from edged.model.live import Floats, Memory
+from edged.model.reading import Decoder
 from edged.model.signal.decide import Decider
-from edged.model.signal.decode import Decoder
 from edged.model.signal.rows import Joiner, Timeline
 from edged.model.signal.window import Slice, new_window
 

@@ -12,8 +12,8 @@ from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReadingOpener
 from edged.formats.cose.keys import ContentKey
 from edged.formats.package.manifest import Manifest
+from edged.model.reading import Layout
 from edged.model.signal.decide import Decider
-from edged.model.signal.decode import Layout
 
 STREAMS = 64
 """Streams that one model has; a further one takes the place of the stream that was quiet the longest."""

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edged.base.errors import ReadingFormatError, ReadingShapeError, ReadingValueError
-from edged.model.signal.decode.numbers import Floats, floats
+from edged.model.reading.layout import Floats, Layout, Parsed, Parser, floats, parse_times
+from edged.model.reading.objects import Unnamed
 
 _TO_COMMA = bytes.maketrans(b";\0", b",x")  # numpy would overlook NUL behind a number ...
 _TO_SPACE = bytes.maketrans(b",;\0_", b"  xx")  # ... and read 1_0 as 10
+
+
+class TextParser(Unnamed):
+    """``format = "text"``."""
+
+    def parse(self, payload: bytes) -> Parsed:
+        """See :meth:`Parser.parse`."""
+        return parse_text(payload), None
+
+
+class CsvParser(Parser):
+    """``format = "csv"``."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        fields = dict(layout.fields)
+        self._columns = [fields.get(name, name) for name in layout.channels]
+        if layout.time is not None:
+            self._columns.append(layout.time.at)
+
+    def parse(self, payload: bytes) -> Parsed:
+        """See :meth:`Parser.parse`."""
+        cells = parse_csv(payload, self._columns)
+        if self.layout.time is None:
+            return csv_numbers(cells), None
+        times = parse_times((row.pop() for row in cells), self.layout.time.unit)
+        return csv_numbers(cells), times
+
+
+def encode_lines(values: Floats, _names: tuple[str, ...] | None) -> bytes:
+    """Encode a line a row, the numbers separated by commas: what both formats read."""
+    return "\n".join(",".join(map(repr, row)) for row in np.atleast_2d(values).tolist()).encode()
 
 
 def parse_text(payload: bytes) -> Floats:

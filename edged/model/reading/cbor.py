@@ -1,4 +1,4 @@
-"""From lists, typed arrays and raw bytes to float32."""
+"""CBOR: typed arrays of floats (RFC 8746), arrays of numbers, maps by channel; and raw float32 without any frame."""
 
 from __future__ import annotations
 
@@ -8,34 +8,50 @@ from typing import Any
 import cbor2
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edged.base.errors import FormatError, ReadingFormatError, ReadingShapeError
 from edged.formats.cose import cbor
+from edged.model.reading.layout import Floats, Parsed, array
+from edged.model.reading.objects import Objects, Unnamed
 
-Floats = npt.NDArray[np.float32]
-
-_TYPED = {85: "<f4", 81: ">f4", 86: "<f8", 82: ">f8"}  # RFC 8746, section 2.1
+_FLOAT32_LE = 85
+_TYPED = {_FLOAT32_LE: "<f4", 81: ">f4", 86: "<f8", 82: ">f8"}  # RFC 8746, section 2.1
 _F32LE_HEAD = b"\xd8\x55"
 _ITEMS = 300_000
 """A million empty arrays fit into a megabyte, and would take a second and 160 MB; more numbers than this come typed."""
 
 
-def floats(values: object) -> Floats:
-    """Return float32; a number beyond its range becomes infinite, which ``input.nan`` judges."""
-    with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
-        return np.array(values, np.float32)
+class CborParser(Objects):
+    """``format = "cbor"``."""
+
+    def parse(self, payload: bytes) -> Parsed:
+        """See :meth:`Parser.parse`."""
+        value = parse_cbor(payload, self.layout.limit)
+        if isinstance(value, np.ndarray):
+            if self.layout.time is not None:
+                raise ReadingFormatError("a reading is an array of numbers, in which model.time.at is nowhere")
+            return value, None
+        if isinstance(value, dict):
+            return self.rows([value]) if self.layout.each == "row" else self.columns(value)
+        return self.rows(value)
 
 
-def array(rows: list[Any]) -> Floats:
-    """Return a list of numbers, or of equally long lists of numbers, as an array.
+class F32leParser(Unnamed):
+    """``format = "f32le"``."""
 
-    :raises ReadingShapeError: they are not equally long.
-    """
-    try:
-        return floats(rows)
-    except ValueError as error:
-        raise ReadingShapeError("the rows of a reading differ in length") from error
+    def parse(self, payload: bytes) -> Parsed:
+        """See :meth:`Parser.parse`."""
+        return f32le(payload), None
+
+
+def encode_cbor(values: Floats, _names: tuple[str, ...] | None) -> bytes:
+    """Encode one row or several as a typed array."""
+    return cbor2.dumps(cbor2.CBORTag(_FLOAT32_LE, values.astype("<f4").tobytes()))
+
+
+def encode_f32le(values: Floats, _names: tuple[str, ...] | None) -> bytes:
+    """Encode one row or several as raw little-endian float32."""
+    return values.astype("<f4").tobytes()
 
 
 def f32le(payload: bytes) -> Floats:

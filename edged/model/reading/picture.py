@@ -10,13 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ConfigError, ReadingFormatError, ReadingShapeError
-from edged.config.model import Format, RawImage
-from edged.formats.spec import Image
+from edged.model.reading.layout import Layout, Parsed, Parser
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
-
-Floats = npt.NDArray[np.float32]
 
 _MOST_PIXELS = 4096 * 4096
 """A small file can hold a huge picture: more than this is refused before it is unpacked."""
@@ -28,24 +25,27 @@ compressed, and a JPEG's scan, which goes over the whole picture."""
 _BLACK = 0
 
 
-class PictureDecoder:
-    """Decodes pictures of one format to one size.
+class PictureParser(Parser):
+    """``format = "png"``, ``"jpeg"`` and ``"raw"``: pictures of one format, brought to one size.
 
-    :param channels: "r", "g" and "b" in the model's order, or "grey" alone.
-    :raises ConfigError: Pillow is not installed.
+    :raises ConfigError: the model takes no pictures, or Pillow is not installed.
     """
 
-    def __init__(self, format_: Format, channels: tuple[str, ...], wanted: Image, raw: RawImage | None) -> None:
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        wanted, channels = layout.picture, layout.channels
+        if wanted is None:
+            raise ConfigError(f"format = {layout.format!r}: the model takes no pictures: it has no input.image")
         try:
             import PIL.Image  # noqa: PLC0415  an extra, for those who have pictures
             import PIL.ImageOps  # noqa: PLC0415
         except ImportError as error:
-            raise ConfigError(f"format = {format_!r} needs Pillow", hint="pip install 'edged[image]'") from error
+            raise ConfigError(f"format = {layout.format!r} needs Pillow", hint="pip install 'edged[image]'") from error
         PIL.Image.MAX_IMAGE_PIXELS = None  # Pillow would only warn where _MOST_PIXELS refuses
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, on standard error
         self._image, self._ops = PIL.Image, PIL.ImageOps
-        self._format = format_
-        self._raw = raw
+        self._format = layout.format
+        self._raw = layout.raw
         self._size = (wanted.width, wanted.height)
         self._fit = wanted.fit
         self._filter = PIL.Image.Resampling[wanted.filter.upper()]
@@ -54,8 +54,8 @@ class PictureDecoder:
             None if self._mode == "L" or channels == ("r", "g", "b") else ["rgb".index(one) for one in channels]
         )
 
-    def __call__(self, payload: bytes) -> Floats:
-        """Return float32 [height * width, channels], 0 to 255.
+    def parse(self, payload: bytes) -> Parsed:
+        """Return float32 [height * width, channels], 0 to 255, without times.
 
         :raises ReadingFormatError: it is no picture of the configured format.
         :raises ReadingShapeError: it is too large, has too many parts, or is raw and of another size than configured.
@@ -64,7 +64,7 @@ class PictureDecoder:
         if picture.size != self._size:
             picture = self._resized(picture)
         pixels: npt.NDArray[np.uint8] = np.asarray(picture).reshape(self._size[0] * self._size[1], -1)
-        return (pixels if self._order is None else pixels[:, self._order]).astype(np.float32)
+        return (pixels if self._order is None else pixels[:, self._order]).astype(np.float32), None
 
     def _open(self, payload: bytes) -> Picture:
         part, most = _PARTS[self._format]

@@ -1,27 +1,29 @@
-"""From objects (JSON, maps of CBOR) to rows: where each channel stands, and what holds where one is missing."""
+"""Rows out of objects (JSON, maps of CBOR): where each channel stands, and what holds where one is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 import msgspec
 
-from edged.base.errors import ReadingFormatError, ReadingValueError
-from edged.model.signal.decode.layout import Layout
-from edged.model.signal.decode.numbers import Floats, floats
-from edged.model.signal.decode.pointer import compile_pointers, pointer_to
-from edged.model.signal.decode.times import Doubles, parse_times
+from edged.base.errors import ConfigError, ReadingFormatError, ReadingValueError
+from edged.model.reading.layout import Doubles, Layout, Parsed, Parser, floats, parse_times
 
 _NUMBERS = frozenset({float, int})  # no bool
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+", re.DOTALL)
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-class Objects:
+class Objects(Parser):
     """Finds rows and their times in objects; ``input.missing = "hold"`` remembers what the topic sent last.
 
     :raises ConfigError: a field is no JSON pointer.
     """
 
     def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
         fields = dict(layout.fields)
         pointers = [fields.get(name, pointer_to(name)) for name in layout.channels]
         self._names = layout.channels
@@ -31,7 +33,7 @@ class Objects:
         self._find_time = None if layout.time is None else compile_pointers([layout.time.at])
         self._held: Sequence[object] = [None] * len(pointers)
 
-    def rows(self, objects: Iterable[object]) -> tuple[Floats, Doubles | None]:
+    def rows(self, objects: Iterable[object]) -> Parsed:
         """Return a row for each object; what one lacks may be held from the one before."""
         rows: list[Sequence[object]] = []
         times: list[object] = []
@@ -46,7 +48,7 @@ class Objects:
                 times += self._find_time(one)
         return floats(rows), self._times(times)
 
-    def columns(self, value: object) -> tuple[Floats, Doubles | None]:
+    def columns(self, value: object) -> Parsed:
         """Return rows from an object that holds one array a channel, and one of times."""
         times: list[object] = []
         try:
@@ -82,3 +84,62 @@ class Objects:
                 raise ReadingFormatError(f"a reading holds something else than a number for {name}")
             completed.append(value)
         return completed
+
+
+class Unnamed(Parser):
+    """Base of the parsers of formats that name no channels: `fields` finds nothing there, but has to be well formed."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        for _, pointer in layout.fields:
+            _steps(pointer)
+
+
+def pointer_to(key: str) -> str:
+    """Return the pointer to ``key`` of the outermost object."""
+    return "/" + key.replace("~", "~0").replace("/", "~1")
+
+
+def compile_pointers(pointers: Sequence[str]) -> Callable[[object], Sequence[object]]:
+    """Return a function that finds what each of ``pointers`` points at; None where nothing stands there.
+
+    :raises ConfigError: one is no JSON pointer.
+    """
+    paths = [_steps(pointer) for pointer in pointers]
+
+    def find(value: object) -> Sequence[object]:
+        return [_follow(path, value) for path in paths]
+
+    if len(paths) == 1 or any(len(path) > 1 for path in paths):
+        return find
+    get = itemgetter(*(key for (key,) in paths))
+
+    def find_fast(value: object) -> Sequence[object]:
+        if type(value) is dict:
+            try:
+                found: tuple[object, ...] = get(value)
+            except KeyError:
+                return find(value)
+            return found
+        return find(value)
+
+    return find_fast
+
+
+def _steps(pointer: str) -> list[str]:
+    if not _POINTER.fullmatch(pointer):
+        raise ConfigError(
+            f"{pointer!r} is no JSON pointer", hint='for example "/vib/x1"; ~1 stands for a slash, ~0 for ~'
+        )
+    return [step.replace("~1", "/").replace("~0", "~") for step in pointer[1:].split("/")]
+
+
+def _follow(path: Sequence[str], value: object) -> object:
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
