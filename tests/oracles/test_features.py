@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edged.base.errors import ConfigError, ReadingShapeError
-from edged.formats.spec import FEATURE_NAMES, Feature, Features
+from edged.formats.spec import FEATURES, Feature, Features
 from edged.model.signal.features import REGISTRY, Extractor
 
 Floats = npt.NDArray[np.float32]
@@ -110,10 +110,10 @@ def identity(feature: Feature) -> str:
 
 
 def test_every_feature_is_there_and_is_compared() -> None:
-    assert sorted(REGISTRY) == sorted(FEATURE_NAMES) == sorted({feature.name for feature in EXPECTED})
+    assert sorted(REGISTRY) == sorted(FEATURES) == sorted({feature.name for feature in EXPECTED})
 
 
-@pytest.mark.parametrize("name", FEATURE_NAMES)
+@pytest.mark.parametrize("name", FEATURES)
 def test_the_first_line_of_a_docstring_is_the_definition_and_states_the_unit(name: str) -> None:
     first, _, _ = (REGISTRY[name].__doc__ or "").partition("\n")
 
@@ -300,4 +300,4 @@ def test_a_window_by_time_that_is_too_short_is_refused_when_it_comes(feature: Fe
 def test_an_unknown_feature_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError, match=f"features.use: unknown feature '{name}'") as caught:
         Feature(name=name)
-    assert caught.value.hint == f"known: {', '.join(FEATURE_NAMES)}"
+    assert caught.value.hint == f"known: {', '.join(FEATURES)}"

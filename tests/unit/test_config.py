@@ -17,7 +17,7 @@ from edged.config.board import BoardConfig
 from edged.config.load import load_board
 from edged.config.model import RESERVED_CHANNELS
 from edged.config.secret import read_secret, secret_path
-from edged.formats.spec import FEATURE_NAMES
+from edged.formats.spec import FEATURES
 from edged.model.author import Author
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -508,7 +508,7 @@ def test_every_key_is_documented(key: str, file: str) -> None:
 
 
 def test_every_feature_is_documented() -> None:
-    for name in FEATURE_NAMES:
+    for name in FEATURES:
         assert f"| `{name}`" in document("manifest.md")
 
 

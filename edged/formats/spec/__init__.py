@@ -5,12 +5,12 @@ Only what works is accepted here; a key that this release does not know is refus
 
 from edged.formats.spec.chain import Chain, HomeAssistant, fingerprint
 from edged.formats.spec.decide import Decide, Needed, Publish, Smooth
-from edged.formats.spec.features import FEATURE_NAMES, Feature, Features, Normalise, Tensor
+from edged.formats.spec.features import FEATURES, Feature, Features, Normalise, Tensor
 from edged.formats.spec.input import Gap, Image, Input, Join, Window
 from edged.formats.spec.output import ModelTable, Output
 
 __all__ = [
-    "FEATURE_NAMES",
+    "FEATURES",
     "Chain",
     "Decide",
     "Feature",

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 from edged.base.errors import ConfigError
 from edged.formats.spec.input import Table
 
-_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "sum_abs": (),
-    "mean": (),
-    "std": ("ddof",),
-    "rms": (),
-    "min": (),
-    "max": (),
-    "peak_to_peak": (),
-    "skewness": ("bias",),
-    "kurtosis": ("bias",),
-    "crest_factor": (),
-    "zero_crossings": ("about",),
-    "mad": (),
-    "band_energy": ("bands", "taper"),
+
+class FeatureKind(NamedTuple):
+    """A feature as the manifest knows it.
+
+    :ivar parameters: those of :class:`Feature` that it takes.
+    :ivar least_rows: rows that a window must hold for it; a parameter may raise that.
+    """
+
+    parameters: tuple[str, ...] = ()
+    least_rows: int = 1
+
+
+FEATURES: Mapping[str, FeatureKind] = {
+    "sum_abs": FeatureKind(),
+    "mean": FeatureKind(),
+    "std": FeatureKind(("ddof",)),
+    "rms": FeatureKind(),
+    "min": FeatureKind(),
+    "max": FeatureKind(),
+    "peak_to_peak": FeatureKind(),
+    "skewness": FeatureKind(("bias",), least_rows=3),
+    "kurtosis": FeatureKind(("bias",), least_rows=4),
+    "crest_factor": FeatureKind(),
+    "zero_crossings": FeatureKind(("about",)),
+    "mad": FeatureKind(),
+    "band_energy": FeatureKind(("bands", "taper")),
 }
-FEATURE_NAMES = tuple(_PARAMETERS)
+"""To add a feature: its row here, and its function in :mod:`edged.model.signal.features`."""
 
 
 class Feature(Table, frozen=True):
@@ -44,12 +57,12 @@ class Feature(Table, frozen=True):
     taper: Literal["none", "hann"] = "none"
 
     def __post_init__(self) -> None:
-        if self.name not in FEATURE_NAMES:
-            raise ConfigError(f"features.use: unknown feature {self.name!r}", hint=f"known: {', '.join(FEATURE_NAMES)}")
+        if self.name not in FEATURES:
+            raise ConfigError(f"features.use: unknown feature {self.name!r}", hint=f"known: {', '.join(FEATURES)}")
         given = {"ddof": self.ddof != 0, "bias": not self.bias, "about": self.about != "zero"}
         given |= {"bands": bool(self.bands), "taper": self.taper != "none"}
         for parameter, is_given in given.items():
-            if is_given and parameter not in _PARAMETERS[self.name]:
+            if is_given and parameter not in FEATURES[self.name].parameters:
                 raise ConfigError(f"features.use: {self.name} takes no {parameter}")
         if self.ddof < 0:
             raise ConfigError("features.use: ddof is not below 0")
@@ -63,6 +76,13 @@ class Feature(Table, frozen=True):
     def values(self) -> int:
         """How many values it gives a channel."""
         return len(self.bands) or 1
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a window must hold for it."""
+        if self.taper == "hann":
+            return 2  # over one row the taper is 0
+        return FEATURES[self.name].least_rows + self.ddof
 
 
 class Features(Table, frozen=True):

@@ -1,7 +1,7 @@
 """Features: each turns a window into one value a channel, or several.
 
-One function with :func:`feature` above it, and its name and parameters in :mod:`edged.formats.spec.features`, add one.
-Its docstring is its definition, and stands in docs/manifest.md.
+To add a feature: a function here with :func:`feature` above it, whose docstring is its definition in docs/manifest.md,
+and a row with its parameters and least rows in :data:`edged.formats.spec.features.FEATURES`.
 """
 
 from __future__ import annotations
@@ -267,9 +267,6 @@ def _first_bin(place: float) -> int:
     return math.ceil(place - _AT_THE_EDGE)
 
 
-_LEAST_ROWS = {"skewness": 3, "kurtosis": 4}
-
-
 class Extractor:
     """The manifest's features.
 
@@ -286,7 +283,7 @@ class Extractor:
         self._shape = (features.values, channels)
         self._by_channel = features.order == "channel"
         self._rate = math.nan if rate is None else rate
-        self._least = max(_least_rows(feature) for feature in features.all)
+        self._least = max(one.least_rows for one in features.all)
         if rows is not None and rows < self._least:
             raise ConfigError(f"features.use: {self._needs(rows)}, window.size is {rows}")
 
@@ -310,13 +307,5 @@ class Extractor:
 
     def _needs(self, rows: int) -> str:
         """Say which feature needs more rows than there are."""
-        name, least = next(
-            (feature.name, least) for _, feature in self._features if (least := _least_rows(feature)) > rows
-        )
-        return f"{name} needs {least} rows"
-
-
-def _least_rows(feature: Feature) -> int:
-    if feature.taper == "hann":
-        return 2  # over one row the taper is 0
-    return _LEAST_ROWS.get(feature.name, 1 + feature.ddof)
+        short = next(feature for _, feature in self._features if feature.least_rows > rows)
+        return f"{short.name} needs {short.least_rows} rows"
