@@ -44,7 +44,9 @@ def _load_as_edged(engine: Engine, directory: Path) -> object:
 def _load_by_hand(engine: Engine, directory: Path) -> object:
     sealed = (directory / "by-hand.bin").read_bytes()
     key = AESGCM((directory / "by-hand.key").read_bytes())
-    interpreter = engine.interpret(model_content=key.decrypt(sealed[:_NONCE], sealed[_NONCE:], None), num_threads=1)
+    interpreter = engine.module.Interpreter(
+        model_content=key.decrypt(sealed[:_NONCE], sealed[_NONCE:], None), num_threads=1
+    )
     interpreter.allocate_tensors()
     interpreter.invoke()
     return interpreter

@@ -79,7 +79,7 @@ class _Load:
         decrypted = time.perf_counter() - started
         del plain
         started = time.perf_counter()
-        interpreter = engine.interpret(model_path=str(self._model), num_threads=1)
+        interpreter = engine.module.Interpreter(model_path=str(self._model), num_threads=1)
         interpreter.allocate_tensors()
         tensor = interpreter.get_input_details()[0]
         for _ in range(answers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -11,12 +12,13 @@ from edged.base.errors import UsageError, naming
 from edged.cli.anatomy import inspect_model
 from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
 from edged.cli.publisher import parse_package
+from edged.config.board import EngineChoice
 from edged.formats.identity import Role
 from edged.formats.package.manifest import Manifest
 from edged.formats.package.verify import Package, Publishers
 from edged.formats.spec import Chain
 from edged.keystore.records import read_record
-from edged.model.runtime import EngineChoice, choose
+from edged.model.runtime import choose
 
 _MODEL_SUFFIXES = {".tflite", ".lite"}
 
@@ -33,7 +35,7 @@ _MODEL_SUFFIXES = {".tflite", ".lite"}
 @click.option("--tensors", is_flag=True, help="List all tensors of the model, not only those that go in and come out.")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "litert", "tflite"]),
+    type=click.Choice(get_args(EngineChoice)),
     default="auto",
     show_default=True,
     help="The runtime that loads the model.",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import click
 
 from edged.base.errors import UsageError
 from edged.board.board import Board, mapped
 from edged.cli.common import config_option, path_type
+from edged.config.board import EngineChoice
 from edged.config.load import load_board
 from edged.formats.spec import Chain
 from edged.model.author import Author
 from edged.model.dry_run import Trial, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
-from edged.model.runtime import EngineChoice, choose
+from edged.model.runtime import choose
 from edged.model.samples import read_samples
 
 
@@ -31,7 +32,7 @@ from edged.model.samples import read_samples
 @click.option(
     "-o", "--output", type=click.File("w"), default="-", help="Write JSON lines here instead of printing them."
 )
-@click.option("--engine", type=click.Choice(["auto", "litert", "tflite"]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(get_args(EngineChoice)), default="auto", show_default=True)
 @click.option(
     "--record-self-test", "record", type=path_type, help="Write self-test vectors for the manifest to this .npz."
 )

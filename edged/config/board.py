@@ -15,6 +15,10 @@ from edged.config.federated import FederatedTable
 from edged.config.metrics import MetricsTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
 
+EngineName = Literal["litert", "tflite"]
+EngineChoice = Literal["auto", "litert", "tflite"]
+XnnpackChoice = Literal["auto", "on", "off"]
+
 
 def host_name() -> str:
     """Return this machine's name, without its domain."""
@@ -184,8 +188,8 @@ class Runtime(SiteTable, frozen=True):
     :ivar delegates: accelerators that a ``[[model]]`` may name.
     """
 
-    engine: Literal["auto", "litert", "tflite"] = "auto"
-    xnnpack: Literal["auto", "on", "off"] = "auto"
+    engine: EngineChoice = "auto"
+    xnnpack: XnnpackChoice = "auto"
     threads: int | None = None
     slow: str = "5 ms"
     delegates: dict[str, DelegateTable] = msgspec.field(default_factory=dict)

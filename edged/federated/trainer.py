@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edged.base.errors import ModelError
 from edged.base.memory import SecretBuffer
 from edged.federated.weights import Shape, Weights, check
-from edged.model.runtime import Engine, Interpreter, Signature
+from edged.model.runtime import Engine, Interpreter, Runner, Signature
 from edged.model.signal.tensor import TensorInfo
 
 Floats = npt.NDArray[np.float32]
@@ -26,6 +26,12 @@ INFER = "infer"
 
 _MOST_WEIGHTS = 1024
 _HINT = "docs/training.md says what a model that boards train has; edged.federated.export makes one"
+
+
+def _with_signatures(runner: Runner) -> Interpreter:
+    if not isinstance(runner, Interpreter):
+        raise ModelError("this engine has no signatures, and training calls them", hint="runtime.engine = 'litert'")
+    return runner
 
 
 class Trainer:
@@ -40,14 +46,14 @@ class Trainer:
     :raises ModelError: the runtime refuses the model, or a signature is absent or does not fit the others.
     """
 
-    def __init__(self, source: Interpreter | bytes | Path | str, engine: Engine) -> None:
+    def __init__(self, source: Runner | bytes | Path | str, engine: Engine) -> None:
         self._buffer: SecretBuffer | None = None
         if isinstance(source, bytes):
             self._buffer = SecretBuffer(len(source))
             self._buffer.view[:] = source
             source = self._buffer.path
         try:
-            self._interpreter = source if isinstance(source, Interpreter) else Interpreter(engine, str(source))
+            self._interpreter = _with_signatures(engine.open(str(source)) if isinstance(source, str | Path) else source)
             self._find()
         except ModelError:
             self._close_buffer()

@@ -14,7 +14,7 @@ from edged.formats.channel.result import ResultEncoder
 from edged.formats.spec import Chain
 from edged.model.author import Author
 from edged.model.live import Floats, Memory, Model
-from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
+from edged.model.runtime import DelegateLibrary, Engine, choose
 from edged.model.samples import Samples
 from edged.model.signal.decide import Decider, Decision
 from edged.model.signal.rows import Cleaner, Piece, Timeline
@@ -58,9 +58,7 @@ def open_model(chain: Chain, weights: Path, engine: Engine, delegates: Sequence[
     :raises ModelError: the runtime refuses it, or it does not fit ``chain``.
     """
     table = chain.model
-    return Model(
-        chain, Interpreter(engine, str(weights), table.threads, signature=table.signature, delegates=delegates)
-    )
+    return Model(chain, engine.open(str(weights), table.threads, signature=table.signature, delegates=delegates))
 
 
 class _Window(NamedTuple):

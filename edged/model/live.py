@@ -17,7 +17,7 @@ from edged.formats.cose.keys import Agreement
 from edged.formats.package.manifest import SelfTest
 from edged.formats.package.verify import VerifiedPackage
 from edged.formats.spec import Chain
-from edged.model.runtime import DelegateLibrary, Engine, Interpreter
+from edged.model.runtime import DelegateLibrary, Engine, Runner
 from edged.model.signal.chain import CompiledChain, shapes_for
 
 Floats = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ class Model:
     :raises ModelError: the chain does not fit the model's tensors.
     """
 
-    def __init__(self, chain: Chain, interpreter: Interpreter) -> None:
+    def __init__(self, chain: Chain, interpreter: Runner) -> None:
         self.interpreter = interpreter
         shapes = shapes_for(chain, interpreter.inputs)
         if shapes != [tensor.shape for tensor in interpreter.inputs]:
@@ -121,7 +121,7 @@ class LiveModel(Model):
     :ivar locked: whether the weights are held out of swap.
     """
 
-    def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Interpreter) -> None:
+    def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Runner) -> None:
         super().__init__(package.manifest, interpreter)
         self.manifest = package.manifest
         self.identity = package.identity
@@ -158,8 +158,7 @@ def load(
         finally:
             locking.join()
         unwrapped.decrypt_into(buffer.view)
-        interpreter = Interpreter(
-            engine,
+        interpreter = engine.open(
             buffer.path,
             threads or manifest.model.threads,
             signature=manifest.model.signature,

@@ -43,7 +43,7 @@ class Canary:
         # Between 0.008 and 0.03, as a weight may be.
         weight = struct.pack("<I", 0x3C000000 | int.from_bytes(os.urandom(3), "big"))
         weights = model.read_bytes()
-        runtime = choose().interpret(model_path=str(model))
+        runtime = choose().module.Interpreter(model_path=str(model))
         runtime.allocate_tensors()
         layers = [detail["index"] for detail in runtime.get_tensor_details() if sorted(detail["shape"]) == [8, 16]]
         for layer in (runtime.get_tensor(index).tobytes() for index in layers):

@@ -203,7 +203,7 @@ def test_canary_is_in_memory_only_while_the_model_is_loaded(name: Name, models: 
 
 def with_canary(engine: Engine, path: Path) -> bytes:
     """Return a model, its largest constants overwritten."""
-    interpreter = engine.interpret(model_path=str(path))
+    interpreter = engine.module.Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     content = bytearray(path.read_bytes())
     for detail in interpreter.get_tensor_details():

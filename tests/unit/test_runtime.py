@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Literal
@@ -14,9 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError, MissingFileError, ModelError
+from edged.formats.spec import Chain, Input, Output
+from edged.model.dry_run import open_model
 from edged.model.runtime import DelegateLibrary, Engine, Interpreter, choose
 from edged.model.runtime.anatomy import delegated
+from edged.model.runtime.engine import Array
+from edged.model.runtime.engines import EngineKind
 from edged.model.runtime.graph import Operator
+from edged.model.signal.tensor import TensorInfo
 from support.delegates import ToldDelegate
 from support.real_models import GOOD
 
@@ -433,3 +439,37 @@ def test_auto_takes_tflite_where_litert_is_absent(monkeypatch: pytest.MonkeyPatc
 
     assert (engine.name, engine.version) == ("tflite", "2.14.0")
     assert "ai_edge_litert" in engine.reason
+
+
+class Doubler:
+    """An engine's runner: a model that doubles the row that it is given."""
+
+    inputs = (TensorInfo("x", (1, 2), np.dtype("f4")),)
+    outputs = (TensorInfo("y", (1, 2), np.dtype("f4")),)
+    has_variables = has_resources = False
+
+    def __init__(self, _engine: Engine, path: str, _threads: int, **_options: object) -> None:
+        self.path = path
+
+    def resize(self, _shapes: Sequence[tuple[int, ...]]) -> None:
+        raise AssertionError
+
+    def run(self, *values: Array) -> list[Array]:
+        return [2 * values[0]]
+
+    def reset(self) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        self.path = ""
+
+
+def test_another_engine_is_one_class_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "doubling", ModuleType("doubling"))
+    monkeypatch.setattr("doubling.__version__", "1.0", raising=False)
+    monkeypatch.setattr("edged.model.runtime.engines.ENGINES", {"doubler": EngineKind("doubling", "doubling", Doubler)})
+
+    model = open_model(Chain(input=Input(channels=("a", "b")), output=Output(kind="regressor")), Path("m"), choose())
+
+    assert model.scores(np.array([[1, 2]], np.float32)).tolist() == [2, 4]
+    model.close()

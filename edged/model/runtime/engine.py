@@ -1,82 +1,106 @@
-"""Which runtime: LiteRT or TFLite, whichever is installed or configured; and the accelerators that it may use."""
+"""An engine runs models: what edged asks of one, and the accelerators that it may use."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from edged.base.errors import ConfigError
+from edged.config.board import EngineName
+from edged.model.signal.tensor import TensorInfo
 
-EngineName = Literal["litert", "tflite"]
-EngineChoice = Literal["auto", "litert", "tflite"]
-XnnpackChoice = Literal["auto", "on", "off"]
+Array = npt.NDArray[np.generic]
 
-_PACKAGES: dict[EngineName, str] = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}  # in order of preference
-_PACKING_LIMIT = 16_000_000
-"""Bytes of a model above which tflite-runtime, the runtime of small boards, does without XNNPACK.
 
-It packs a second copy of all float weights, and a small board has better use for that memory.
-"""
+class Runner(Protocol):
+    """A model that an engine has loaded: all that answering windows takes.
 
-_EXTRA = "pip install 'edged[litert]' on 64-bit systems; tflite-runtime exists for Python 3.11 and older only"
+    To add an engine: its name in :mod:`edged.config.board`, a class with these members, made as :meth:`Engine.open`
+    says, and a row in :data:`edged.model.runtime.engines.ENGINES`.
+    """
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        """The tensors that go in, in the order of :meth:`run`."""
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        """The tensors that come out, in the order of :meth:`run`."""
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether it keeps state between calls that :meth:`reset` clears at once."""
+
+    @property
+    def has_resources(self) -> bool:
+        """Whether it keeps state that :meth:`reset` clears only by loading the model a second time."""
+
+    def resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Give each input a shape, where the model leaves sizes open; :attr:`inputs` and :attr:`outputs` follow.
+
+        :raises ModelError: the engine refuses it.
+        """
+
+    def run(self, *values: Array) -> list[Array]:
+        """Answer a value for each input with one for each output, copies.
+
+        :raises ModelError: a value does not fit its tensor, or the engine fails.
+        """
+
+    def reset(self) -> None:
+        """Clear the state that the model keeps between calls.
+
+        :raises ModelError: the engine refuses it.
+        """
+
+    def close(self) -> None:
+        """Let go of the model's file, and of every copy of its weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A runtime that is installed and can be imported.
+    """An engine that is installed and can be imported.
 
+    :ivar version: of its package.
     :ivar reason: why it was chosen, for the log.
-    :ivar interpret: its class ``Interpreter``.
-    :ivar load_delegate: its loader of delegates.
+    :ivar module: its own module, as imported.
+    :ivar runner: class that loads a model into it.
     :ivar xnnpack_limit: bytes of a model up to which XNNPACK runs it.
-    :ivar without_xnnpack: what ``interpret`` is told beyond that.
     """
 
     name: EngineName
     version: str
     reason: str
-    interpret: Callable[..., Any] = field(repr=False)
-    load_delegate: Callable[..., Any] = field(repr=False)
+    module: ModuleType = field(repr=False)
+    runner: Callable[..., Runner] = field(repr=False)
     xnnpack_limit: float
-    without_xnnpack: Mapping[str, object] = field(repr=False)
 
+    def open(
+        self,
+        path: str,
+        threads: int = 1,
+        *,
+        signature: str | None = None,
+        delegates: Sequence[DelegateLibrary] = (),
+        on_mapped: Callable[[], None] | None = None,
+    ) -> Runner:
+        """Load a model.
 
-def choose(engine: EngineChoice = "auto", xnnpack: XnnpackChoice = "auto") -> Engine:
-    """Import a runtime: the one that is named, or with ``auto`` LiteRT where it is installed, else TFLite.
-
-    :param xnnpack: whether XNNPACK runs what it can, faster, and from a copy of float weights of its own; ``auto``
-        leaves it out where tflite-runtime is given a large model.
-    :raises ConfigError: it is not installed, or does not fit the numpy that is.
-    """
-    failures = []
-    for name in _PACKAGES if engine == "auto" else (engine,):
-        package = _PACKAGES[name]
-        try:
-            module = importlib.import_module(f"{package}.interpreter")
-        except ImportError as error:
-            failures.append(str(error).partition("\n")[0])
-            continue
-        reason = "as configured" if engine != "auto" else "; ".join(failures) or "preferred where it is installed"
-        return Engine(
-            name,
-            importlib.import_module(package).__version__,
-            reason,
-            module.Interpreter,
-            module.load_delegate,
-            xnnpack_limit=_xnnpack_limit(name, xnnpack),
-            without_xnnpack={"experimental_op_resolver_type": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES},
-        )
-    raise ConfigError(f"runtime.engine = {engine!r} cannot be used: {'; '.join(failures)}", hint=_EXTRA)
-
-
-def _xnnpack_limit(name: EngineName, choice: XnnpackChoice) -> float:
-    if choice == "off":
-        return 0.0
-    return _PACKING_LIMIT if choice == "auto" and name == "tflite" else math.inf
+        :param path: the model's file, which the engine maps.
+        :param signature: one of the model's signatures; default: the main graph.
+        :param delegates: accelerators that run what they can.
+        :param on_mapped: called when the file is mapped and no weight was read yet.
+        :raises MissingFileError: the file cannot be read.
+        :raises ConfigError: a delegate cannot be loaded.
+        :raises ModelError: it is no model, or the engine refuses it.
+        """
+        return self.runner(self, path, threads, signature=signature, delegates=delegates, on_mapped=on_mapped)
 
 
 _FUNCTIONS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
@@ -105,7 +129,7 @@ class DelegateLibrary:
             library = ctypes.PyDLL(self.path)
             for function in _FUNCTIONS:  # the runtimes' loaders would leave a traceback behind where one is absent
                 getattr(library, function)
-            return engine.load_delegate(self.path, dict(self.options))
+            return engine.module.load_delegate(self.path, dict(self.options))
         except (OSError, ValueError, RuntimeError, AttributeError) as error:
             what = str(error).strip().rpartition("\n")[2]  # the delegate's own words, if it has any, come last
             what = what.removeprefix(f"{self.path}: ")

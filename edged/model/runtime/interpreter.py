@@ -110,10 +110,13 @@ class Interpreter:
         delegates = [delegate.load(self._engine) for delegate in self._delegates]
         try:
             packed = Path(self._path).stat().st_size <= self._engine.xnnpack_limit
-            options: dict[str, object] = {} if packed else dict(self._engine.without_xnnpack)
+            module, options = self._engine.module, {}
+            if not packed:
+                without = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                options["experimental_op_resolver_type"] = without
             if delegates:
                 options["experimental_delegates"] = delegates
-            self._runtime = self._engine.interpret(model_path=self._path, num_threads=self._threads, **options)
+            self._runtime = module.Interpreter(model_path=self._path, num_threads=self._threads, **options)
             if self._on_mapped is not None:
                 self._on_mapped()
             self._runtime.allocate_tensors()
