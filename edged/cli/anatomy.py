@@ -12,7 +12,7 @@ import click
 from edged.cli.common import print_facts, print_json, print_table
 from edged.model.runtime import Engine
 from edged.model.runtime.anatomy import Anatomy, dissect
-from edged.model.runtime.graph import Subgraph, Tensor
+from edged.model.runtime.graph import GraphTensor, Subgraph
 from edged.model.runtime.metadata import TensorNotes
 
 _Row = tuple[object, ...]
@@ -108,7 +108,7 @@ def _role(subgraph: Subgraph, number: int) -> str:
     return ", ".join(role for role, holds in roles.items() if holds) or "between"
 
 
-def _quantisation(tensor: Tensor) -> str:
+def _quantisation(tensor: GraphTensor) -> str:
     if not tensor.scales:
         return "none"
     if len(tensor.scales) == 1:

@@ -15,7 +15,7 @@ from edged.config.board import EngineChoice
 from edged.config.load import load_board
 from edged.formats.spec import Chain
 from edged.model.author import Author
-from edged.model.dry_run import Trial, open_model, record_self_test, try_samples
+from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
 from edged.model.runtime import choose
 from edged.model.samples import read_samples
@@ -57,16 +57,16 @@ def try_command(
     """
     chain, opened = _open(model, manifest, engine, config)
     samples = read_samples(source, array=array, label_array=label_array)
-    trials: list[Trial] = []
+    tried: list[TriedWindow] = []
     try:
-        for number, trial in enumerate(try_samples(opened, chain, samples)):
-            click.echo(json.dumps(_shown(number, trial), ensure_ascii=False), file=output)
-            trials.append(trial)
+        for number, window in enumerate(try_samples(opened, chain, samples)):
+            click.echo(json.dumps(_shown(number, window), ensure_ascii=False), file=output)
+            tried.append(window)
         if record is not None:
-            click.echo(f"{record}  {record_self_test(opened, trials, record)} vectors", err=True)
+            click.echo(f"{record}  {record_self_test(opened, tried, record)} vectors", err=True)
     finally:
         opened.close()
-    _say_accuracy(trials)
+    _say_accuracy(tried)
 
 
 def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
@@ -81,25 +81,25 @@ def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path
     return author, open_model(author, model, choose(engine))
 
 
-def _shown(number: int, trial: Trial) -> dict[str, object]:
+def _shown(number: int, window: TriedWindow) -> dict[str, object]:
     shown: dict[str, object] = {"window": number}
-    if trial.best is None:
-        shown["value"] = trial.decision.value
+    if window.best is None:
+        shown["value"] = window.decision.value
     else:
-        shown |= {"label": trial.decision.label, "score": round(trial.decision.score or 0.0, 6)}
-    shown["scores"] = [round(float(score), 6) for score in trial.scores]
-    if trial.right is not None:
-        shown["right"] = trial.right
+        shown |= {"label": window.decision.label, "score": round(window.decision.score or 0.0, 6)}
+    shown["scores"] = [round(float(score), 6) for score in window.scores]
+    if window.right is not None:
+        shown["right"] = window.right
     return shown
 
 
-def _say_accuracy(trials: list[Trial]) -> None:
-    judged = [trial for trial in trials if trial.right is not None]
+def _say_accuracy(tried: list[TriedWindow]) -> None:
+    judged = [window for window in tried if window.right is not None]
     if not judged:
-        click.echo(f"{len(trials)} windows", err=True)
+        click.echo(f"{len(tried)} windows", err=True)
         return
-    best = sum(trial.best == trial.right for trial in judged)
-    decided = sum(trial.decision.label == trial.right for trial in judged)
-    click.echo(f"{len(trials)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
+    best = sum(window.best == window.right for window in judged)
+    decided = sum(window.decision.label == window.right for window in judged)
+    click.echo(f"{len(tried)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
     if decided != best:
         click.echo(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from edged.base.errors import ModelError
 from edged.model import toml
-from edged.model.draft_tables import last_operator, part_of, write_inputs, write_output
+from edged.model.draft_tables import guess_input, last_operator, write_inputs, write_output
 from edged.model.runtime import Interpreter
 from edged.model.runtime.anatomy import Anatomy
 from edged.model.runtime.graph import Graph
@@ -60,7 +60,7 @@ def draft(anatomy: Anatomy, interpreter: Interpreter, signature: str | None, fil
     feedback = _feedback(inputs, outputs)
     answer = next(place for place, tensor in enumerate(outputs) if tensor.name not in feedback.values())
     parts = [
-        part_of(tensor, notes)
+        guess_input(tensor, notes)
         for tensor, notes in zip(inputs, _notes(anatomy, interpreter, "inputs"), strict=True)
         if tensor.name not in feedback
     ]

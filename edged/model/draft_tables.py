@@ -25,7 +25,7 @@ _COLOURS = {1: ("grey",), 3: ("r", "g", "b")}
 _HEIGHT_WIDTH_COLOURS = 3
 
 
-class Part(NamedTuple):
+class InputGuess(NamedTuple):
     """An input, and how rows of channels may fill it.
 
     :ivar tensor: as the runtime has it.
@@ -42,19 +42,19 @@ class Part(NamedTuple):
     size: tuple[int, int] | None = None
 
 
-def part_of(tensor: TensorInfo, notes: TensorNotes | None) -> Part:
+def guess_input(tensor: TensorInfo, notes: TensorNotes | None) -> InputGuess:
     """Guess what an input is: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
     sizes = list(tensor.shape)
     if len(sizes) > 1 and sizes[0] == 1:
         del sizes[0]
     if _is_picture(sizes, notes):
         height, width, colours = sizes
-        return Part(tensor, notes, height * width, colours, (width, height))
+        return InputGuess(tensor, notes, height * width, colours, (width, height))
     while len(sizes) > 2 and sizes[-1] == 1:  # noqa: PLR2004  a window has two sizes
         del sizes[-1]
     values = math.prod(sizes)
     channels = sizes[-1] if len(sizes) > 1 else values if values <= _MOST_CHANNELS else 1
-    return Part(tensor, notes, values // channels, channels)
+    return InputGuess(tensor, notes, values // channels, channels)
 
 
 def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
@@ -66,7 +66,7 @@ def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
     return min(height, width) > _LEAST_SIDE and (colours > 1 or height == width)  # a grey oblong is a spectrogram
 
 
-def write_inputs(parts: Sequence[Part]) -> Iterator[str]:
+def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
     """Write the tables of what goes in.
 
     :raises ModelError: a picture is not the only input.
@@ -100,7 +100,7 @@ def write_inputs(parts: Sequence[Part]) -> Iterator[str]:
         yield from _normalise(f"{name}.normalise", part)
 
 
-def _input(parts: Sequence[Part], channels: Sequence[str]) -> Iterator[str]:
+def _input(parts: Sequence[InputGuess], channels: Sequence[str]) -> Iterator[str]:
     size = parts[0].size
     yield from toml.assign("channels", list(map(toml.text, channels)), "" if size else "name them, in this order")
     if size:
@@ -110,7 +110,7 @@ def _input(parts: Sequence[Part], channels: Sequence[str]) -> Iterator[str]:
     yield '# rate = "100 Hz"'
 
 
-def _channels(parts: Sequence[Part]) -> Mapping[str, Sequence[str]]:
+def _channels(parts: Sequence[InputGuess]) -> Mapping[str, Sequence[str]]:
     """Return names of the channels that each input takes."""
     if len(parts) == 1 and parts[0].size is not None:
         return {parts[0].tensor.name: _COLOURS[parts[0].channels]}
@@ -134,7 +134,7 @@ def describe(verb: str, tensor: TensorInfo, notes: TensorNotes | None) -> str:
     return said
 
 
-def _feature_hint(part: Part) -> Iterator[str]:
+def _feature_hint(part: InputGuess) -> Iterator[str]:
     if part.rows == 1:
         yield from (
             "",
@@ -144,7 +144,7 @@ def _feature_hint(part: Part) -> Iterator[str]:
         )
 
 
-def _normalise(name: str, part: Part) -> Iterator[str]:
+def _normalise(name: str, part: InputGuess) -> Iterator[str]:
     notes = part.notes
     given = () if notes is None else (notes.mean, notes.std)
     if given and all(len(one) in {1, part.channels} and np.isfinite(one).all() for one in given) and all(given[1]):
@@ -180,7 +180,9 @@ def last_operator(subgraph: Subgraph, tensor: int) -> str:
     return name
 
 
-def write_output(parts: Sequence[Part], tensor: TensorInfo, notes: TensorNotes | None, operator: str) -> Iterator[str]:
+def write_output(
+    parts: Sequence[InputGuess], tensor: TensorInfo, notes: TensorNotes | None, operator: str
+) -> Iterator[str]:
     """Write the tables of what comes out of ``tensor``.
 
     :param operator: :func:`last_operator` of it.

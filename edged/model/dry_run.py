@@ -23,15 +23,15 @@ from edged.model.signal.window import new_window
 _SELF_TESTS = 8
 
 
-class Trial(NamedTuple):
-    """One window's answer.
+class TriedWindow(NamedTuple):
+    """A window and the model's answer to it.
 
     :ivar best: the label of this window by itself, of a classifier the one with the highest score; None for a
         regressor.
     :ivar right: the label that the file gives, where it gives one.
     """
 
-    window: Floats
+    rows: Floats
     scores: Floats
     decision: Decision
     best: str | None
@@ -61,15 +61,19 @@ def open_model(chain: Chain, weights: Path, engine: Engine, delegates: Sequence[
     return Model(chain, engine.open(str(weights), table.threads, signature=table.signature, delegates=delegates))
 
 
-class _Window(NamedTuple):
-    """A window of a file, the label that the file gives it, and whether nothing before belongs to it."""
+class _SampleWindow(NamedTuple):
+    """A window of a file.
+
+    :ivar right: the label that the file gives it, if any.
+    :ivar restarts: nothing before the window belongs to it.
+    """
 
     rows: Floats
     right: str | None
-    anew: bool
+    restarts: bool
 
 
-def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[Trial]:
+def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[TriedWindow]:
     """Answer every window of ``samples``, whole ones as they come and rows through the manifest's window.
 
     :raises ReadingShapeError: the samples have another shape than the manifest's windows.
@@ -79,21 +83,21 @@ def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[Trial]
     memory = None if chain.model.reset == "window" else Memory()
     labels = chain.output.labels
     for window in _windows(chain, samples):
-        if memory is not None and window.anew:
+        if memory is not None and window.restarts:
             memory.clear()
         scores = model.scores(window.rows, memory)
         best = labels[int(np.argmax(scores))] if chain.output.kind == "classifier" else None
         decision = decider.step(scores, time.monotonic())
-        yield Trial(window.rows, scores, decision, best or decision.label, _label_name(window.right, labels))
+        yield TriedWindow(window.rows, scores, decision, best or decision.label, _label_name(window.right, labels))
 
 
-def _windows(chain: Chain, samples: Samples) -> Iterator[_Window]:
+def _windows(chain: Chain, samples: Samples) -> Iterator[_SampleWindow]:
     values, labels = samples.values, samples.labels
     rows, channels = chain.rows, len(chain.input.channels)
     clean = Cleaner(chain.input)
     if values.ndim > 2 and values[0].size == (rows or values.shape[1]) * channels:  # noqa: PLR2004  whole windows
         for at, window in enumerate(values):
-            yield _Window(clean(window.reshape(-1, channels)), None if labels is None else labels[at], at == 0)
+            yield _SampleWindow(clean(window.reshape(-1, channels)), None if labels is None else labels[at], at == 0)
         return
     if values.ndim != 2 or values.shape[1] != channels:  # noqa: PLR2004  rows of channels
         raise ReadingShapeError(
@@ -103,20 +107,20 @@ def _windows(chain: Chain, samples: Samples) -> Iterator[_Window]:
     yield from _rows_to_windows(chain, samples, clean(values))
 
 
-def _rows_to_windows(chain: Chain, samples: Samples, values: Floats) -> Iterator[_Window]:
-    window, anew, labels = new_window(chain), True, samples.labels
+def _rows_to_windows(chain: Chain, samples: Samples, values: Floats) -> Iterator[_SampleWindow]:
+    window, restarts, labels = new_window(chain), True, samples.labels
     times = samples.times
     if times is None:
         times = np.arange(len(values)) / (chain.input.hertz or 1.0)
-    pieces = Timeline(chain).push(values, times) if Timeline.needed(chain) else [Piece(values, times, anew=False)]
+    pieces = Timeline(chain).push(values, times) if Timeline.needed(chain) else [Piece(values, times, restarts=False)]
     for piece in pieces:
-        if piece.anew:
+        if piece.restarts:
             window.reset()
-            anew = True
+            restarts = True
         for full in window.push(piece.rows, piece.times):
             known = labels is not None and chain.input.resample == "none"
-            yield _Window(full.rows.copy(), labels[full.last] if known and labels is not None else None, anew)
-            anew = False
+            yield _SampleWindow(full.rows.copy(), labels[full.last] if known and labels is not None else None, restarts)
+            restarts = False
 
 
 def _label_name(right: str | None, labels: Sequence[str]) -> str | None:
@@ -126,21 +130,21 @@ def _label_name(right: str | None, labels: Sequence[str]) -> str | None:
     return labels[int(right)]
 
 
-def record_self_test(model: Model, trials: Sequence[Trial], path: Path) -> int:
+def record_self_test(model: Model, tried: Sequence[TriedWindow], path: Path) -> int:
     """Write windows with their scores for ``[self_test]``: a few, spread over the labels. Return how many.
 
-    A model with state answers each of them anew.
+    The state of a model is cleared before each.
 
     :raises ConfigError: there is nothing to record.
     """
-    if not trials:
+    if not tried:
         raise ConfigError("there is no window to record a self-test from")
-    by_label: dict[str | None, list[Trial]] = {}
-    for trial in trials:
-        by_label.setdefault(trial.best, []).append(trial)
+    by_label: dict[str | None, list[TriedWindow]] = {}
+    for window in tried:
+        by_label.setdefault(window.best, []).append(window)
     rounds = max(map(len, by_label.values()))
     chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_SELF_TESTS]
-    windows = [trial.window for trial in chosen]
+    windows = [window.rows for window in chosen]
     if len({len(window) for window in windows}) == 1:
         arrays = {"windows": np.stack(windows)}
     else:

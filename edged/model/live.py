@@ -55,9 +55,9 @@ class Model:
         self.prepare = self._chain.prepare
         self._feedback = self._chain.feedback
         self._channels = len(chain.input.channels)
-        self._remembers = interpreter.has_variables or interpreter.has_resources
+        self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
-        self.keeps_state = self._remembers and chain.model.reset == "gap"
+        self.keeps_state = self._has_state and chain.model.reset == "gap"
         self.seconds = float("inf")
         if interpreter.has_resources and chain.model.reset != "gap":
             raise ModelError(
@@ -73,7 +73,7 @@ class Model:
         """
         prepared = self._chain.prepare(window)
         tensors = prepared.tensors
-        if self._remembers and (memory is None or memory.blank):
+        if self._has_state and (memory is None or memory.blank):
             self.interpreter.reset()
         if memory is not None:
             memory.blank = False

@@ -54,12 +54,12 @@ def test_gearbox_windows_are_all_right(models: Path, engine: Engine, author: Aut
         samples = Samples(samples.values.reshape(-1, 4), labels=tuple(np.repeat(samples.labels, 300)))  # noqa: PD011  no pandas
     model = open_model(author, models / "gearbox" / f"{name}.tflite", engine)
 
-    trials = list(try_samples(model, author, samples))
+    tried = list(try_samples(model, author, samples))
 
     model.close()
-    assert sum(trial.decision.label == trial.right for trial in trials) == len(trials) == 100
-    assert {trial.right for trial in trials} == set(LABELS)
-    assert all(trial.best == trial.decision.label for trial in trials)
+    assert sum(one.decision.label == one.right for one in tried) == len(tried) == 100
+    assert {one.right for one in tried} == set(LABELS)
+    assert all(one.best == one.decision.label for one in tried)
 
 
 def test_gearbox_features_are_those_that_the_model_was_trained_on(models: Path) -> None:
@@ -87,11 +87,11 @@ def test_gearbox_features_of_upstream_are_classified_as_upstream_says(models: Pa
     model = open_model(manifest, models / "gearbox" / "dnn.tflite", engine)
     samples = Samples(golden["features_norm"], labels=tuple(map(str, golden["features_y"])))
 
-    trials = list(try_samples(model, manifest, samples))
+    tried = list(try_samples(model, manifest, samples))
 
     model.close()
-    right = sum(trial.best == trial.right for trial in trials)
-    assert (len(trials), round(right / len(trials), 3)) == (664, 0.977)
+    right = sum(one.best == one.right for one in tried)
+    assert (len(tried), round(right / len(tried), 3)) == (664, 0.977)
 
 
 def test_a_self_test_that_was_recorded_holds(models: Path, engine: Engine, author: Author, tmp_path: Path) -> None:

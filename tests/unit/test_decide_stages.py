@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.formats.spec import Decide, Needed, Publish
-from edged.model.signal.decide import Debounce, Majority, Smoother, Teller, Thresholds, Watch, Watched, best
+from edged.model.signal.decide import Debounce, Majority, PublishFilter, Smoother, Thresholds, Watch, Watched, best
 
 SCORE = st.floats(0, 1, width=32)
 FLOAT = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -197,14 +197,14 @@ def test_what_is_told_is_true_and_neither_older_nor_sooner_than_promised(
 ) -> None:
     """Values are whole numbers of a unit that float32 does not have; the words are judged by the whole numbers."""
     move = None if by is None else by * unit
-    teller = Teller(Publish(when="change", by=move, at_least_every=least, at_most_every=most))
+    publishes = PublishFilter(Publish(when="change", by=move, at_least_every=least, at_most_every=most))
     now, told, told_at = 0.0, None, -math.inf
     for pause, number in steps:
         now += pause
         moved = told is None or abs(number - told) >= (by or 1)
         due = now - told_at >= seconds(least, math.inf)
         allowed = now - told_at >= seconds(most, 0.0)
-        found = teller.step(number if by is None else float(np.float32(number * unit)), now)
+        found = publishes.step(number if by is None else float(np.float32(number * unit)), now)
         assert found == (allowed and (moved or due))
         if found:
             told, told_at = number, now
@@ -212,9 +212,9 @@ def test_what_is_told_is_true_and_neither_older_nor_sooner_than_promised(
 
 @given(steps=STEPS, most=EVERY)
 def test_every_window_is_told_but_for_the_gap(steps: list[tuple[float, int]], most: str | None) -> None:
-    teller, now, told_at = Teller(Publish(at_most_every=most)), 0.0, -math.inf
+    publishes, now, told_at = PublishFilter(Publish(at_most_every=most)), 0.0, -math.inf
     for pause, number in steps:
         now += pause
-        found = teller.step(number, now)
+        found = publishes.step(number, now)
         assert found == (now - told_at >= seconds(most, 0.0))
         told_at = now if found else told_at

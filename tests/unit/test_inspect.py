@@ -18,7 +18,7 @@ from edged.base.errors import EdgedError, ModelError, UsageError
 from edged.cli.inspect import inspect_command
 from edged.model.runtime import Engine, Interpreter
 from edged.model.runtime.anatomy import dissect
-from edged.model.runtime.graph import read_graph, remembers
+from edged.model.runtime.graph import find_state, read_graph
 from edged.model.runtime.metadata import read_notes
 from support.notes import flatbuffer, model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_no_more_than_damaged(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
 
-    for read in (read_graph, lambda damaged: remembers(damaged, None)):
+    for read in (read_graph, lambda damaged: find_state(damaged, None)):
         try:
             read(bytes(content))
         except (struct.error, IndexError):

@@ -111,10 +111,10 @@ def test_a_manifest_alone_gives_the_known_accuracy(known: Known, engine: str, mo
     chain = author(known.manifest, tmp_path)
     model = open_model(chain, models / f"{known.model}.tflite", choose(engine))
 
-    trials = list(try_samples(model, chain, Samples(values.astype(np.float32), labels=tuple(right))))
+    tried = list(try_samples(model, chain, Samples(values.astype(np.float32), labels=tuple(right))))
 
-    share = sum(trial.best == trial.right for trial in trials) / len(right)
-    assert len(trials) == len(right)
+    share = sum(one.best == one.right for one in tried) / len(right)
+    assert len(tried) == len(right)
     assert round(share, 4) == pytest.approx(known.share, abs=0.0005)
 
 
@@ -124,9 +124,9 @@ def test_gestures_have_the_scores_that_are_known(engine: str, models: Path) -> N
     chain = author("gestures.toml", models)
     model = open_model(chain, models / "magic_wand" / "magic_wand_quant.tflite", choose(engine))
 
-    trials = list(try_samples(model, chain, Samples(values)))
+    tried = list(try_samples(model, chain, Samples(values)))
 
-    assert np.array([trial.scores for trial in trials]) == pytest.approx(expected, abs=1e-6)
+    assert np.array([one.scores for one in tried]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_model_for_training_answers_through_its_signature(engine: str, models: Path) -> None:

@@ -22,10 +22,10 @@ from edged.formats.spec import Chain
 from edged.model import toml
 from edged.model.author import Author
 from edged.model.draft import choose_signature
-from edged.model.draft_tables import last_operator, part_of, write_inputs, write_output
+from edged.model.draft_tables import guess_input, last_operator, write_inputs, write_output
 from edged.model.dry_run import open_model
 from edged.model.runtime import Engine
-from edged.model.runtime.graph import Graph, Operator, Signature, Subgraph
+from edged.model.runtime.graph import Graph, GraphSignature, Operator, Subgraph
 from edged.model.runtime.metadata import TensorNotes
 from edged.model.signal.chain import CompiledChain
 from edged.model.signal.tensor import TensorInfo
@@ -218,7 +218,7 @@ def tensor(name: str, *shape: int, dtype: str = "float32", scale: float = 0.0) -
 
 def chain(inputs: Sequence[TensorInfo], output: TensorInfo, operator: str = "") -> Chain:
     """Return what is guessed for such a model, as it is read."""
-    parts = [part_of(one, None) for one in inputs]
+    parts = [guess_input(one, None) for one in inputs]
     lines = [*write_inputs(parts), *write_output(parts, output, None, operator)]
     found: dict[str, Any] = tomllib.loads("\n".join(lines))
     return msgspec.convert(found, Chain)
@@ -242,7 +242,7 @@ def chain(inputs: Sequence[TensorInfo], output: TensorInfo, operator: str = "") 
     ],
 )
 def test_an_input_is_rows_of_channels(shape: tuple[int, ...], rows: int, channels: int) -> None:
-    part = part_of(tensor("x", *shape), None)
+    part = guess_input(tensor("x", *shape), None)
 
     assert (part.rows, part.channels, part.size) == (rows, channels, None)
 
@@ -265,8 +265,8 @@ def test_an_input_is_a_picture(shape: tuple[int, ...], size: tuple[int, int], ch
 def test_metadata_know_a_picture_better_than_its_shape() -> None:
     notes = TensorNotes("x", "", "grey", (), (), "", ())
 
-    assert part_of(tensor("x", 1, 49, 10, 1), None).size is None
-    assert part_of(tensor("x", 1, 49, 10, 1), notes).size == (10, 49)
+    assert guess_input(tensor("x", 1, 49, 10, 1), None).size is None
+    assert guess_input(tensor("x", 1, 49, 10, 1), notes).size == (10, 49)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_whatever_the_shapes_the_guess_fits_them(inputs: list[list[int]], output
     """But for a picture beside other inputs, which no manifest can fill."""
     tensors = [tensor(f"in:{number}", *shape) for number, shape in enumerate(inputs)]
     target = tensor("out", *output)
-    if len(tensors) > 1 and any(part_of(one, None).size for one in tensors):
+    if len(tensors) > 1 and any(guess_input(one, None).size for one in tensors):
         with pytest.raises(ModelError, match="a manifest fills no input beside one"):
             chain(tensors, target, operator)
         return
@@ -337,12 +337,16 @@ def test_the_last_operator_is_that_behind_conversions(operators: list[tuple[str,
     assert last_operator(Subgraph("", (), nodes, (0,), (9,)), 9) == expected
 
 
-def graph(**signatures: Signature) -> Graph:
+def graph(**signatures: GraphSignature) -> Graph:
     return Graph(3, "", (), signatures, {})
 
 
 def test_a_signature_is_chosen_by_its_name_then_by_its_subgraph() -> None:
-    main, other, silent = Signature(0, {"x": 0}, {"y": 1}), Signature(1, {"x": 0}, {"y": 1}), Signature(0, {}, {"w": 0})
+    main, other, silent = (
+        GraphSignature(0, {"x": 0}, {"y": 1}),
+        GraphSignature(1, {"x": 0}, {"y": 1}),
+        GraphSignature(0, {}, {"w": 0}),
+    )
 
     assert choose_signature(graph()) is None
     assert choose_signature(graph(anything=main)) is None

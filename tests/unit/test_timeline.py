@@ -28,7 +28,7 @@ def push(to: Timeline, times: list[float], values: list[float] | None = None) ->
 
 
 def shown(pieces: list[Piece]) -> list[tuple[list[float], bool]]:
-    return [(piece.times.tolist(), piece.anew) for piece in pieces]
+    return [(piece.times.tolist(), piece.restarts) for piece in pieces]
 
 
 # --- order -----------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_filled_gap_repeats_the_last_row_at_the_rate() -> None:
     (piece,) = push(line, [0.5], [9])
 
     assert piece.times == pytest.approx([0.2, 0.3, 0.4, 0.5])
-    assert (piece.rows.ravel().tolist(), piece.anew) == ([6, 6, 6, 9], False)
+    assert (piece.rows.ravel().tolist(), piece.restarts) == ([6, 6, 6, 9], False)
 
 
 def test_a_gap_longer_than_a_window_is_not_filled() -> None:
@@ -119,7 +119,7 @@ def test_linear_rows_are_those_of_interpolating_the_whole_series(times: list[flo
     found = np.concatenate([piece.rows.ravel() for piece in pieces])
     grid = np.concatenate([piece.times for piece in pieces])
 
-    assert not any(piece.anew for piece in pieces)
+    assert not any(piece.restarts for piece in pieces)
     assert grid == pytest.approx(times[0] + 0.1 * np.arange(len(grid)))
     assert times[-1] - 0.1 < grid[-1] + 1e-6
     assert grid[-1] <= times[-1] + 1e-6
@@ -141,7 +141,7 @@ def test_a_jump_of_a_year_makes_no_billion_rows() -> None:
 
     (piece,) = push(line, [3e7])
 
-    assert (len(piece.rows), piece.anew) == (1, True)
+    assert (len(piece.rows), piece.restarts) == (1, True)
 
 
 def test_after_a_reset_nothing_is_interpolated_across_the_hole() -> None:

@@ -118,7 +118,7 @@ class Stream:
             return
         lost = False
         for piece in self._timeline.push(rows, times):
-            if piece.anew:
+            if piece.restarts:
                 lost |= self._begin_anew()
             yield from self._windows(piece.rows, piece.times, name, number)
         if lost and self._refuses_gaps:

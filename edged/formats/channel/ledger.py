@@ -23,7 +23,7 @@ class Believed(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Remembers, for as long as the hub is to refuse what came before."""
+    """ModelState, for as long as the hub is to refuse what came before."""
 
     def believed(self, device: str) -> Believed | None:
         """Return what was believed last of a board."""

@@ -55,7 +55,7 @@ class _Series:
 
 
 class History:
-    """Remembers what each channel said within the last hour. Any thread may use it.
+    """ModelState what each channel said within the last hour. Any thread may use it.
 
     Of each bucket of 10 seconds two points are kept at most: the newest, and before it the newest that had another
     label, so that no change of labels goes unseen. A channel takes 17 kB at most.

@@ -12,7 +12,7 @@ import numpy as np
 from edged.base.errors import FormatError, ReadingFormatError, ReadingShapeError
 from edged.formats.cose import cbor
 from edged.model.reading.layout import Floats, Parsed, array
-from edged.model.reading.objects import Objects, Unnamed
+from edged.model.reading.objects import ObjectParser, UnnamedParser
 
 _FLOAT32_LE = 85
 _TYPED = {_FLOAT32_LE: "<f4", 81: ">f4", 86: "<f8", 82: ">f8"}  # RFC 8746, section 2.1
@@ -21,7 +21,7 @@ _ITEMS = 300_000
 """A million empty arrays fit into a megabyte, and would take a second and 160 MB; more numbers than this come typed."""
 
 
-class CborParser(Objects):
+class CborParser(ObjectParser):
     """``format = "cbor"``."""
 
     def parse(self, payload: bytes) -> Parsed:
@@ -36,7 +36,7 @@ class CborParser(Objects):
         return self.rows(value)
 
 
-class F32leParser(Unnamed):
+class F32leParser(UnnamedParser):
     """``format = "f32le"``."""
 
     def parse(self, payload: bytes) -> Parsed:

@@ -15,7 +15,7 @@ from edged.config.model import Calibration
 from edged.model.reading.cbor import CborParser, F32leParser, encode_cbor, encode_f32le
 from edged.model.reading.json import JsonParser, encode_json
 from edged.model.reading.layout import Doubles, Floats, Layout, Parser
-from edged.model.reading.objects import Objects
+from edged.model.reading.objects import ObjectParser
 from edged.model.reading.picture import PictureParser
 from edged.model.reading.text import CsvParser, TextParser, encode_lines
 
@@ -67,7 +67,7 @@ class Decoder:
         self._channels = len(layout.channels)
         parser = CODECS[layout.format].parser(layout)
         self._parse = parser.parse
-        self._holds = parser if layout.missing == "hold" and isinstance(parser, Objects) else None
+        self._holds = parser if layout.missing == "hold" and isinstance(parser, ObjectParser) else None
         self._scale, self._offset = _calibration(layout)
         self._calibrated = bool(layout.calibrate)
         self._newest: Floats | None = None

@@ -6,14 +6,14 @@ import msgspec
 
 from edged.base.errors import ReadingFormatError
 from edged.model.reading.layout import Floats, Layout, Parsed, array, floats
-from edged.model.reading.objects import Objects
+from edged.model.reading.objects import ObjectParser
 
 _NUMBERS = msgspec.json.Decoder(list[float])
 _ROWS = msgspec.json.Decoder(list[list[float]])
 _NUMBER = msgspec.json.Decoder(float)
 
 
-class JsonParser(Objects):
+class JsonParser(ObjectParser):
     """``format = "json"``."""
 
     def __init__(self, layout: Layout) -> None:

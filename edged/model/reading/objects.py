@@ -16,7 +16,7 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+", re.DOTALL)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-class Objects(Parser):
+class ObjectParser(Parser):
     """Finds rows and their times in objects; ``input.missing = "hold"`` remembers what the topic sent last.
 
     :raises ConfigError: a field is no JSON pointer.
@@ -86,7 +86,7 @@ class Objects(Parser):
         return completed
 
 
-class Unnamed(Parser):
+class UnnamedParser(Parser):
     """Base of the parsers of formats that name no channels: `fields` finds nothing there, but has to be well formed."""
 
     def __init__(self, layout: Layout) -> None:

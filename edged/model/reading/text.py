@@ -8,13 +8,13 @@ import numpy as np
 
 from edged.base.errors import ReadingFormatError, ReadingShapeError, ReadingValueError
 from edged.model.reading.layout import Floats, Layout, Parsed, Parser, floats, parse_times
-from edged.model.reading.objects import Unnamed
+from edged.model.reading.objects import UnnamedParser
 
 _TO_COMMA = bytes.maketrans(b";\0", b",x")  # numpy would overlook NUL behind a number ...
 _TO_SPACE = bytes.maketrans(b",;\0_", b"  xx")  # ... and read 1_0 as 10
 
 
-class TextParser(Unnamed):
+class TextParser(UnnamedParser):
     """``format = "text"``."""
 
     def parse(self, payload: bytes) -> Parsed:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 Buffer: TypeAlias = "mmap.mmap | bytes"
 
 
-class Table:
+class FlatTable:
     """A table: fields by their number in the schema, each left out where it has its default.
 
     :raises struct.error: a field stands outside the buffer, which comes of damage alone; so does IndexError.
@@ -28,7 +28,7 @@ class Table:
         self._fields: int = at - struct.unpack_from("<i", data, at)[0]
 
     @classmethod
-    def root(cls, data: Buffer) -> Table:
+    def root(cls, data: Buffer) -> FlatTable:
         """Return the table that a buffer begins with."""
         return cls(data, struct.unpack_from("<I", data, 0)[0])
 
@@ -87,12 +87,12 @@ class Table:
         """Return a vector of float32."""
         return self._numbers(field, "f", 4)
 
-    def table(self, field: int) -> Table | None:
+    def table(self, field: int) -> FlatTable | None:
         """Return a table that this one points to."""
         at = self._slot(field)
         return self._follow(at) if at else None
 
-    def tables(self, field: int) -> Iterator[Table]:
+    def tables(self, field: int) -> Iterator[FlatTable]:
         """Return a vector of tables."""
         start, size = self._vector(field)
         return (self._follow(at) for at in range(start, start + 4 * size, 4))
@@ -110,8 +110,8 @@ class Table:
             raise struct.error
         return struct.unpack_from(f"<{size}{kind}", self._data, start)
 
-    def _follow(self, at: int) -> Table:
-        return Table(self._data, at + struct.unpack_from("<I", self._data, at)[0])
+    def _follow(self, at: int) -> FlatTable:
+        return FlatTable(self._data, at + struct.unpack_from("<I", self._data, at)[0])
 
 
 _Kind: TypeAlias = "int | _Fields | list[_Fields]"
@@ -141,7 +141,7 @@ _MODEL: _Fields = {
 }
 
 
-def is_whole(data: Buffer) -> bool:
+def is_complete(data: Buffer) -> bool:
     """Tell whether every table and vector ends inside ``data``, a FlatBuffer of a model. Reads no weights."""
     try:
         _check(data, _follow(data, 0), _MODEL)

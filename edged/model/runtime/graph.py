@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from edged.model.runtime.flatbuffer import CUSTOM, Buffer, Table, operator_name, type_name
+from edged.model.runtime.flatbuffer import CUSTOM, Buffer, FlatTable, operator_name, type_name
 
 _ASSIGN_VARIABLE = 144
 """Number of the built-in operator (tensorflow/lite/schema/schema.fbs)."""
 
 
-class Remembers(NamedTuple):
+class ModelState(NamedTuple):
     """Where a model has state.
 
     :ivar variables: in variable tensors, which the runtime clears on demand.
@@ -24,27 +24,27 @@ class Remembers(NamedTuple):
     signatures: Mapping[str, int]
 
 
-def remembers(data: Buffer, signature: str | None) -> Remembers:
-    """Tell where a model has state. The file was found whole (:func:`edged.model.runtime.flatbuffer.is_whole`).
+def find_state(data: Buffer, signature: str | None) -> ModelState:
+    """Tell where a model has state. The file was found whole (:func:`edged.model.runtime.flatbuffer.is_complete`).
 
     :param signature: the one that is used; default: the main subgraph.
     :raises struct.error: it is damaged all the same; so does IndexError.
     """
-    model = Table.root(data)
+    model = FlatTable.root(data)
     codes = [builtin_code(code) for code in model.tables(1)]
     signatures = {one.text(2): one.int32(4) for one in model.tables(7)}
     graph = list(model.tables(2))[0 if signature is None else signatures.get(signature, 0)]
     variables = any(tensor.byte(5) for tensor in graph.tables(0))
     resources = any(codes[operator.int32(0)] == _ASSIGN_VARIABLE for operator in graph.tables(3))
-    return Remembers(variables, resources, signatures)
+    return ModelState(variables, resources, signatures)
 
 
-def builtin_code(code: Table) -> int:
+def builtin_code(code: FlatTable) -> int:
     """Return the number of an operator: old files have it in a byte, new ones in an int beside that."""
     return max(code.byte(0), code.int32(3))
 
 
-class Tensor(NamedTuple):
+class GraphTensor(NamedTuple):
     """A tensor of a subgraph.
 
     :ivar shape: with -1 where the model leaves a size open.
@@ -77,7 +77,7 @@ class Subgraph(NamedTuple):
     """Operators in the order in which they run, and the numbers of the tensors that go in and come out."""
 
     name: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[GraphTensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -96,7 +96,7 @@ class Subgraph(NamedTuple):
         return next((one for one in self.operators if tensor in one.outputs), None)
 
 
-class Signature(NamedTuple):
+class GraphSignature(NamedTuple):
     """Names for what goes into and comes out of a subgraph, with the numbers of the tensors."""
 
     subgraph: int
@@ -117,23 +117,23 @@ class Graph(NamedTuple):
     schema: int
     description: str
     subgraphs: tuple[Subgraph, ...]
-    signatures: Mapping[str, Signature]
+    signatures: Mapping[str, GraphSignature]
     metadata: Mapping[str, bytes]
 
 
 def read_graph(data: Buffer) -> Graph:
-    """Read a model's file, which was found whole (:func:`edged.model.runtime.flatbuffer.is_whole`).
+    """Read a model's file, which was found whole (:func:`edged.model.runtime.flatbuffer.is_complete`).
 
     :raises struct.error: it is damaged all the same; so does IndexError.
     """
-    model = Table.root(data)
+    model = FlatTable.root(data)
     codes = [_operator_name(code) for code in model.tables(1)]
     buffers = list(model.tables(4))
     graph = Graph(
         model.int32(0),
         model.text(3),
         tuple(_subgraph(one, codes, buffers) for one in model.tables(2)),
-        {one.text(2): Signature(one.int32(4), _named(one, 0), _named(one, 1)) for one in model.tables(7)},
+        {one.text(2): GraphSignature(one.int32(4), _named(one, 0), _named(one, 1)) for one in model.tables(7)},
         {one.text(0): buffers[one.int32(1)].blob(0) for one in model.tables(6)},
     )
     _check_numbers(graph)
@@ -154,12 +154,12 @@ def _check_tensors(subgraph: Subgraph, numbers: tuple[int, ...]) -> None:
         raise IndexError
 
 
-def _operator_name(table: Table) -> str:
+def _operator_name(table: FlatTable) -> str:
     code = builtin_code(table)
     return table.text(1) if code == CUSTOM else operator_name(code)
 
 
-def _subgraph(table: Table, codes: list[str], buffers: list[Table]) -> Subgraph:
+def _subgraph(table: FlatTable, codes: list[str], buffers: list[FlatTable]) -> Subgraph:
     return Subgraph(
         table.text(4),
         tuple(_tensor(one, buffers) for one in table.tables(0)),
@@ -169,11 +169,11 @@ def _subgraph(table: Table, codes: list[str], buffers: list[Table]) -> Subgraph:
     )
 
 
-def _tensor(table: Table, buffers: list[Table]) -> Tensor:
+def _tensor(table: FlatTable, buffers: list[FlatTable]) -> GraphTensor:
     quantisation, number = table.table(4), table.int32(2)
     scales = () if quantisation is None else quantisation.floats(2)
     zero_points = () if quantisation is None else quantisation.longs(3)
-    return Tensor(
+    return GraphTensor(
         name=table.text(3),
         shape=table.ints(7) or table.ints(0),
         dtype=type_name(table.byte(1)),
@@ -185,10 +185,10 @@ def _tensor(table: Table, buffers: list[Table]) -> Tensor:
     )
 
 
-def _holds(buffer: Table) -> bool:
+def _holds(buffer: FlatTable) -> bool:
     """Tell whether a buffer has values, which large files keep elsewhere, from an offset."""
     return buffer.size(0) > 0 or buffer.uint64(1) > 1
 
 
-def _named(signature: Table, field: int) -> dict[str, int]:
+def _named(signature: FlatTable, field: int) -> dict[str, int]:
     return {one.text(0): one.int32(1) for one in signature.tables(field)}

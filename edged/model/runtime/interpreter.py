@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from edged.base.errors import MissingFileError, ModelError
 from edged.model.runtime.engine import DelegateLibrary, Engine
-from edged.model.runtime.flatbuffer import is_whole
-from edged.model.runtime.graph import Operator, Remembers, remembers
+from edged.model.runtime.flatbuffer import is_complete
+from edged.model.runtime.graph import ModelState, Operator, find_state
 from edged.model.signal.tensor import TensorInfo
 
 Array = npt.NDArray[np.generic]
@@ -248,7 +248,7 @@ class Interpreter:
         """Let go of the runtime, its map of the file and its packed copy of the weights."""
         self._runtime = self._runner = None
 
-    def _check_file(self, path: str) -> Remembers:
+    def _check_file(self, path: str) -> ModelState:
         """Say in plain words what the runtimes say each in their own, or do not survive: this is no whole model."""
         try:
             with Path(path).open("rb") as file:
@@ -258,7 +258,7 @@ class Interpreter:
                 if head[4:8] != b"TFL3":
                     raise ModelError(f"{self._subject} is not a TFLite model", hint="convert it to .tflite first")
                 with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-                    state = remembers(data, self._signature) if is_whole(data) else None
+                    state = find_state(data, self._signature) if is_complete(data) else None
         except (struct.error, IndexError):
             state = None
         except OSError as error:

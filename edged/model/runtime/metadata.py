@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edged.base.errors import ModelError
-from edged.model.runtime.flatbuffer import Table
+from edged.model.runtime.flatbuffer import FlatTable
 
 ENTRY = "TFLITE_METADATA"
 """Its name among a model's metadata."""
@@ -64,7 +64,7 @@ def read_notes(path: Path, data: bytes) -> Notes:
     :raises ModelError: they are damaged.
     """
     try:
-        model = Table.root(data)
+        model = FlatTable.root(data)
         subgraphs = list(model.tables(3))
         inputs, outputs = (
             tuple(tuple(_notes(path, one) for one in subgraph.tables(field)) for subgraph in subgraphs)
@@ -75,7 +75,7 @@ def read_notes(path: Path, data: bytes) -> Notes:
         raise ModelError(f"{path}: its TFLite metadata are damaged", hint="write them into the model anew") from error
 
 
-def _notes(path: Path, tensor: Table) -> TensorNotes:
+def _notes(path: Path, tensor: FlatTable) -> TensorNotes:
     mean, std = _normalisation(tensor.tables(4))
     label_file = next((one.text(0) for one in tensor.tables(6) if one.byte(2) in _LABELS), "")
     return TensorNotes(
@@ -83,7 +83,7 @@ def _notes(path: Path, tensor: Table) -> TensorNotes:
     )
 
 
-def _normalisation(units: Iterable[Table]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(units: Iterable[FlatTable]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     for unit in units:
         options = unit.table(1)
         if unit.byte(0) == _NORMALIZATION and options is not None:
@@ -91,7 +91,7 @@ def _normalisation(units: Iterable[Table]) -> tuple[tuple[float, ...], tuple[flo
     return (), ()
 
 
-def _picture(content: Table | None) -> Literal["rgb", "grey"] | None:
+def _picture(content: FlatTable | None) -> Literal["rgb", "grey"] | None:
     properties = None if content is None or content.byte(0) != _IMAGE else content.table(1)
     return None if properties is None else _COLOURS.get(properties.byte(0))
 

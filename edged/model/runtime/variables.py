@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from edged.base.errors import ModelError
-from edged.model.runtime.flatbuffer import Table, is_whole, operator_name, type_name
+from edged.model.runtime.flatbuffer import FlatTable, is_complete, operator_name, type_name
 from edged.model.runtime.graph import builtin_code
 
 _Variable: TypeAlias = tuple[str, str]
@@ -39,7 +39,7 @@ def initial_values(data: bytes, signature: str) -> Mapping[str, Initial]:
         of one cannot be told from the file or stands for something else, too, or the file is damaged.
     """
     try:
-        if data[4:8] != b"TFL3" or not is_whole(data):
+        if data[4:8] != b"TFL3" or not is_complete(data):
             raise ModelError("the model is truncated, damaged or no TFLite model")
         return _File(data).initial_values(signature)
     except (struct.error, IndexError) as error:
@@ -50,12 +50,12 @@ class _Operator(NamedTuple):
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Table | None
+    options: FlatTable | None
 
 
 class _File:
     def __init__(self, data: bytes) -> None:
-        model = Table.root(data)
+        model = FlatTable.root(data)
         self._codes = [operator_name(builtin_code(code)) for code in model.tables(1)]
         self._subgraphs = list(model.tables(2))
         self._buffers = list(model.tables(4))
@@ -84,9 +84,9 @@ class _File:
             found[name] = self._initial(f"signature {key!r}: {name}", assigned[variable])
         return found
 
-    def _assigned(self, subgraph: Table) -> dict[_Variable, Table]:
+    def _assigned(self, subgraph: FlatTable) -> dict[_Variable, FlatTable]:
         """Return the tensors that are assigned before a subgraph runs, by the variable that they are assigned to."""
-        assigned: dict[_Variable, Table] = {}
+        assigned: dict[_Variable, FlatTable] = {}
         for once in self._operators(subgraph):
             if once.name != "CALL_ONCE" or once.options is None:
                 continue
@@ -100,7 +100,7 @@ class _File:
                     assigned[variable] = _at(tensors, _at(operator.inputs, 1))
         return assigned
 
-    def _initial(self, what: str, tensor: Table) -> Initial:
+    def _initial(self, what: str, tensor: FlatTable) -> Initial:
         shape, number = tensor.ints(0), tensor.int32(2)
         kind = type_name(tensor.byte(1))
         place = _at(self._buffers, number).place(0) if number > 0 else range(0)
@@ -113,7 +113,7 @@ class _File:
             )
         return Initial(place, shape)
 
-    def _handles(self, subgraph: Table) -> dict[int, _Variable]:
+    def _handles(self, subgraph: FlatTable) -> dict[int, _Variable]:
         """Return which variable a tensor is the handle of."""
         return {
             _at(operator.outputs, 0): (operator.options.text(0), operator.options.text(1))
@@ -121,7 +121,7 @@ class _File:
             if operator.name == "VAR_HANDLE" and operator.options is not None
         }
 
-    def _operators(self, subgraph: Table) -> Iterator[_Operator]:
+    def _operators(self, subgraph: FlatTable) -> Iterator[_Operator]:
         for one in subgraph.tables(3):
             yield _Operator(_at(self._codes, one.int32(0)), one.ints(1), one.ints(2), one.table(4))
 

@@ -42,7 +42,7 @@ class CompiledChain:
     """
 
     def __init__(self, chain: Chain, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
-        self._parts = [_Part(chain, name, inputs[at]) for name, at in _places(chain, inputs).items()]
+        self._parts = [_InputFeed(chain, name, inputs[at]) for name, at in _places(chain, inputs).items()]
         self._places = list(_places(chain, inputs).values())
         self._empty: list[Array] = [np.zeros(one.shape, one.dtype) for one in inputs]
         self.feedback = [
@@ -79,7 +79,7 @@ class CompiledChain:
         return scores if self._finish is None else self._finish(scores, given)
 
 
-class _Part:
+class _InputFeed:
     """What one input is given, out of the window."""
 
     def __init__(self, chain: Chain, name: str, tensor: TensorInfo) -> None:

@@ -62,7 +62,7 @@ class Decider:
         if output.kind == "classifier" and decide.watch is None and decide.needed.n > 1:
             begin = None if otherwise is None else self._labels.index(otherwise)
             self._debounce = Debounce(decide.needed, begin)
-        self._teller = None if chain.publish == Publish() else Teller(chain.publish)
+        self._filter = None if chain.publish == Publish() else PublishFilter(chain.publish)
 
     def step(self, scores: Floats, now: float) -> Decision:
         """Decide one window.
@@ -87,7 +87,7 @@ class Decider:
         return Decision(self._labels[at], score, None, (), self._best(scores, self._top), publish)
 
     def _tells(self, what: float, now: float) -> bool:
-        return self._teller is None or self._teller.step(what, now)
+        return self._filter is None or self._filter.step(what, now)
 
     def _best(self, scores: Floats, most: int) -> tuple[tuple[str, float], ...]:
         """Return the best labels; of even ones the first. ``most`` is small: quicker than sorting."""
@@ -265,7 +265,7 @@ _ENOUGH = 0.999
 """Share of `by` that is as good as all of it: 0.7 - 0.6 is a little below 0.1 in float32, as values are."""
 
 
-class Teller:
+class PublishFilter:
     """What was told last, and when."""
 
     def __init__(self, publish: Publish) -> None:

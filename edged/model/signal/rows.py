@@ -94,12 +94,12 @@ class Piece(NamedTuple):
 
     :ivar rows: float32 [n, channels]; n may be 0.
     :ivar times: float64 [n], seconds.
-    :ivar anew: whether the window has to begin anew with them.
+    :ivar restarts: the window restarts with them.
     """
 
     rows: Floats
     times: Doubles
-    anew: bool
+    restarts: bool
 
 
 class Timeline:
@@ -135,7 +135,7 @@ class Timeline:
             time = float(times[0])
             if 0 <= time - self._last[0] <= self._longest:
                 self._last = (time, rows[0])
-                yield Piece(rows, times, anew=False)
+                yield Piece(rows, times, restarts=False)
                 return
         breaks = self._backwards(times)
         if len(breaks):
@@ -164,13 +164,13 @@ class Timeline:
         return rows[kept], times[kept]
 
     def _piece(self, rows: Floats, times: Doubles, *, broken: bool) -> Iterator[Piece]:
-        anew = broken
+        restarts = broken
         if broken and self._fills and self._last is not None and 0 < times[0] - self._last[0] <= self._window:
             rows, times = self._filled(rows, times)
-            anew = False
-        result = self._resampled(rows, times, anew=anew) if self._resamples else (rows, times)
+            restarts = False
+        result = self._resampled(rows, times, restarts=restarts) if self._resamples else (rows, times)
         self._last = (float(times[-1]), rows[-1].copy())
-        yield Piece(*result, anew)
+        yield Piece(*result, restarts)
 
     def reset(self) -> None:
         """Forget the last row: nothing follows from it for the next one."""
@@ -188,11 +188,11 @@ class Timeline:
         filling = last + self._period * np.arange(1, missing + 1)
         return np.concatenate((np.tile(row, (missing, 1)), rows)), np.concatenate((filling, times))
 
-    def _resampled(self, rows: Floats, times: Doubles, *, anew: bool) -> tuple[Floats, Doubles]:
+    def _resampled(self, rows: Floats, times: Doubles, *, restarts: bool) -> tuple[Floats, Doubles]:
         """Return the rows of the grid up to the last row; the grid begins with the first row after a break."""
         if self._period is None:
             return rows, times
-        if self._last is None or anew:
+        if self._last is None or restarts:
             self._next = float(times[0])
         else:
             last, row = self._last
