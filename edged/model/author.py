@@ -83,7 +83,7 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return base / self.model.file
 
     def fields(self, base: Path) -> dict[str, Any]:
-        """Return what `edged pack` signs: this manifest, with the content of its files in place of their names.
+        """Return the fields that `edged pack` signs: this manifest, with its files' content in place of their names.
 
         :raises ConfigError: there is no self-test, or it does not fit.
         """

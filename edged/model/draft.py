@@ -1,4 +1,4 @@
-"""A starting manifest from what a model says of itself; what it leaves open is guessed, and marked as a guess."""
+"""A starting manifest from a model's own file; gaps are guessed, and marked as guesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edged.model.runtime.metadata import TensorNotes
 from edged.model.signal.tensor import TensorInfo
 
 _USUAL = ("serving_default", "infer", "inference", "predict", "serve")
-"""What signatures for inference are called."""
+"""Usual names of signatures for inference."""
 
 _STATE = re.compile("state|hidden|memory|cell", re.IGNORECASE)
 

@@ -29,7 +29,7 @@ class InputGuess(NamedTuple):
     """An input, and how rows of channels may fill it.
 
     :ivar tensor: as the runtime has it.
-    :ivar notes: what the author of the model wrote of it, if anything.
+    :ivar notes: notes of the model's author, if any.
     :ivar rows: pixels, of a picture.
     :ivar channels: values of a row.
     :ivar size: width and height of a picture.
@@ -43,7 +43,7 @@ class InputGuess(NamedTuple):
 
 
 def guess_input(tensor: TensorInfo, notes: TensorNotes | None) -> InputGuess:
-    """Guess what an input is: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
+    """Guess the kind of an input: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
     sizes = list(tensor.shape)
     if len(sizes) > 1 and sizes[0] == 1:
         del sizes[0]
@@ -67,7 +67,7 @@ def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
 
 
 def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
-    """Write the tables of what goes in.
+    """Write the tables of the inputs.
 
     :raises ModelError: a picture is not the only input.
     """
@@ -183,7 +183,7 @@ def last_operator(subgraph: Subgraph, tensor: int) -> str:
 def write_output(
     parts: Sequence[InputGuess], tensor: TensorInfo, notes: TensorNotes | None, operator: str
 ) -> Iterator[str]:
-    """Write the tables of what comes out of ``tensor``.
+    """Write the tables of the output ``tensor``.
 
     :param operator: :func:`last_operator` of it.
     """

@@ -1,4 +1,4 @@
-"""The signal chain and the model without a broker: what `edged try` runs, and `edged pack` asks before it seals."""
+"""The signal chain and the model without a broker: for `edged try`, and for `edged pack` before it seals."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ Floats = npt.NDArray[np.float32]
 
 
 class Memory:
-    """What a model remembers of one stream of windows, between them."""
+    """State of a model between the windows of one stream."""
 
     def __init__(self) -> None:
         self.tensors: dict[int, npt.NDArray[Any]] = {}
         self.blank = True
 
     def clear(self) -> None:
-        """Begin anew with the next window."""
+        """Restart with the next window."""
         self.tensors.clear()
         self.blank = True
 
@@ -39,10 +39,10 @@ class Memory:
 class Model:
     """A signal chain around an interpreter: windows in, scores out.
 
-    :ivar outputs: how many scores there are.
-    :ivar keeps_state: whether state stays inside the interpreter, where only one stream of windows can have it.
+    :ivar outputs: number of scores.
+    :ivar keeps_state: state stays inside the interpreter, where only one stream of windows can have it.
     :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
-    :ivar prepare: makes of a window what the model is fed; it holds nothing of the weights.
+    :ivar prepare: turns a window into the model's tensors; it holds nothing of the weights.
     :raises ModelError: the chain does not fit the model's tensors.
     """
 
@@ -69,7 +69,7 @@ class Model:
     def scores(self, window: Floats, memory: Memory | None = None) -> Floats:
         """Return the scores (float32 [k], after activation) for a window (float32 [rows, channels]).
 
-        :param memory: of the windows before; without it, the model begins anew.
+        :param memory: of the windows before; without it, the model's state is cleared first.
         """
         prepared = self._chain.prepare(window)
         tensors = prepared.tensors
@@ -86,7 +86,7 @@ class Model:
         return self._chain.scores(outputs, prepared.values)
 
     def self_test(self, test: SelfTest) -> None:
-        """Answer the signed vectors, each anew.
+        """Answer the signed vectors, each with its state cleared.
 
         :raises SelfTestError: an answer lies further from the signed one than the tolerance.
         """
@@ -110,7 +110,7 @@ class Model:
         return scores
 
     def close(self) -> None:
-        """Let go of the interpreter and give its memory back."""
+        """Close the interpreter and free its memory."""
         self.interpreter.close()
 
 
@@ -118,7 +118,7 @@ class LiveModel(Model):
     """A model from a package, its weights in locked memory that is excluded from core dumps.
 
     :ivar identity: SHA-256 of the signed manifest.
-    :ivar locked: whether the weights are held out of swap.
+    :ivar locked: the weights are kept out of swap.
     """
 
     def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Runner) -> None:
@@ -129,7 +129,7 @@ class LiveModel(Model):
         self._buffer = buffer
 
     def close(self) -> None:
-        """Let go of the interpreter, wipe the weights and give the memory back."""
+        """Close the interpreter, wipe the weights and free the memory."""
         super().close()
         self._buffer.close()
 

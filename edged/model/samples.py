@@ -23,11 +23,11 @@ _Lines = Sequence[tuple[int, list[Any]]]
 
 @dataclass(frozen=True)
 class Samples:
-    """What a file holds.
+    """The content of a file.
 
     :ivar values: float32, rows [n, channels] or whole windows [n, size, channels].
-    :ivar names: one a channel, where the file names them.
-    :ivar labels: one a row or window, where the file has them: text, or the number of a label.
+    :ivar names: one for each channel, where the file names them.
+    :ivar labels: one for each row or window, where the file has them: text, or the number of a label.
     :ivar times: float64 [n], seconds, where the file has them.
     """
 
@@ -153,7 +153,7 @@ def _read_json_lines(path: Path) -> Samples:
 
 
 def _numbers(path: Path, lines: _Lines) -> Floats:
-    """Return one line after the other as float32; what does not fit is refused with its line."""
+    """Return one line after the other as float32; a line that does not fit is refused with its number."""
     try:
         return np.array([row for _, row in lines], np.float32)
     except (ValueError, TypeError, OverflowError) as error:

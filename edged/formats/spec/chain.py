@@ -109,7 +109,7 @@ class Chain(Table, frozen=True):
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """What a label may be: the output's, and ``decide.otherwise``."""
+        """All labels that may hold: the output's, and ``decide.otherwise``."""
         otherwise = None if self.decide is None else self.decide.otherwise
         labels = self.output.labels
         return labels if otherwise is None or otherwise in labels else (*labels, otherwise)
@@ -123,7 +123,7 @@ class Chain(Table, frozen=True):
 
     @property
     def parts(self) -> Mapping[str, Tensor]:
-        """What each input is given, by name; of a model with one input by the empty name."""
+        """The table of each input, by name; a model with one input has the empty name."""
         return self.tensors or {"": Tensor(features=self.features, normalise=self.normalise)}
 
     def _check_tensors(self) -> None:
@@ -227,9 +227,10 @@ def _check_classifier(decide: Decide, labels: tuple[str, ...]) -> None:
 
 
 def fingerprint(chain: Chain) -> bytes:
-    """Return the SHA-256 of what stands between a row and the model's input, and of the labels.
+    """Return the SHA-256 of the tables that make tensors of rows, and of the labels.
 
-    Decisions, thresholds and weights are left out: a window that was kept under one version of a model trains the next.
+    Equal fingerprints mean equal tensors of equal rows, and equal labels. Decisions, thresholds and weights are left
+    out: a window that was kept under one version of a model trains the next.
     """
     tables = {name: msgspec.to_builtins(getattr(chain, name)) for name in _FINGERPRINTED}
     return hashlib.sha256(cbor.encode([tables, chain.output.kind, list(chain.output.labels)])).digest()

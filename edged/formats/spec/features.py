@@ -74,7 +74,7 @@ class Feature(Table, frozen=True):
 
     @property
     def values(self) -> int:
-        """How many values it gives a channel."""
+        """Number of values that it gives for each channel."""
         return len(self.bands) or 1
 
     @property
@@ -107,7 +107,7 @@ class Features(Table, frozen=True):
 
     @property
     def values(self) -> int:
-        """How many values they give a channel."""
+        """Number of values that they give for each channel."""
         return sum(feature.values for feature in self.all)
 
 

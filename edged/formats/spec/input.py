@@ -166,7 +166,7 @@ class Window(Table, frozen=True):
 
     @property
     def in_time(self) -> bool:
-        """Whether ``size`` and ``hop`` are seconds, not rows."""
+        """True if ``size`` and ``hop`` are seconds, not rows."""
         return isinstance(self.size, str)
 
     @property

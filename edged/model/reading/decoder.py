@@ -1,6 +1,6 @@
 """From a message's bytes to rows: float32 [n, channels], calibrated, with their times where they bring any; and back.
 
-Which format a message has is configured, never guessed.
+The format of a message is configured, never guessed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CODECS: Mapping[str, Codec] = {
 
 
 class Decoded(NamedTuple):
-    """What a message holds.
+    """The content of a message.
 
     :ivar rows: float32 [n, channels], calibrated.
     :ivar times: float64 [n], seconds of the sensor's clock; None where the site names no field for it.
@@ -89,7 +89,7 @@ class Decoder:
         return Decoded(rows, times)
 
     def keep(self) -> None:
-        """Hold the newest row, as it came, for what later readings lack: it turned out to be good."""
+        """Remember the newest row, uncalibrated, for channels that later readings lack; its caller found it good."""
         if self._holds is not None and self._newest is not None:
             self._holds.hold(self._newest.tolist())
 

@@ -1,4 +1,4 @@
-"""What all formats of readings share: the layout of a topic's messages, and arrays of the numbers and times in them."""
+"""The common ground of all formats: the layout of a topic's messages, and arrays of the numbers and times in them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 @dataclass(frozen=True)
 class Layout:
-    """What a decoder has to know; two models with the same layout of a topic share what was decoded.
+    """The site's and the manifest's words about a topic; two models with the same layout share decoded messages.
 
     :ivar channels: the values of a row, in their order.
-    :ivar fields: of those that the site names: channel and JSON pointer, or column of a CSV.
-    :ivar calibrate: channel, scale and offset of those that the site calibrates.
-    :ivar picture: what a picture is resized to.
-    :ivar limit: the longest message that is taken, in bytes.
+    :ivar fields: channel and JSON pointer, or column of a CSV, where the site names one.
+    :ivar calibrate: channel, scale and offset, where the site calibrates.
+    :ivar picture: size that a picture is brought to.
+    :ivar limit: bytes of the longest accepted message.
     """
 
     format: Format

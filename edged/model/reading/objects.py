@@ -1,4 +1,4 @@
-"""Rows out of objects (JSON, maps of CBOR): where each channel stands, and what holds where one is missing."""
+"""Rows out of objects (JSON, maps of CBOR): the place of each channel, and the rule for a missing one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ObjectParser(Parser):
         self._held: Sequence[object] = [None] * len(pointers)
 
     def rows(self, objects: Iterable[object]) -> Parsed:
-        """Return a row for each object; what one lacks may be held from the one before."""
+        """Return a row for each object; a missing value may be held from the object before."""
         rows: list[Sequence[object]] = []
         times: list[object] = []
         held = self._held
@@ -64,14 +64,14 @@ class ObjectParser(Parser):
         return rows, self._times(times)
 
     def hold(self, row: Sequence[object]) -> None:
-        """Remember the newest row, as it came."""
+        """Remember the newest row, uncalibrated."""
         self._held = row
 
     def _times(self, times: list[object]) -> Doubles | None:
         return None if self._unit is None else parse_times(times, self._unit)
 
     def _completed(self, row: Sequence[object], held: Sequence[object]) -> list[object]:
-        """Return ``row`` with what it lacks filled in by the manifest's rule; null counts as lacking."""
+        """Return ``row`` with missing values filled in by the manifest's rule; null counts as missing."""
         rule = self._missing
         if all(found is None for found in row):
             raise ReadingValueError("a reading holds none of the model's channels")
@@ -101,7 +101,7 @@ def pointer_to(key: str) -> str:
 
 
 def compile_pointers(pointers: Sequence[str]) -> Callable[[object], Sequence[object]]:
-    """Return a function that finds what each of ``pointers`` points at; None where nothing stands there.
+    """Return a function that finds the value at each of ``pointers``; None where there is none.
 
     :raises ConfigError: one is no JSON pointer.
     """

@@ -19,8 +19,10 @@ _MOST_PIXELS = 4096 * 4096
 """A small file can hold a huge picture: more than this is refused before it is unpacked."""
 
 _PARTS = {"png": (b"iCCP", 4), "jpeg": (b"\xff\xda", 32)}
-"""What a small file can repeat so that it takes long to unpack, and how often it may: a PNG's colour profile, which is
-compressed, and a JPEG's scan, which goes over the whole picture."""
+"""Parts that a small file can repeat to take long to unpack, and how often they may occur.
+
+A PNG's colour profile is compressed; a JPEG's scan goes over the whole picture.
+"""
 
 _BLACK = 0
 

@@ -1,4 +1,4 @@
-"""All that a model says of itself, and what the runtime makes of it: for people, and for a manifest to start from."""
+"""A model taken apart, for people and for a first manifest: its file, its author's notes, its accelerated operators."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Anatomy(NamedTuple):
 
     :ivar size: of its file, in bytes.
     :ivar sha256: of its file.
-    :ivar graph: what the file holds.
-    :ivar notes: what its author wrote into it.
+    :ivar graph: the content of the file.
+    :ivar notes: notes of its author in the file.
     :ivar needs: the oldest runtime that has its operators, if it says so.
     :ivar accelerated: places of the main subgraph's operators that XNNPACK runs.
     """
@@ -38,7 +38,7 @@ class Anatomy(NamedTuple):
 
 
 def dissect(engine: Engine, path: Path) -> Anatomy:
-    """Load a model as a board would, and tell what it is.
+    """Load a model as a board would, and take it apart.
 
     :raises MissingFileError: it cannot be read.
     :raises ModelError: it is no model, the runtime refuses it, or its metadata are damaged.
@@ -90,7 +90,7 @@ def delegated(nodes: Sequence[Operator], outputs: Sequence[int]) -> frozenset[in
 
 
 class _Flow:
-    """How tensors run from operator to operator."""
+    """The flow of tensors from operator to operator."""
 
     def __init__(self, nodes: Sequence[Operator]) -> None:
         self._nodes = nodes

@@ -35,11 +35,11 @@ class Runner(Protocol):
 
     @property
     def has_variables(self) -> bool:
-        """Whether it keeps state between calls that :meth:`reset` clears at once."""
+        """True if the model keeps state between calls that :meth:`reset` clears at once."""
 
     @property
     def has_resources(self) -> bool:
-        """Whether it keeps state that :meth:`reset` clears only by loading the model a second time."""
+        """True if the model keeps state that :meth:`reset` clears only by reloading the model."""
 
     def resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Give each input a shape, where the model leaves sizes open; :attr:`inputs` and :attr:`outputs` follow.
@@ -104,7 +104,7 @@ class Engine:
 
 
 _FUNCTIONS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
-"""What makes a library a delegate (tensorflow/lite/delegates/external/external_delegate_interface.h)."""
+"""Functions that every delegate exports (tensorflow/lite/delegates/external/external_delegate_interface.h)."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ _EXTRA = "pip install 'edged[litert]' on 64-bit systems; tflite-runtime exists f
 def choose(engine: EngineChoice = "auto", xnnpack: XnnpackChoice = "auto") -> Engine:
     """Import an engine: the one that is named, or with ``auto`` the first of :data:`ENGINES` that is installed.
 
-    :param xnnpack: whether XNNPACK runs what it can, faster, and from a copy of float weights of its own; ``auto``
-        leaves it out where tflite-runtime is given a large model.
+    :param xnnpack: use of XNNPACK, which is faster and works on a copy of the float weights; ``auto`` leaves it out for
+        large models on tflite-runtime.
     :raises ConfigError: it is not installed, or does not fit the numpy that is.
     """
     failures = []

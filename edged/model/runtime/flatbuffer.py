@@ -33,7 +33,7 @@ class FlatTable:
         return cls(data, struct.unpack_from("<I", data, 0)[0])
 
     def _slot(self, field: int) -> int:
-        """Return where a field stands; 0 where it is left out."""
+        """Return the place of a field; 0 if it is left out."""
         at = 4 + 2 * field
         if at >= struct.unpack_from("<H", self._data, self._fields)[0]:
             return 0
@@ -65,7 +65,7 @@ class FlatTable:
         return bytes(self._data[place.start : place.stop])
 
     def place(self, field: int) -> range:
-        """Return where in the buffer a vector of bytes stands."""
+        """Return the place of a vector of bytes in the buffer."""
         start, size = self._vector(field)
         if start + size > len(self._data):
             raise struct.error
@@ -142,7 +142,10 @@ _MODEL: _Fields = {
 
 
 def is_complete(data: Buffer) -> bool:
-    """Tell whether every table and vector ends inside ``data``, a FlatBuffer of a model. Reads no weights."""
+    """Return True if every table and vector of a model ends inside ``data``. Reads no weights.
+
+    tflite-runtime does not check, and crashes where a file is cut off.
+    """
     try:
         _check(data, _follow(data, 0), _MODEL)
     except struct.error:

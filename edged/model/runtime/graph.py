@@ -12,7 +12,7 @@ _ASSIGN_VARIABLE = 144
 
 
 class ModelState(NamedTuple):
-    """Where a model has state.
+    """The state that a model keeps between calls, and its signatures: the runtimes do not say.
 
     :ivar variables: in variable tensors, which the runtime clears on demand.
     :ivar resources: in resource variables that it assigns, which no runtime clears.
@@ -25,7 +25,7 @@ class ModelState(NamedTuple):
 
 
 def find_state(data: Buffer, signature: str | None) -> ModelState:
-    """Tell where a model has state. The file was found whole (:func:`edged.model.runtime.flatbuffer.is_complete`).
+    """Find the state of a complete file (:func:`edged.model.runtime.flatbuffer.is_complete`).
 
     :param signature: the one that is used; default: the main subgraph.
     :raises struct.error: it is damaged all the same; so does IndexError.
@@ -51,8 +51,8 @@ class GraphTensor(NamedTuple):
     :ivar dtype: name of its type in the schema, in lower case.
     :ivar scales: one, or one a channel along ``axis``; none where it is not quantised.
     :ivar zero_points: as many.
-    :ivar constant: whether the file holds its values.
-    :ivar variable: whether the runtime keeps its values between calls.
+    :ivar constant: the file holds its values.
+    :ivar variable: the runtime keeps its values between calls.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Subgraph(NamedTuple):
 
     @property
     def state(self) -> tuple[str, ...]:
-        """What keeps state between calls."""
+        """The kinds of tensors and variables that keep state between calls."""
         kept = {
             "variable tensors": any(tensor.variable for tensor in self.tensors),
             "resource variables": any(operator.name == "ASSIGN_VARIABLE" for operator in self.operators),
@@ -111,7 +111,7 @@ class Graph(NamedTuple):
     :ivar description: usually the converter's name.
     :ivar subgraphs: the main one first.
     :ivar signatures: by their keys.
-    :ivar metadata: what tools put beside it, by name.
+    :ivar metadata: additions of tools, by name.
     """
 
     schema: int
@@ -122,7 +122,7 @@ class Graph(NamedTuple):
 
 
 def read_graph(data: Buffer) -> Graph:
-    """Read a model's file, which was found whole (:func:`edged.model.runtime.flatbuffer.is_complete`).
+    """Read a complete file (:func:`edged.model.runtime.flatbuffer.is_complete`).
 
     :raises struct.error: it is damaged all the same; so does IndexError.
     """
@@ -141,7 +141,7 @@ def read_graph(data: Buffer) -> Graph:
 
 
 def _check_numbers(graph: Graph) -> None:
-    """Refuse what is numbered and is not there."""
+    """Refuse numbers of tensors that do not exist."""
     for subgraph in graph.subgraphs:
         _check_tensors(subgraph, (*subgraph.inputs, *subgraph.outputs))
     for signature in graph.signatures.values():
@@ -186,7 +186,7 @@ def _tensor(table: FlatTable, buffers: list[FlatTable]) -> GraphTensor:
 
 
 def _holds(buffer: FlatTable) -> bool:
-    """Tell whether a buffer has values, which large files keep elsewhere, from an offset."""
+    """Return True if a buffer has values; large files keep them outside it, at an offset."""
     return buffer.size(0) > 0 or buffer.uint64(1) > 1
 
 

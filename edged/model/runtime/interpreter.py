@@ -33,8 +33,8 @@ class Signature:
     """One of a model's signatures, ready to be called. All of an interpreter's share its resource variables.
 
     :ivar key: its name.
-    :ivar inputs: what goes in, by name.
-    :ivar outputs: what comes out, by name.
+    :ivar inputs: the tensors that go in, by name.
+    :ivar outputs: the tensors that come out, by name.
     """
 
     def __init__(self, key: str, runner: Any) -> None:  # noqa: ANN401  the runtimes have no types
@@ -72,13 +72,13 @@ class Interpreter:
     :param signature: one of the model's signatures; default: the main subgraph.
     :param delegates: accelerators that run what they can.
     :param on_mapped: called when the file is mapped and no weight was read yet.
-    :ivar inputs: what goes in.
-    :ivar outputs: what comes out.
+    :ivar inputs: the tensors that go in.
+    :ivar outputs: the tensors that come out.
     :ivar subgraph: the number of the subgraph that is run.
     :ivar input_indices: the numbers of the inputs' tensors in it.
     :ivar output_indices: likewise.
-    :ivar has_variables: whether it has variable tensors, which :meth:`reset` clears.
-    :ivar has_resources: whether it assigns resource variables, which :meth:`reset` clears by loading the model anew.
+    :ivar has_variables: the model has variable tensors, which :meth:`reset` clears.
+    :ivar has_resources: the model assigns resource variables, which :meth:`reset` clears by reloading the model.
     :raises MissingFileError: the file cannot be read.
     :raises ConfigError: a delegate cannot be loaded.
     :raises ModelError: it is no model, or the runtime refuses it.
@@ -157,7 +157,7 @@ class Interpreter:
                 return
 
     def _is_main(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bool:
-        """Tell whether a signature of the main subgraph names all its tensors."""
+        """Return True if a signature of the main subgraph names all its tensors."""
         same = (set(inputs.values()), set(outputs.values()))
         return same == (set(self._inputs.values()), set(self._outputs.values()))
 
@@ -192,7 +192,7 @@ class Interpreter:
             raise self._refusal(error) from error
 
     def signature(self, key: str) -> Signature:
-        """Return another of the model's signatures; after a :meth:`reset` it may have to be fetched anew.
+        """Return another of the model's signatures; after a :meth:`reset` it may have to be fetched again.
 
         :raises ModelError: there is none of that name, or the runtime refuses it.
         """
@@ -228,7 +228,7 @@ class Interpreter:
         self._runtime.allocate_tensors()
 
     def reset(self) -> None:
-        """Clear what the model remembers between calls: variable tensors, and resource variables by loading it anew.
+        """Clear the state between calls: variable tensors at once, resource variables by reloading the model.
 
         :raises ModelError: the runtime refuses it.
         """
@@ -249,7 +249,7 @@ class Interpreter:
         self._runtime = self._runner = None
 
     def _check_file(self, path: str) -> ModelState:
-        """Say in plain words what the runtimes say each in their own, or do not survive: this is no whole model."""
+        """Find the state in a model's file; refuse a file on which the runtimes disagree, or crash."""
         try:
             with Path(path).open("rb") as file:
                 head = file.read(32)

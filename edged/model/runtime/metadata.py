@@ -1,4 +1,4 @@
-"""What a model's author wrote into it for tools: TFLite metadata, and the files that are packed to it.
+"""Notes of a model's author to tools: TFLite metadata, and the files that are packed with them.
 
 The fields' numbers are those of tensorflow_lite_support/metadata/metadata_schema.fbs. The files stand in a zip archive
 at the model's end.
@@ -27,11 +27,11 @@ _COLOURS: dict[int, Literal["rgb", "grey"]] = {1: "rgb", 2: "grey"}  # ColorSpac
 
 
 class TensorNotes(NamedTuple):
-    """What is said of an input or output.
+    """Notes on an input or output.
 
-    :ivar picture: which colours it has, where it is one.
+    :ivar picture: its colours, if it is a picture.
     :ivar mean: taken off each value before the model sees it: one number, or one a channel.
-    :ivar std: what the rest is divided by, likewise.
+    :ivar std: divides each value after that, likewise.
     :ivar label_file: where the labels come from.
     :ivar labels: of the values, in their order; none where the file is not there.
     """
@@ -46,7 +46,7 @@ class TensorNotes(NamedTuple):
 
 
 class Notes(NamedTuple):
-    """What is said of a model, and of what goes into and comes out of each subgraph, in its order."""
+    """Notes on a model, and on the inputs and outputs of each subgraph, in its order."""
 
     name: str
     description: str

@@ -1,4 +1,4 @@
-"""Where a model's file holds the first values of its resource variables.
+"""The places in a model's file of the first values of its resource variables.
 
 A signature that uses variables begins with CALL_ONCE, which names a subgraph that assigns each of them a constant. A
 variable is known by its container and shared name, in the options of VAR_HANDLE. The fields' numbers are those of the

@@ -23,10 +23,10 @@ _LEAST_LOGIT = -80.0  # below, exp(-x) overflows float32
 
 
 class Prepared(NamedTuple):
-    """A window as the model takes it.
+    """A window as tensors of the model.
 
-    :ivar tensors: one an input, in their order; an input that feedback fills has an empty one.
-    :ivar values: of the first that the manifest fills: its values before quantisation.
+    :ivar tensors: one for each input, in order; zeros for an input that feedback fills.
+    :ivar values: the values before quantisation of the first input that the manifest fills.
     """
 
     tensors: list[Array]
@@ -36,9 +36,9 @@ class Prepared(NamedTuple):
 class CompiledChain:
     """A manifest's chain, fitted to a model's tensors.
 
-    :ivar outputs: how many scores there are.
+    :ivar outputs: number of scores.
     :ivar feedback: pairs of an input and the output that fills it the next time, by their numbers.
-    :raises ModelError: it does not fit; the message names the manifest's key and both sizes.
+    :raises ModelError: manifest and model do not fit; the message names the manifest's key and both sizes.
     """
 
     def __init__(self, chain: Chain, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> None:
@@ -80,7 +80,7 @@ class CompiledChain:
 
 
 class _InputFeed:
-    """What one input is given, out of the window."""
+    """The values of one input, computed from the window."""
 
     def __init__(self, chain: Chain, name: str, tensor: TensorInfo) -> None:
         part = chain.parts[name]
@@ -180,7 +180,7 @@ def _answer(chain: Chain, outputs: Sequence[TensorInfo], taken: set[int]) -> int
 
 
 def _values(chain: Chain, part: Tensor) -> int:
-    """Return how many values a part gives a window."""
+    """Return the number of values that an input gets from a window."""
     channels = len(part.channels or chain.input.channels)
     return channels * (part.features.values if part.features is not None else chain.rows or 0)
 
@@ -205,7 +205,7 @@ _Finish = Callable[[Floats, Array], Floats]
 
 
 def _finishing(chain: Chain, target: TensorInfo, given: int) -> tuple[_Finish | None, int]:
-    """Return what becomes of the output's numbers, and how many scores that gives."""
+    """Return the function that turns the output's numbers into scores, and the number of scores."""
     output, size = chain.output, _size(target.shape)
     if output.kind == "anomaly":
         if size != given:

@@ -1,7 +1,7 @@
 """From scores to a decision, and whether it is worth publishing. Each stage is there only if the manifest states it.
 
 Mean or median of the scores, then a label (the best, by thresholds, or the watched one), then the majority of labels,
-then N of M of them, then what is told.
+then N of M of them, then the choice which decisions are published.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Floats = npt.NDArray[np.float32]
 
 
 class Decision(NamedTuple):
-    """What one window comes to; a classifier and an anomaly detector have label and score, a regressor its value.
+    """The decision on one window: label and score of a classifier or anomaly detector, value of a regressor.
 
-    :ivar label: what holds, after all stages.
+    :ivar label: the label that holds after all stages.
     :ivar score: the label's own; the highest, where what holds is no label of the model; an anomaly detector's error.
     :ivar value: a regressor's first output.
     :ivar scores: every output, after activation and smoothing; empty with ``output.top_k``.
     :ivar top: with ``output.top_k`` the best labels with their scores, the best first.
-    :ivar publish: whether the manifest wants it published.
+    :ivar publish: the manifest wants it published.
     """
 
     label: str | None
@@ -100,7 +100,7 @@ class Decider:
 
 
 def chooser(labels: Sequence[str], output: Output, decide: Decide) -> Callable[[Floats], int]:
-    """Return what chooses a label of a classifier or an anomaly detector.
+    """Return the function that chooses a label of a classifier or an anomaly detector.
 
     :param labels: those of ``output``, and behind them ``decide.otherwise`` where it is a further one.
     """
@@ -168,7 +168,7 @@ class Watch:
 
     M goes back to the last change at most.
 
-    :ivar active: whether it is on; it begins off.
+    :ivar active: the watched state is on; it begins off.
     """
 
     def __init__(self, decide: Decide) -> None:
@@ -179,7 +179,7 @@ class Watch:
         self.active = False
 
     def step(self, score: float) -> bool:
-        """Take a window's score and return whether it is on."""
+        """Take a window's score and return True while the watched state is on."""
         self._last.append(score < self._leave if self.active else score >= self._enter)
         if sum(self._last) >= self._n:
             self.active = not self.active
@@ -190,9 +190,9 @@ class Watch:
 class Smoother:
     """Mean or median of each score over the last windows.
 
-    Each is worked out anew from all of them: a running sum would keep what a single large value had rounded away.
+    Each step computes over all of them: a running sum would keep the rounding error of a single large value.
 
-    :param over: how many windows.
+    :param over: number of windows.
     """
 
     def __init__(self, over: int, *, median: bool) -> None:
@@ -225,7 +225,7 @@ def _median(rows: Floats) -> Floats:
 class Majority:
     """The label that most of the last windows came to; of those that are even, the one that came last.
 
-    :param over: how many windows.
+    :param over: number of windows.
     """
 
     def __init__(self, over: int) -> None:
@@ -266,7 +266,7 @@ _ENOUGH = 0.999
 
 
 class PublishFilter:
-    """What was told last, and when."""
+    """Decides which decisions are published, from the last published one and its time."""
 
     def __init__(self, publish: Publish) -> None:
         self._changes = publish.when == "change"
@@ -277,9 +277,9 @@ class PublishFilter:
         self._told_at = -math.inf
 
     def step(self, what: float, now: float) -> bool:
-        """Return whether a window's decision is told; the first one is.
+        """Return True if a window's decision is published; the first always is.
 
-        What is compared is what was told last: a change that comes too early is told later, if it still holds then.
+        The last published decision counts: a change that comes too early is published later, if it still holds then.
 
         :param what: the label's number, or a regressor's value.
         :param now: monotonic seconds.

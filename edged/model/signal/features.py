@@ -27,7 +27,7 @@ class Block:
     stated.
 
     :ivar values: float64 [channels, rows].
-    :ivar rows: how many, at least 1.
+    :ivar rows: number of rows, at least 1.
     :ivar rate: rows a second; NaN where the manifest states none.
     """
 
@@ -270,10 +270,10 @@ def _first_bin(place: float) -> int:
 class Extractor:
     """The manifest's features.
 
-    :param channels: how many.
+    :param channels: number of channels.
     :param rows: of each window; None where they hold now more rows, now fewer.
     :param rate: rows a second; None where the manifest states none, which it must for features in hertz.
-    :ivar values: how many come out.
+    :ivar values: number of values that come out.
     :raises ConfigError: the window is too short for one of them.
     """
 
@@ -306,6 +306,6 @@ class Extractor:
         return (table.T if self._by_channel else table).reshape(-1)
 
     def _needs(self, rows: int) -> str:
-        """Say which feature needs more rows than there are."""
+        """Return a sentence about the first feature that needs more rows."""
         short = next(feature for _, feature in self._features if feature.least_rows > rows)
         return f"{short.name} needs {short.least_rows} rows"

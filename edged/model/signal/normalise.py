@@ -17,12 +17,12 @@ _LARGEST = 1e30  # float32 less such a number is no infinity yet
 
 
 def compile_normalise(normalise: Normalise, values: int, *, rows: bool) -> Callable[[Array], Array] | None:
-    """Return what normalises a window or a feature vector; None for method ``none``.
+    """Return the function that normalises a window or a feature vector; None for method ``none``.
 
     What comes out differs from what float64 gives by less than 3e-7 of itself (or 1e-38): it is float32 only where
     nothing is lost before the division.
 
-    :param values: how many numbers the manifest may give, one for each: channels, or features in their order.
+    :param values: how many numbers the manifest may give: one for each channel, or for each feature in order.
     :param rows: it is given windows float32 [n, values], else feature vectors float64 [values].
     :raises ModelError: the numbers are not one or ``values`` many, are not finite, or would divide by 0.
     """
@@ -67,7 +67,7 @@ def _parameter(normalise: Normalise, name: str, values: int) -> Doubles:
 
 
 def _fits_float32(subtract: Doubles, divide: Doubles) -> bool:
-    """Return whether float32 does: an origin that it holds exactly, so that no offset magnifies its rounding."""
+    """Return True if float32 suffices: it holds the origin exactly, so that no offset magnifies its rounding."""
     smallest, sizes = np.finfo(np.float32).tiny, np.abs(divide)
     if np.abs(subtract).max() > _LARGEST or sizes.max() > _LARGEST or sizes.min() < smallest:
         return False

@@ -84,7 +84,7 @@ class Cleaner:
 
 
 _MOST_ROWS_BETWEEN = 100_000
-"""Rows that one reading may have put in front of it; a sensor that paused for so long begins anew."""
+"""Rows that one reading may have put in front of it; after so long a pause the window restarts."""
 _ROUNDING = 1e-6
 """Share of a period by which a row may be late and still count as on the grid."""
 
@@ -122,7 +122,7 @@ class Timeline:
 
     @staticmethod
     def needed(chain: Chain) -> bool:
-        """Tell whether a chain asks anything of time."""
+        """Return True if a chain needs the times of rows."""
         return chain.input.gap is not None or chain.input.resample != "none" or chain.window.in_time
 
     def push(self, rows: Floats, times: Doubles) -> Iterator[Piece]:

@@ -40,17 +40,17 @@ class Windower(Protocol):
     def push(self, rows: Floats, times: Doubles | None) -> Iterator[Slice]:
         """Take rows (float32 [n, channels], in order) and yield each window that they fill.
 
-        A caller that stops half-way (its model refused a window) leaves a gap: the next window begins anew behind it.
+        A caller that stops half-way (its model refused a window) leaves a gap: the next window starts behind it.
 
         :param times: float64 [n], seconds, where windows are by time.
         """
 
     def reset(self) -> bool:
-        """Forget the rows of the window that is being filled; return whether there were any."""
+        """Forget the rows of the window that is being filled; return True if there were any."""
 
 
 def new_window(chain: Chain) -> Windower:
-    """Return what collects the windows that a manifest wants."""
+    """Return the collector of the windows that a manifest wants."""
     channels = len(chain.input.channels)
     if chain.rows is None or chain.hop is None:
         return TimeWindow(chain.window.extent, chain.window.step, channels)
