@@ -21,7 +21,7 @@ from edged.federated.plan import Plan
 from edged.federated.privacy import Spent, epsilon
 from edged.federated.report import RoundReport
 from edged.federated.weights import Weights
-from edged.formats.cose.openssh import public_pem
+from edged.formats.cose.pem import public_pem
 from edged.formats.package.training import Training
 
 _PATIENCE = 30.0
