@@ -16,8 +16,7 @@ from edged.formats.channel.announce import (
     Announcement,
     seal_channel_key,
 )
-from edged.formats.channel.closed import ClosedEpoch
-from edged.formats.channel.epoch import Epoch
+from edged.formats.channel.epoch import ClosedEpoch, Epoch
 from edged.formats.channel.result import Answer, Input, ResultEncoder
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead

@@ -41,8 +41,7 @@ from edged.formats.channel.epoch import (
 )
 from edged.formats.channel.inventory import LIMITS as INVENTORY_LIMITS
 from edged.formats.channel.inventory import Inventory
-from edged.formats.channel.known import KnownDevice, KnownEpoch, count_of
-from edged.formats.channel.ledger import Believed, Ledger, RamLedger
+from edged.formats.channel.ledger import Believed, KnownDevice, KnownEpoch, Ledger, RamLedger, count_of
 from edged.formats.channel.reading import names_of
 from edged.formats.channel.report import Report
 from edged.formats.channel.result import LIMITS as RESULT_LIMITS
