@@ -9,8 +9,7 @@ import msgspec
 
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
-from edged.config.board import BrokerTable, KeystoreTable, absolute, host_name
-from edged.config.metrics import MetricsTable
+from edged.config.board import BrokerTable, KeystoreTable, MetricsTable, absolute, host_name
 from edged.config.model import SiteTable
 
 

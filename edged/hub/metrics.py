@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edged.base.web.exposition import PROCESS, Family, one, process_values, render
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import PROCESS, Family, MetricsServer, one, process_values, render
 from edged.hub.hub import Hub
 
 OPENED = Family("edged_hub_results_total", "counter", "Results that were opened.", ("device",))

@@ -14,7 +14,7 @@ from edged.base.log import set_up_logging
 from edged.base.memory import harden
 from edged.base.timer import Timer, Timers
 from edged.base.web.address import Listen
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import MetricsServer
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
 from edged.config.secret import read_secret

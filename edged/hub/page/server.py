@@ -19,8 +19,8 @@ from urllib.parse import parse_qs
 
 from edged.base.errors import ConfigError
 from edged.base.events import Event
-from edged.base.web.transport import Answer, Request, Server
-from edged.hub.page.access import Access, Address
+from edged.base.web.server import Request, Response, Server
+from edged.hub.page.access import Access, PageAddress
 from edged.hub.page.history import History
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Page:
         self._history = history
         self._failing = False
         self._files = _read_files()
-        at = Address.parse(address)
+        at = PageAddress.parse(address)
         self._access = Access(at, token, proxy)
         try:
             self._server = Server(at.family, (at.host, at.port), self._answer)
@@ -77,27 +77,27 @@ class Page:
         self._server.server_close()
         self._thread.join()
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         return replace(self._answer_one(request), framed=self._access.is_proxied(request))
 
-    def _answer_one(self, request: Request) -> Answer:
+    def _answer_one(self, request: Request) -> Response:
         if request.method not in {"GET", "HEAD"}:
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+            return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
         if refused := self._access.refuse(request):
             return refused
         if request.path == "/data.json":
             return self._answer_data(request.query)
         if file := self._files.get(request.path):
             return _answer_file(file, request)
-        return Answer(HTTPStatus.NOT_FOUND)
+        return Response(HTTPStatus.NOT_FOUND)
 
-    def _answer_data(self, query: str) -> Answer:
+    def _answer_data(self, query: str) -> Response:
         try:
             since = float(parse_qs(query).get("since", ["0"])[-1])
         except ValueError:
             since = math.nan
         if not math.isfinite(since):
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return Response(HTTPStatus.BAD_REQUEST)
         try:
             now = time.time()
             history = json.dumps(self._history.shown(now, since), separators=(",", ":"))
@@ -106,9 +106,9 @@ class Page:
             if not self._failing:
                 _LOG.exception("the page has nothing to show", extra=Event.INTERNAL_ERROR.about())
             self._failing = True
-            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return Response(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._failing = False
-        return Answer(body=body, type="application/json")
+        return Response(body=body, type="application/json")
 
 
 def _read_files() -> dict[str, _File]:
@@ -121,9 +121,9 @@ def _read_files() -> dict[str, _File]:
     return files
 
 
-def _answer_file(file: _File, request: Request) -> Answer:
+def _answer_file(file: _File, request: Request) -> Response:
     headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
     known = request.headers.get("If-None-Match", "")
     if file.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
-        return Answer(HTTPStatus.NOT_MODIFIED, b"", file.type, headers)
-    return Answer(body=file.content, type=file.type, headers=headers)
+        return Response(HTTPStatus.NOT_MODIFIED, b"", file.type, headers)
+    return Response(body=file.content, type=file.type, headers=headers)
