@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import cbor2
 import msgspec
@@ -24,21 +26,93 @@ from edged.base.errors import (
     UnknownKeyError,
 )
 from edged.base.events import Event
+from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
 from edged.formats.channel.announce import LIMITS, MOST_EPOCHS, Announcement
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey
-from edged.hub.held import Arrived, Held
+from edged.hub.boards import BoardView
+from edged.hub.counters import Tally
 from edged.hub.state import HubState
-from edged.hub.tally import Tally
-from edged.hub.view import BoardView
 
 _LOG = logging.getLogger(__name__)
 _ASK_EVERY = 10.0
 _RETRY_SECONDS = 1.0
 _ECHO_SECONDS = 1.0
 """Within which an announcement that comes again came through another subscription: those to it overlap."""
+
+_BUDGET = 4 << 20
+_EACH = 8192
+"""Bytes that each message counts for beside its own: some 500 are held, fewer than brokers hand out ahead of their
+acknowledgement where they speak MQTT 5."""
+_SECONDS = 600.0
+
+
+class Arrived(NamedTuple):
+    """A message of an enrolled board.
+
+    :ivar level: last level of its topic.
+    :ivar since: when it came, monotonic seconds.
+    """
+
+    broker: Broker
+    delivery: Delivery
+    device: str
+    level: str
+    since: float
+
+
+class Held:
+    """What is held. Where it is too much, the board that holds the most loses its oldest: a flood is its own loss."""
+
+    def __init__(self) -> None:
+        self._boards: dict[str, deque[Arrived]] = {}
+        self._costs: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._boards.values()))
+
+    def add(self, arrived: Arrived) -> list[Arrived]:
+        """Hold a message; return those that are given up for it.
+
+        A broker that hands out few messages ahead of their acknowledgement gets it at once: a handful would stop it.
+        """
+        if arrived.broker.hands_out_few:
+            arrived.delivery.ack()
+            arrived = arrived._replace(delivery=arrived.delivery._replace(ack=nothing))
+        self._boards.setdefault(arrived.device, deque()).append(arrived)
+        self._costs[arrived.device] = self._costs.get(arrived.device, 0) + _cost(arrived)
+        given_up = []
+        while sum(self._costs.values()) > _BUDGET:
+            given_up.append(self._pop(max(self._costs, key=self._costs.__getitem__)))
+        return given_up
+
+    def take(self, device: str) -> list[Arrived]:
+        """Return all that is held of a board, and hold it no longer."""
+        self._costs.pop(device, None)
+        return list(self._boards.pop(device, ()))
+
+    def expired(self, now: float) -> list[Arrived]:
+        """Return what has waited too long, and hold it no longer."""
+        return [
+            self._pop(device)
+            for device, held in list(self._boards.items())
+            for one in list(held)
+            if now - one.since > _SECONDS
+        ]
+
+    def _pop(self, device: str) -> Arrived:
+        held = self._boards[device]
+        oldest = held.popleft()
+        self._costs[device] -= _cost(oldest)
+        if not held:
+            del self._boards[device], self._costs[device]
+        return oldest
+
+
+def _cost(arrived: Arrived) -> int:
+    return _EACH + len(arrived.delivery.payload)
 
 
 class Intake:
@@ -79,7 +153,7 @@ class Intake:
             "inventory": self._inventory,
             "status": self._status,
             "health": self._report,
-            "nonce": self._pass_over,
+            "nonce": nothing,  # hubs speak there, not boards
         }
         self.error = ""
 
@@ -168,9 +242,6 @@ class Intake:
         before, at = self._refused.get(device, (b"", -math.inf))
         self._refused[device] = announcement, now
         return announcement == before and now - at < _ECHO_SECONDS
-
-    def _pass_over(self, _device: str, _delivery: Delivery) -> None:
-        """Hubs speak there, not boards."""
 
     def _refuse(self, topic: str, device: str, error: EdgedError, *, again: bool = False) -> None:
         if isinstance(error, RepeatedError) or (again and isinstance(error, ReplayError)):

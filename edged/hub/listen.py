@@ -13,6 +13,7 @@ import cbor2
 from edged.base.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.base.events import Event, event_of
 from edged.base.log import RateLimited
+from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
@@ -25,10 +26,6 @@ _HELD = 1000
 _ASK_EVERY = 10.0
 
 _RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
-
-
-def _pass_over(_device: str, _report: Report) -> None:
-    """Nobody wants reports."""
 
 
 class Listener:
@@ -47,7 +44,7 @@ class Listener:
         hub: PublicKey,
         prefix: str,
         on_result: Callable[[Opened], None],
-        on_report: Callable[[str, Report], None] = _pass_over,
+        on_report: Callable[[str, Report], None] = nothing,
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._broker = broker

@@ -18,10 +18,9 @@ from edged.base.web.prometheus import MetricsServer
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
 from edged.config.secret import read_secret
-from edged.hub import metrics
-from edged.hub.hub import Hub
+from edged.hub.assembly import Hub
 from edged.hub.page.server import Page
-from edged.hub.snapshot import Snapshot
+from edged.hub.status import Snapshot, show_metrics
 
 _LOG = logging.getLogger(__name__)
 _TICK, _STATUS_EVERY, _SWEEP_EVERY = 1.0, 5.0, 10.0
@@ -126,7 +125,7 @@ class HubProcess:
         notify.status(self._snapshot.line())
         self._snapshot.write()
         if self._metrics is not None:
-            metrics.show(self._metrics, self._hub)
+            show_metrics(self._metrics, self._hub)
 
     def _leave(self) -> None:
         hub = self._hub

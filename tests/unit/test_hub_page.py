@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError
 from edged.base.web import server as web_server
-from edged.hub.page.history import MOST_POINTS, SPAN, STEP, History, Point
 from edged.hub.page.server import Page
+from edged.hub.sinks.history import MOST_POINTS, SPAN, STEP, History, Point
 from support.waiting import wait_until
 
 TOKEN = "correct horse battery staple"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from edged.broker import Broker, BrokerOptions, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
+from edged.hub.boards import BoardView
+from edged.hub.counters import Tally
 from edged.hub.intake import Intake
 from edged.hub.state import HubState
-from edged.hub.tally import Tally
-from edged.hub.view import BoardView
 from support.parties import Board, Hub, seal
 
 

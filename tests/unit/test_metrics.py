@@ -19,7 +19,7 @@ from edged.base.web.address import Listen
 from edged.base.web.prometheus import Family, MetricsServer, one, process_values, render
 from edged.board.daemon import metrics as board
 from edged.config.board import MetricsTable
-from edged.hub import metrics as hub
+from edged.hub import status as hub
 from support.scrape import UnixConnection, get
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"

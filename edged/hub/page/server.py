@@ -21,7 +21,7 @@ from edged.base.errors import ConfigError
 from edged.base.events import Event
 from edged.base.web.server import Request, Response, Server
 from edged.hub.page.access import Access, PageAddress
-from edged.hub.page.history import History
+from edged.hub.sinks.history import History
 
 _LOG = logging.getLogger(__name__)
 

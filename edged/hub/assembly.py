@@ -16,17 +16,15 @@ from edged.broker import Broker, Delivery, Message, Outcome, configured
 from edged.config.hub import HubConfig
 from edged.formats.channel.inventory import Inventory
 from edged.formats.channel.receiver import Opened, Receiver
-from edged.hub.enrolled import Enrolled
-from edged.hub.guard import Guard, check_addresses
+from edged.hub.boards import BoardView, Enrolled
+from edged.hub.counters import Tally
+from edged.hub.hub_keys import HubKeys
 from edged.hub.intake import Intake
-from edged.hub.keys import HubKeys
-from edged.hub.page.history import History
-from edged.hub.republish import Republisher
-from edged.hub.show import OFFLINE, Show
+from edged.hub.sinks.history import History
+from edged.hub.sinks.local_broker import Republisher
+from edged.hub.sinks.retained import OFFLINE, Show
 from edged.hub.state import HubState
-from edged.hub.subscriptions import Subscriptions
-from edged.hub.tally import Tally
-from edged.hub.view import BoardView
+from edged.hub.upstream import Guard, Subscriptions, check_addresses
 from edged.keystore.packages import PackageStore
 
 _LOG = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from edged.base.errors import StateError
 from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.formats.channel.inventory import Inventory
+from edged.hub.boards import BoardView
 from edged.hub.discovery import Topics, components_of, config, config_topic, update_state
 from edged.hub.state import HubState
-from edged.hub.view import BoardView
 
 ONLINE, OFFLINE = b"online", b"offline"
 _AGAIN_AFTER = (1.0, 4.0)

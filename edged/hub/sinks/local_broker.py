@@ -7,8 +7,8 @@ import logging
 from edged.base.errors import StateError
 from edged.base.events import Event
 from edged.broker import Broker, Outcome
+from edged.hub.counters import Tally
 from edged.hub.state import HubState
-from edged.hub.tally import Tally
 
 _LOG = logging.getLogger(__name__)
 _IN_FLIGHT = 500
