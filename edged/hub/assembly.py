@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from contextlib import suppress
@@ -14,15 +13,16 @@ from edged.base.events import Event
 from edged.base.lock import Lock
 from edged.broker import Broker, Delivery, Message, Outcome, configured
 from edged.config.hub import HubConfig
-from edged.formats.channel.inventory import Inventory
-from edged.formats.channel.receiver import Opened, Receiver
-from edged.hub.boards import BoardView, Enrolled
+from edged.formats.channel.receiver import Receiver
+from edged.hub.boards import Boards, BoardView, Enrolled
 from edged.hub.counters import Tally
 from edged.hub.hub_keys import HubKeys
 from edged.hub.intake import Intake
+from edged.hub.sinks import ResultSink
 from edged.hub.sinks.history import History
+from edged.hub.sinks.latest import LatestResults
 from edged.hub.sinks.local_broker import Republisher
-from edged.hub.sinks.retained import OFFLINE, Show
+from edged.hub.sinks.retained import OFFLINE, RetainedState
 from edged.hub.state import HubState
 from edged.hub.upstream import Guard, Subscriptions, check_addresses
 from edged.keystore.packages import PackageStore
@@ -34,9 +34,9 @@ class Hub:
     """One hub process's parts.
 
     :param instance: names this process where several share one state; the one without a name also shows boards.
-    :ivar views: what is known of each board, by name.
-    :ivar failed: why the process has to end; None while it need not.
-    :raises EdgedError: why it cannot start.
+    :ivar sinks: the places that accepted results go to: a further one is an entry here.
+    :ivar failed: the reason for which the process has to end; None while there is none.
+    :raises EdgedError: the hub cannot start.
     """
 
     def __init__(self, config: HubConfig, instance: str) -> None:
@@ -52,35 +52,35 @@ class Hub:
         directory = Path(config.hub.state)
         self._lock = Lock(directory, f"lock-{instance}" if instance else "lock")
         self.state = HubState(directory, instance)
-        self.views: dict[str, BoardView] = {}
         self.tally = Tally()
-        self.history = History()
         self.failed: EdgedError | None = None
-        key = HubKeys(config.keystore, directory).open()
-        self._enrolled = Enrolled(Path(config.hub.boards))
-        self._receiver = Receiver(key, [], self.state)
+        self._receiver = Receiver(HubKeys(config.keystore, directory).open(), [], self.state)
         self.upstreams, self.local = self._brokers()
-        self._subscriptions = [
+        subscriptions = [
             Subscriptions(broker, config.upstream[name].prefix, config.hub.share, shows=self.shows)
             for name, broker in self.upstreams.items()
         ]
-        self.republisher = Republisher(self.local, self.state, self.tally, config.local.queue)
-        self.show = Show(self.local, self.state, config.local.prefix, config.home_assistant, self._newest)
+        self.boards = Boards(
+            Enrolled(Path(config.hub.boards)), self._receiver, self.state, self.tally, subscriptions, self._on_removed
+        )
+        views, prefix = self.boards.views, config.local.prefix
+        self.republisher = Republisher(self.local, self.state, self.tally, prefix, config.local.queue)
+        self.latest = LatestResults(views, self.state)
+        self.history = History()
+        self.retained = (
+            RetainedState(self.local, self.state, views, prefix, config.home_assistant, self._newest_version)
+            if self.shows
+            else None
+        )
+        self.sinks: list[ResultSink] = [self.republisher, self.latest, self.history]
+        if self.retained is not None:
+            self.sinks.append(self.retained)
         self.guard = Guard(
             self.local,
             () if config.local.plaintext_on_upstream else self.upstreams.values(),
-            f"{config.local.prefix}/guard",
+            f"{prefix}/guard",
         )
-        self.intake = Intake(
-            self._receiver,
-            key.public,
-            self.state,
-            self.views,
-            self.tally,
-            config.local.prefix,
-            self._on_change,
-            self._on_result,
-        )
+        self.intake = Intake(self._receiver, self.state, views, self.tally, self.sinks, self._on_change)
 
     @property
     def shows(self) -> bool:
@@ -108,7 +108,7 @@ class Hub:
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong, by what it is wrong with."""
-        found = dict(self._enrolled.problems)
+        found = dict(self.boards.problems)
         if self.intake.error:
             found["state"] = self.intake.error
         return found
@@ -123,100 +123,54 @@ class Hub:
         """Return the epoch of a board's that is believed."""
         return self._receiver.epoch(device)
 
+    @property
+    def views(self) -> dict[str, BoardView]:
+        """Views of the enrolled boards, by name."""
+        return self.boards.views
+
+    def begin(self) -> None:
+        """Read the enrolled boards, their inventories and their newest results."""
+        self.boards.begin()
+        self.latest.read()
+        if self.retained is not None:
+            self.local.subscribe(self.retained.birth_topic, 1)
+
     def open_up(self) -> None:
-        """Begin to publish: no upstream broker hears what the local one is told."""
-        self.republisher.open = self.show.open = True
-        if self.shows:
-            self.show.begin(self.views.values())
+        """Begin to publish: no upstream broker hears the messages of the local one."""
+        self.republisher.open = True
+        if self.retained is not None:
+            self.retained.open = True
+            self.retained.begin()
             self.sweep()
 
+    def sweep(self) -> None:
+        """Remove the retained messages of boards that are gone, and drop queued messages beyond the limit."""
+        with suppress(EdgedError):
+            self.republisher.tidy()
+        if self.retained is not None:
+            self.retained.sweep(packages=self.config.hub.packages is not None)
+
     def close(self) -> None:
-        """Close the connections and the state."""
+        """Close the sinks, the connections and the state."""
+        for sink in self.sinks:
+            sink.close()
         for broker in self.brokers:
             broker.close()
         self.state.close()
         self._lock.close()
 
-    # --- boards come and go
-
-    def begin(self) -> None:
-        """Read who is enrolled, and what boards served and said last."""
-        self.enrol()
-        known = self.state.inventories()
-        with suppress(StateError), self.state.batch():
-            for device in {*known, *(device for device, _, _ in self.state.shown())} - set(self.views):
-                self.state.forget(device)  # it was removed while no hub ran
-        for device, content in known.items():
-            if device in self.views:
-                with suppress(EdgedError):
-                    self.views[device].inventory = Inventory.parse(content)
-                self._subscribe_channels(device)
-        self.read_shown()
-        if self.shows:
-            self.local.subscribe(self.show.birth_topic, 1)
-
-    def enrol(self) -> None:
-        """Follow the folder of enrolment records."""
-        if not self._enrolled.read():
-            return
-        records = self._enrolled.records
-        for device in [device for device in self.views if device not in records]:
-            _LOG.info("%s is believed no more", device, extra=Event.BOARD_REMOVED.about(device=device))
-            self._forget(device)
-        for device, record in records.items():
-            self._receiver.enrol(record)
-            if device in self.views:
-                self.views[device].record = record
-                continue
-            _LOG.info("%s is believed", device, extra=Event.BOARD_ENROLLED.about(device=device))
-            self.views[device] = BoardView(record)
-            self.tally.strangers.pop(device, None)
-            for subscriptions in self._subscriptions:
-                subscriptions.add(device)
-
-    def _forget(self, device: str) -> None:
-        del self.views[device]
-        self._receiver.forget(device)
-        self.tally.forget(device)
-        self.history.forget(device)
-        for subscriptions in self._subscriptions:
-            subscriptions.remove(device)
-        with suppress(StateError), self.state.batch():
-            self.state.forget(device)
-        if self.shows:
-            self.show.remove(device)
-
-    def read_shown(self) -> None:
-        """Know the newest results, also those that other processes have opened."""
-        with suppress(StateError):
-            for device, channel, payload in self.state.shown():
-                if device in self.views:
-                    self.views[device].last[channel] = json.loads(payload)
-
-    def sweep(self) -> None:
-        """Take away what stands of boards that are gone, and drop what waits for too long."""
-        with suppress(EdgedError):
-            self.republisher.tidy()
-        if self.shows and self.show.open and self.local.is_up:
-            for device in self.show.stale(self.views):
-                self.show.remove(device)
-            if self.config.hub.packages is not None:
-                for view in self.views.values():
-                    self.show.update(view)
-
-    def _subscribe_channels(self, device: str) -> None:
-        channels = [model.channel for model in self.views[device].models]
-        for subscriptions in self._subscriptions:
-            subscriptions.set_channels(device, channels)
-
-    def _newest(self, model: str) -> int:
-        """Return the newest version of a model that lies ready here."""
+    def _newest_version(self, model: str) -> int:
+        """Return the newest version of a model that lies ready at the hub; 0 if there is none."""
         if self.config.hub.packages is None:
             return 0
         with suppress(EdgedError):
             found = PackageStore(Path(self.config.hub.packages)).newest(model)
             return 0 if found is None else found.version
         return 0
+
+    def _on_removed(self, device: str) -> None:
+        for sink in self.sinks:
+            sink.forget(device)
 
     # --- messages
 
@@ -232,38 +186,23 @@ class Hub:
 
     def _on_local(self, delivery: Delivery) -> None:
         delivery.ack()
-        if delivery.topic == self.show.birth_topic and delivery.payload == b"online":
-            self.show.greet(self.views.values())
+        home = self.retained
+        if home is not None and delivery.topic == home.birth_topic and delivery.payload == b"online":
+            home.greet()
 
     def _on_local_up(self) -> None:
-        self.republisher.added()
-        if self.shows:
-            self.show.begin(self.views.values())
+        self.republisher.read_queue()
+        if self.retained is not None:
+            self.retained.begin()
 
     def _on_delivered(self, token: int, outcome: Outcome) -> None:
         self.republisher.on_delivered(token, outcome, time.monotonic())
-        self.show.on_delivered(token)
+        if self.retained is not None:
+            self.retained.on_delivered(token)
 
     def _on_change(self, device: str) -> None:
         view = self.views[device]
-        self._subscribe_channels(device)
-        if self.shows:
-            self.show.update(view)
-        if view.inventory is None:
-            return
-        served = {model.channel for model in view.models}
-        for channel in [channel for channel in view.last if channel not in served]:
-            del view.last[channel]
-            with suppress(StateError), self.state.batch():
-                self.state.forget(device, channel)
-
-    def _on_result(self, opened: Opened, newest: bool) -> None:  # noqa: FBT001  a callback
-        self.republisher.added()
-        if not newest:
-            return
-        result, view = opened.result, self.views[opened.device]
-        view.note_life()
-        view.last[opened.channel] = opened.to_json()
-        self.show.note_result(self.show.topics(opened.device).result(opened.channel))
-        value = result.value if result.score is None else result.score
-        self.history.note(opened.device, opened.channel, time.time(), value, result.label)  # by the clock of the page
+        self.boards.follow_channels(device)
+        if self.retained is not None:
+            self.retained.update(view)
+        self.latest.forget_unserved(view)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edged.base.errors import EdgedError
+from edged.base.errors import EdgedError, StateError
 from edged.base.events import Event
 from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.channel.receiver import Receiver
 from edged.formats.channel.report import Report
 from edged.formats.identity import Record, Role
+from edged.hub.counters import Tally
+from edged.hub.state import HubState
+from edged.hub.upstream import Subscriptions
 from edged.keystore.records import read_record
 
 _LOG = logging.getLogger(__name__)
@@ -152,3 +157,81 @@ class Enrolled:
         except OSError:
             return None
         return sorted(one for one in found if one[0].endswith(".enrol"))
+
+
+class Boards:
+    """The boards that this hub believes.
+
+    :param on_removed: called with the name of each board that is no longer enrolled.
+    :ivar views: of the boards, by name.
+    """
+
+    def __init__(
+        self,
+        folder: Enrolled,
+        receiver: Receiver,
+        state: HubState,
+        tally: Tally,
+        subscriptions: Sequence[Subscriptions],
+        on_removed: Callable[[str], None],
+    ) -> None:
+        self.views: dict[str, BoardView] = {}
+        self._folder = folder
+        self._receiver = receiver
+        self._state = state
+        self._tally = tally
+        self._subscriptions = subscriptions
+        self._on_removed = on_removed
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Problems with enrolment records, by file."""
+        return self._folder.problems
+
+    def begin(self) -> None:
+        """Read the folder of records, and the inventories of an earlier run."""
+        self.follow()
+        known = self._state.inventories()
+        with suppress(StateError), self._state.batch():
+            for device in {*known, *(device for device, _, _ in self._state.shown())} - set(self.views):
+                self._state.forget(device)  # it was removed while no hub ran
+        for device, content in known.items():
+            if device in self.views:
+                with suppress(EdgedError):
+                    self.views[device].inventory = Inventory.parse(content)
+                self.follow_channels(device)
+
+    def follow(self) -> None:
+        """Read the folder of records if it has changed, and take in or remove boards."""
+        if not self._folder.read():
+            return
+        records = self._folder.records
+        for device in [device for device in self.views if device not in records]:
+            _LOG.info("%s is believed no more", device, extra=Event.BOARD_REMOVED.about(device=device))
+            self._remove(device)
+        for device, record in records.items():
+            self._receiver.enrol(record)
+            if device in self.views:
+                self.views[device].record = record
+                continue
+            _LOG.info("%s is believed", device, extra=Event.BOARD_ENROLLED.about(device=device))
+            self.views[device] = BoardView(record)
+            self._tally.strangers.pop(device, None)
+            for subscriptions in self._subscriptions:
+                subscriptions.add(device)
+
+    def _remove(self, device: str) -> None:
+        del self.views[device]
+        self._receiver.forget(device)
+        self._tally.forget(device)
+        for subscriptions in self._subscriptions:
+            subscriptions.remove(device)
+        with suppress(StateError), self._state.batch():
+            self._state.forget(device)
+        self._on_removed(device)
+
+    def follow_channels(self, device: str) -> None:
+        """Subscribe to the channels that a board serves now."""
+        channels = [model.channel for model in self.views[device].models]
+        for subscriptions in self._subscriptions:
+            subscriptions.set_channels(device, channels)

@@ -10,10 +10,9 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import cbor2
 import msgspec
 
 from edged.base.errors import (
@@ -29,11 +28,11 @@ from edged.base.events import Event
 from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
 from edged.formats.channel.announce import LIMITS, MOST_EPOCHS, Announcement
-from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.receiver import Receiver
 from edged.formats.cose import cbor
-from edged.formats.cose.keys import PublicKey
 from edged.hub.boards import BoardView
 from edged.hub.counters import Tally
+from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 
 _LOG = logging.getLogger(__name__)
@@ -118,30 +117,25 @@ def _cost(arrived: Arrived) -> int:
 class Intake:
     """Takes what boards say.
 
-    :param prefix: first levels of the local topics.
+    :param sinks: the places that accepted results go to.
     :param on_change: called with a board's name when what is to be shown of it may have changed.
-    :param on_result: called with each accepted result, and whether it is the newest of its channel.
     """
 
     def __init__(
         self,
         receiver: Receiver,
-        hub: PublicKey,
         state: HubState,
         views: dict[str, BoardView],
         tally: Tally,
-        prefix: str,
+        sinks: Sequence[ResultSink],
         on_change: Callable[[str], None],
-        on_result: Callable[[Opened, bool], None],
     ) -> None:
         self._receiver = receiver
-        self._hub = hub
         self._state = state
         self._views = views
         self._tally = tally
-        self._prefix = prefix
+        self._sinks = sinks
         self._on_change = on_change
-        self._on_result = on_result
         self._batch: list[Arrived] = []
         self._held = Held()
         self._asked: dict[str, float] = {}
@@ -304,17 +298,17 @@ class Intake:
             raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
         opened = self._receiver.open(delivery.topic, delivery.payload, time.time())
         payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
-        topic = f"{self._prefix}/{opened.device}/{opened.channel}"
         newest = not opened.result.late and self._state.show(
             opened.device, opened.channel, opened.epoch, opened.count, payload
         )
-        if newest:
-            self._state.note_published(topic)
-        self._state.queue(topic if newest else f"{topic}/late", payload, retain=newest)
+        result = AcceptedResult(opened, payload, newest)
+        for sink in self._sinks:
+            sink.store(result)
 
         def shown() -> None:
             self._tally.opened(opened.device)
-            self._on_result(opened, newest)
+            for sink in self._sinks:
+                sink.deliver(result)
 
         self._after.append(shown)
 
@@ -323,5 +317,4 @@ class Intake:
         now = time.monotonic()
         if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
             self._asked[device] = now
-            question = cbor2.dumps([self._hub.thumbprint, self._receiver.nonce(device)])
-            broker.publish(f"{topic.rsplit('/', 1)[0]}/nonce", question, qos=1)
+            broker.publish(f"{topic.rsplit('/', 1)[0]}/nonce", self._receiver.question(device), qos=1)

@@ -8,8 +8,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-import cbor2
-
 from edged.base.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.base.events import Event, event_of
 from edged.base.log import RateLimited
@@ -17,7 +15,6 @@ from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
-from edged.formats.cose.keys import PublicKey
 
 _LOG = logging.getLogger(__name__)
 _HELD = 1000
@@ -31,7 +28,6 @@ _RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 class Listener:
     """Subscribes to enrolled boards and hands on what opens.
 
-    :param hub: the hub's public key, whose id boards echo.
     :param prefix: the boards' ``results.prefix``.
     :param on_result: called with each result that was accepted.
     :param on_report: called with a board's name and each report of its own.
@@ -41,7 +37,6 @@ class Listener:
         self,
         broker: Broker,
         receiver: Receiver,
-        hub: PublicKey,
         prefix: str,
         on_result: Callable[[Opened], None],
         on_report: Callable[[str, Report], None] = nothing,
@@ -49,7 +44,6 @@ class Listener:
         self.refused: Counter[str] = Counter()
         self._broker = broker
         self._receiver = receiver
-        self._hub = hub
         self._prefix = prefix
         self._on_result = on_result
         self._on_report = on_report
@@ -88,8 +82,7 @@ class Listener:
         now = time.monotonic()
         if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
             self._asked[device] = now
-            question = [self._hub.thumbprint, self._receiver.nonce(device)]
-            self._broker.publish(f"{self._prefix}/{device}/nonce", cbor2.dumps(question), qos=1)
+            self._broker.publish(f"{self._prefix}/{device}/nonce", self._receiver.question(device), qos=1)
 
     def _announce(self, device: str, payload: bytes) -> None:
         self._receiver.announce(device, payload, time.time())

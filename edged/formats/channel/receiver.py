@@ -124,6 +124,10 @@ class Receiver:
         """Return what to ask ``device`` to echo, where its announcement lapsed by the hub's clock (16 bytes)."""
         return self._device(device).nonce
 
+    def question(self, device: str) -> bytes:
+        """Return the message for the nonce topic of ``device``, whose next announcement then echoes :meth:`nonce`."""
+        return cbor.encode([self._hub.public.thumbprint, self.nonce(device)])
+
     def announce(self, device: str, payload: bytes, now: float) -> None:
         """Take what stands retained on the announce topic of ``device``: a CBOR sequence, newest first.
 

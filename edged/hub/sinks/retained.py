@@ -8,7 +8,7 @@ device's configuration.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -21,6 +21,7 @@ from edged.config.hub import HomeAssistantTable
 from edged.formats.channel.inventory import Inventory
 from edged.hub.boards import BoardView
 from edged.hub.discovery import Topics, components_of, config, config_topic, update_state
+from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 
 ONLINE, OFFLINE = b"online", b"offline"
@@ -28,9 +29,10 @@ _AGAIN_AFTER = (1.0, 4.0)
 """Seconds after a new configuration at which states follow once more: Home Assistant may have missed the first."""
 
 
-class Show:
-    """Publishes what boards are.
+class RetainedState(ResultSink):
+    """Publishes the retained messages of the hub and its boards.
 
+    :param views: of the boards, by name.
     :param prefix: first levels of the local topics.
     :param newest: the newest version of a model that lies ready at the hub; 0 for none.
     """
@@ -39,6 +41,7 @@ class Show:
         self,
         local: Broker,
         state: HubState,
+        views: Mapping[str, BoardView],
         prefix: str,
         home: HomeAssistantTable,
         newest: Callable[[str], int],
@@ -48,6 +51,7 @@ class Show:
         self.open = False
         self._local = local
         self._state = state
+        self._views = views
         self._prefix = prefix
         self._home = home
         self._newest = newest
@@ -63,13 +67,13 @@ class Show:
         """Return the local topics of a board."""
         return Topics(self.hub_topic, f"{self._prefix}/{device}")
 
-    def begin(self, views: Iterable[BoardView]) -> None:
+    def begin(self) -> None:
         """Publish everything: after a connection, and when Home Assistant has started."""
         if not (self.open and self._local.is_up):
             return
         self._told.clear()
         self._publish(self.hub_topic, ONLINE)
-        for view in views:
+        for view in self._views.values():
             self.update(view, again=True)
 
     def end(self) -> None:
@@ -108,22 +112,22 @@ class Show:
             online = view.state(time.monotonic()) == "online"
             self._tell(self.topics(view.record.id).availability, ONLINE if online else OFFLINE)
 
-    def turn(self, now: float, views: Mapping[str, BoardView]) -> None:
-        """Publish states once more where a configuration was new."""
+    def turn(self, now: float) -> None:
+        """See :class:`ResultSink`: publish states once more after a new configuration."""
         due = {device for at, device in self._again if at <= now}
         if not due:
             return
         self._again = [one for one in self._again if one[0] > now]
-        for device in due & set(views):
+        for device in due & set(self._views):
             self._forget_told(device)
-            self.update(views[device], again=True)
+            self.update(self._views[device], again=True)
 
     def _forget_told(self, device: str) -> None:
         base = f"{self._prefix}/{device}/"
         for topic in [topic for topic in self._told if topic.startswith(base)]:
             del self._told[topic]
 
-    def greet(self, views: Iterable[BoardView]) -> None:
+    def greet(self) -> None:
         """Publish everything to a Home Assistant that has just started.
 
         What was taken away while it was down it would show as unavailable for ever: it is told of that once more, and
@@ -133,15 +137,14 @@ class Show:
             partings: list[tuple[str, bytes]] = []
             with suppress(StateError), self._state.batch():
                 partings = self._state.partings()
-            views = list(views)
-            boards = {config_topic(self._home.prefix, view.record.id): view.record.id for view in views}
+            boards = {config_topic(self._home.prefix, device): device for device in self._views}
             for topic, payload in partings:
                 self._local.publish(topic, payload, qos=1, retain=True)
                 if topic in boards:
                     self._last[boards[topic]] = payload  # what is gone of it follows
                 else:
                     self._local.publish(topic, b"", qos=1, retain=True)
-        self.begin(views)
+        self.begin()
         with suppress(StateError), self._state.batch():
             self._state.partings()  # it has heard of those
 
@@ -184,8 +187,8 @@ class Show:
         else:
             self._last[device] = payload
 
-    def remove(self, device: str) -> None:
-        """Take away all that stands of a board."""
+    def forget(self, device: str) -> None:
+        """See :class:`ResultSink`: remove every retained message of a board."""
         self._read_noted()
         self._configured.pop(device, None)
         self._swept.pop(device, None)
@@ -209,12 +212,20 @@ class Show:
             if topic.startswith(base) and topic[len(base) :].split("/")[0] not in kept:
                 self._clear(topic)
 
-    def stale(self, devices: Iterable[str]) -> list[str]:
-        """Return the boards of which something stands there, and that are none of these."""
+    def sweep(self, *, packages: bool) -> None:
+        """Remove the retained messages of boards that are gone.
+
+        :param packages: publish also the versions that lie ready at the hub, where they have changed.
+        """
+        if not (self.open and self._local.is_up):
+            return
         self._read_noted()
-        known = set(devices)
         found = {topic[len(self._prefix) + 1 :].split("/")[0] for topic in self._noted if self._is_ours(topic)}
-        return sorted(found - known)
+        for device in sorted(found - set(self._views)):
+            self.forget(device)
+        if packages:
+            for view in self._views.values():
+                self.update(view)
 
     def _read_noted(self) -> None:
         """Know also what other processes have noted, and what earlier ones could not take away."""
@@ -224,9 +235,10 @@ class Show:
     def _is_ours(self, topic: str) -> bool:
         return topic.startswith(f"{self._prefix}/") and topic != self.hub_topic
 
-    def note_result(self, topic: str) -> None:
-        """Note that a result stands retained; it goes through the queue."""
-        self._note(topic)
+    def deliver(self, result: AcceptedResult) -> None:
+        """See :class:`ResultSink`: the queue publishes a newest result, which is then retained like all else here."""
+        if result.newest:
+            self._note(self.topics(result.opened.device).result(result.opened.channel))
 
     def _tell(self, topic: str, payload: bytes) -> None:
         if self._told.get(topic) != payload:
