@@ -1,4 +1,4 @@
-"""What a hub is made of: its brokers, the boards that it believes, and what happens to their messages."""
+"""The hub, assembled in one place: brokers, boards, intake and result sinks, and how they are wired."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edged.base.lock import Lock
 from edged.broker import Broker, Delivery, Message, Outcome, configured
 from edged.config.hub import HubConfig
 from edged.formats.channel.receiver import Receiver
-from edged.hub.boards import Boards, BoardView, Enrolled
-from edged.hub.counters import Tally
+from edged.hub.boards import Boards, BoardView, EnrolmentFolder
+from edged.hub.counters import HubCounters
 from edged.hub.hub_keys import HubKeys
 from edged.hub.intake import Intake
 from edged.hub.sinks import ResultSink
@@ -24,14 +24,14 @@ from edged.hub.sinks.latest import LatestResults
 from edged.hub.sinks.local_broker import Republisher
 from edged.hub.sinks.retained import OFFLINE, RetainedState
 from edged.hub.state import HubState
-from edged.hub.upstream import Guard, Subscriptions, check_addresses
+from edged.hub.upstream import Subscriptions, UpstreamGuard, check_addresses
 from edged.keystore.packages import PackageStore
 
 _LOG = logging.getLogger(__name__)
 
 
 class Hub:
-    """One hub process's parts.
+    """The parts of one hub process.
 
     :param instance: names this process where several share one state; the one without a name also shows boards.
     :ivar sinks: the places that accepted results go to: a further one is an entry here.
@@ -52,7 +52,7 @@ class Hub:
         directory = Path(config.hub.state)
         self._lock = Lock(directory, f"lock-{instance}" if instance else "lock")
         self.state = HubState(directory, instance)
-        self.tally = Tally()
+        self.counters = HubCounters()
         self.failed: EdgedError | None = None
         self._receiver = Receiver(HubKeys(config.keystore, directory).open(), [], self.state)
         self.upstreams, self.local = self._brokers()
@@ -61,10 +61,15 @@ class Hub:
             for name, broker in self.upstreams.items()
         ]
         self.boards = Boards(
-            Enrolled(Path(config.hub.boards)), self._receiver, self.state, self.tally, subscriptions, self._on_removed
+            EnrolmentFolder(Path(config.hub.boards)),
+            self._receiver,
+            self.state,
+            self.counters,
+            subscriptions,
+            self._on_removed,
         )
         views, prefix = self.boards.views, config.local.prefix
-        self.republisher = Republisher(self.local, self.state, self.tally, prefix, config.local.queue)
+        self.republisher = Republisher(self.local, self.state, self.counters, prefix, config.local.queue)
         self.latest = LatestResults(views, self.state)
         self.history = History()
         self.retained = (
@@ -75,16 +80,16 @@ class Hub:
         self.sinks: list[ResultSink] = [self.republisher, self.latest, self.history]
         if self.retained is not None:
             self.sinks.append(self.retained)
-        self.guard = Guard(
+        self.guard = UpstreamGuard(
             self.local,
             () if config.local.plaintext_on_upstream else self.upstreams.values(),
             f"{prefix}/guard",
         )
-        self.intake = Intake(self._receiver, self.state, views, self.tally, self.sinks, self._on_change)
+        self.intake = Intake(self._receiver, self.state, views, self.counters, self.sinks, self._on_change)
 
     @property
     def shows(self) -> bool:
-        """Whether this process shows boards, beside opening their results."""
+        """True if this process shows boards, beside opening their results."""
         return not self.instance
 
     def _brokers(self) -> tuple[dict[str, Broker], Broker]:
@@ -107,20 +112,20 @@ class Hub:
 
     @property
     def problems(self) -> dict[str, str]:
-        """What is wrong, by what it is wrong with."""
+        """Problems of the hub, by the part that has them."""
         found = dict(self.boards.problems)
         if self.intake.error:
             found["state"] = self.intake.error
         return found
 
     def queued(self) -> int | None:
-        """Return how many messages wait for the local broker; None while that cannot be told."""
+        """Return the number of messages that wait for the local broker; None if the state cannot be read."""
         with suppress(StateError):
             return self.state.count_queued()
         return None
 
     def epoch(self, device: str) -> int | None:
-        """Return the epoch of a board's that is believed."""
+        """Return the number of a board's epoch that is believed; None if there is none."""
         return self._receiver.epoch(device)
 
     @property
@@ -188,7 +193,7 @@ class Hub:
         delivery.ack()
         home = self.retained
         if home is not None and delivery.topic == home.birth_topic and delivery.payload == b"online":
-            home.greet()
+            home.home_assistant_started()
 
     def _on_local_up(self) -> None:
         self.republisher.read_queue()

@@ -16,7 +16,7 @@ from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.formats.channel.receiver import Receiver
 from edged.formats.channel.report import Report
 from edged.formats.identity import Record, Role
-from edged.hub.counters import Tally
+from edged.hub.counters import HubCounters
 from edged.hub.state import HubState
 from edged.hub.upstream import Subscriptions
 from edged.keystore.records import read_record
@@ -24,9 +24,9 @@ from edged.keystore.records import read_record
 _LOG = logging.getLogger(__name__)
 
 _HEARTBEAT = 30.0
-"""Seconds from one report to the next of a board that has not said otherwise yet."""
+"""Seconds between two reports of a board whose inventory is not known yet."""
 _PATIENCE = 3.5
-"""Heartbeats after which a board that says nothing is silent."""
+"""Heartbeats without a message after which a board counts as silent."""
 
 State = Literal["online", "offline", "silent", "unknown"]
 
@@ -35,11 +35,12 @@ State = Literal["online", "offline", "silent", "unknown"]
 class BoardView:
     """One board.
 
-    :ivar status: what stands on its status topic, which anybody can write: whether it is connected.
-    :ivar report: what it said last of itself; ``heard``: when (monotonic seconds; at first when this hub began).
-    :ivar inventory: what it said last that it serves.
+    :ivar status: True if its status topic, which anybody can write, says that it is connected; None until it says.
+    :ivar report: its last report.
+    :ivar heard: time of its last sealed message, monotonic seconds; at first the start of this hub.
+    :ivar inventory: its last inventory.
     :ivar last: the newest result of each channel.
-    :ivar last_seen: when anything of it opened, Unix seconds.
+    :ivar last_seen: time of its last sealed message, Unix seconds.
     """
 
     record: Record
@@ -56,7 +57,7 @@ class BoardView:
         return _HEARTBEAT if self.inventory is None else self.inventory.heartbeat
 
     def state(self, now: float) -> State:
-        """Return how it is: connected by its status, and alive by what it seals.
+        """Return the state of the board: connected by its status, and alive by its sealed messages.
 
         :param now: monotonic seconds.
         """
@@ -67,22 +68,22 @@ class BoardView:
         return "online" if now - self.heard <= _PATIENCE * self.heartbeat else "silent"
 
     def note_report(self, report: Report) -> None:
-        """Take what it says of itself."""
+        """Note a report."""
         self.report = report
         self.note_life()
 
     def note_life(self) -> None:
-        """Note that something sealed by it, just now, has opened."""
+        """Note that a fresh message of the board has opened."""
         self.heard = time.monotonic()
         self.last_seen = time.time()
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
-        """What it serves."""
+        """The models that the board serves."""
         return () if self.inventory is None else self.inventory.models
 
     def to_json(self, now: float) -> dict[str, Any]:
-        """Return what people and scripts read, but for counts."""
+        """Return the view as JSON for people and scripts; counts are added elsewhere."""
         return {
             "device": self.record.id,
             "fingerprint": self.record.fingerprint,
@@ -100,12 +101,12 @@ def _model(model: ServedModel, last: Mapping[str, Any] | None) -> dict[str, Any]
     return {**shown, "labels": list(model.labels), "name": model.name or model.model, "last": last}
 
 
-class Enrolled:
-    """The boards to believe.
+class EnrolmentFolder:
+    """The folder of enrolment records: the boards to believe.
 
     :param directory: holds their records, ``*.enrol``.
     :ivar records: by the boards' names.
-    :ivar problems: what is wrong with which file.
+    :ivar problems: problems by file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -115,7 +116,7 @@ class Enrolled:
         self._stamp: object = None
 
     def read(self) -> bool:
-        """Read the folder if it has changed; tell whether it had.
+        """Read the folder if it has changed; return True if it had.
 
         A file that cannot be used is passed over and named in :attr:`problems`: the board of that name stays as it
         was believed.
@@ -168,10 +169,10 @@ class Boards:
 
     def __init__(
         self,
-        folder: Enrolled,
+        folder: EnrolmentFolder,
         receiver: Receiver,
         state: HubState,
-        tally: Tally,
+        counters: HubCounters,
         subscriptions: Sequence[Subscriptions],
         on_removed: Callable[[str], None],
     ) -> None:
@@ -179,7 +180,7 @@ class Boards:
         self._folder = folder
         self._receiver = receiver
         self._state = state
-        self._tally = tally
+        self._counters = counters
         self._subscriptions = subscriptions
         self._on_removed = on_removed
 
@@ -216,14 +217,14 @@ class Boards:
                 continue
             _LOG.info("%s is believed", device, extra=Event.BOARD_ENROLLED.about(device=device))
             self.views[device] = BoardView(record)
-            self._tally.strangers.pop(device, None)
+            self._counters.strangers.pop(device, None)
             for subscriptions in self._subscriptions:
                 subscriptions.add(device)
 
     def _remove(self, device: str) -> None:
         del self.views[device]
         self._receiver.forget(device)
-        self._tally.forget(device)
+        self._counters.forget(device)
         for subscriptions in self._subscriptions:
             subscriptions.remove(device)
         with suppress(StateError), self._state.batch():

@@ -1,4 +1,4 @@
-"""Opens sealed results as they arrive: what `edged listen` runs, and any process that only wants to look."""
+"""A listener that opens sealed results as they arrive: for `edged listen` and the demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edged.formats.channel.report import Report
 
 _LOG = logging.getLogger(__name__)
 _HELD = 1000
-"""Results of an epoch that was not announced yet which are kept until it is; the oldest go first."""
+"""Most results that wait for the announcement of their epoch; the oldest go first."""
 
 _ASK_EVERY = 10.0
 
@@ -26,7 +26,7 @@ _RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 
 
 class Listener:
-    """Subscribes to enrolled boards and hands on what opens.
+    """Subscribes to enrolled boards and passes on the results that open.
 
     :param prefix: the boards' ``results.prefix``.
     :param on_result: called with each result that was accepted.
@@ -59,7 +59,7 @@ class Listener:
             self._broker.subscribe(f"{self._prefix}/{device}/+", 1)
 
     def on_message(self, delivery: Delivery) -> None:
-        """Take one message. Nothing that a message can hold raises."""
+        """Handle one message. No content of a message raises."""
         _, device, level = delivery.topic.rsplit("/", 2)
         try:
             if level == "announce":
@@ -78,7 +78,7 @@ class Listener:
         delivery.ack()
 
     def _ask(self, device: str) -> None:
-        """Have a board show that it is alive: its next announcement echoes our nonce."""
+        """Ask a board to show that it is alive: its next announcement echoes our nonce."""
         now = time.monotonic()
         if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
             self._asked[device] = now

@@ -33,12 +33,12 @@ FAMILIES = (OPENED, REPEATED, REFUSED, PUBLISHED, DROPPED, HELD, QUEUED, BOARD, 
 
 
 def status_path(state: Path) -> Path:
-    """Return where a hub's status stands: in the service's directory in RAM where it has one, else in its state."""
+    """Return the path of a hub's status: in the service's directory in RAM if there is one, else in the hub's state."""
     return (runtime_directory() or state) / STATUS_FILE
 
 
 class Snapshot:
-    """Says how a hub is."""
+    """Describes a hub as JSON."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -50,15 +50,15 @@ class Snapshot:
 
     def line(self) -> str:
         """Return the status line."""
-        counts = self._hub.tally.all
+        counts = self._hub.counters.all
         online = sum(view.state(time.monotonic()) == "online" for view in self._hub.views.values())
         refused = f", {counts.refused.total()} refused" if counts.refused else ""
         return f"{online} of {len(self._hub.views)} boards online; {counts.opened} results{refused}"
 
     def take(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return the description."""
         hub, now = self._hub, time.monotonic()
-        tally = hub.tally
+        counters = hub.counters
         return {
             "version": __version__,
             "time": time.time(),
@@ -80,22 +80,22 @@ class Snapshot:
                 "queued": hub.queued(),
             },
             "counts": {
-                "opened": tally.all.opened,
-                "published": tally.published,
-                "repeated": tally.all.repeated,
-                "dropped": tally.dropped,
+                "opened": counters.all.opened,
+                "published": counters.published,
+                "repeated": counters.all.repeated,
+                "dropped": counters.dropped,
                 "held": hub.intake.held,
-                "refused": dict(tally.all.refused),
+                "refused": dict(counters.all.refused),
             },
-            "refused_lately": [one._asdict() for one in list(tally.lately)],
-            "strangers": dict(tally.strangers),
+            "refused_lately": [one._asdict() for one in list(counters.lately)],
+            "strangers": dict(counters.strangers),
             "problems": hub.problems,
             "boards": [self._board(device, now) for device in sorted(hub.views)],
         }
 
     def _board(self, device: str, now: float) -> dict[str, Any]:
         hub = self._hub
-        counts = hub.tally.boards.get(device)
+        counts = hub.counters.boards.get(device)
         return {
             **hub.views[device].to_json(now),
             "epoch": hub.epoch(device),
@@ -105,21 +105,21 @@ class Snapshot:
         }
 
     def page(self) -> bytes:
-        """Return it as JSON, for the page; from any thread, and as old as a second or two."""
+        """Return the last description for the page, a second or two old. Any thread may call it."""
         self._wanted = time.monotonic()
         return self._shown
 
     def refresh(self) -> None:
-        """Take it anew for the page, where somebody looks at that."""
+        """Make a new description for the page."""
         self._shown = msgspec.json.encode(self.take())
 
     @property
     def looked_at(self) -> bool:
-        """Whether somebody looks at the page."""
+        """True if somebody looks at the page."""
         return time.monotonic() - self._wanted < _LOOKING
 
     def write(self) -> None:
-        """Write it where commands find it."""
+        """Write the description to the file that commands read."""
         new = self._path.with_suffix(".new")
         with suppress(OSError):
             new.write_bytes(msgspec.json.encode(self.take()))
@@ -128,16 +128,16 @@ class Snapshot:
 
 def show_metrics(server: MetricsServer, hub: Hub) -> None:
     """Serve a hub's numbers as they are now."""
-    tally, now = hub.tally, time.monotonic()
+    counters, now = hub.counters, time.monotonic()
     links, queued = {**hub.upstreams, "local": hub.local}, hub.queued()
     server.show(
         render(
             {
-                OPENED: {(device,): counts.opened for device, counts in tally.boards.items()},
-                REPEATED: one(tally.all.repeated),
-                REFUSED: {(reason,): count for reason, count in tally.all.refused.items()},
-                PUBLISHED: one(tally.published),
-                DROPPED: one(tally.dropped),
+                OPENED: {(device,): counts.opened for device, counts in counters.boards.items()},
+                REPEATED: one(counters.all.repeated),
+                REFUSED: {(reason,): count for reason, count in counters.all.refused.items()},
+                PUBLISHED: one(counters.published),
+                DROPPED: one(counters.dropped),
                 HELD: one(hub.intake.held),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},

@@ -47,10 +47,10 @@ def _places(address: Address) -> set[tuple[str, int]]:
     return places | {(str(info[4][0]), address.port) for info in found}
 
 
-class Guard:
-    """Finds out whether what the local broker is told comes back from an upstream one.
+class UpstreamGuard:
+    """Checks that no upstream broker is, or is bridged to, the local broker.
 
-    :param topic: where the word is published.
+    :param topic: topic of the random word.
     """
 
     def __init__(self, local: Broker, upstreams: Iterable[Broker], topic: str) -> None:
@@ -64,13 +64,13 @@ class Guard:
 
     @property
     def passed(self) -> bool:
-        """Whether every upstream broker that is there was asked, and did not know the word."""
+        """True if every upstream broker that is connected was asked, and did not bring the word back."""
         return all(one in self._passed or (one.tried and not one.is_up) for one in self._asked)
 
     def heard(self, delivery: Delivery) -> bool:
-        """Tell whether a message from upstream is for this guard.
+        """Return True if a message from upstream is on the guard's topic.
 
-        :raises ConfigError: it is what only the local broker was told.
+        :raises ConfigError: it is the word that was published on the local broker only.
         """
         if delivery.topic != self._topic:
             return False
@@ -79,7 +79,7 @@ class Guard:
         return True
 
     def turn(self, now: float) -> None:
-        """Ask each upstream broker once it is there, and wait a moment for the answer."""
+        """Publish the word once an upstream broker is connected, and wait a moment for it to come back."""
         if len(self._passed) == len(self._asked) or not self._local.is_up:
             return
         for upstream, asked_at in self._asked.items():
@@ -99,7 +99,7 @@ class Subscriptions:
     :param prefix: the boards' ``results.prefix``.
     :param share: name of the shared subscription (MQTT 5, section 4.8.2) by which processes share results; None: this
         process gets all.
-    :param shows: whether this process shows boards, and so wants all that they say of themselves.
+    :param shows: True if this process shows boards, and so subscribes to their status and reports.
     """
 
     def __init__(self, broker: Broker, prefix: str, share: str | None, *, shows: bool) -> None:
@@ -112,12 +112,12 @@ class Subscriptions:
             broker.subscribe(f"{prefix}/+/announce", 1)  # to name boards that are not enrolled
 
     def add(self, device: str) -> None:
-        """Listen to a board."""
+        """Subscribe to the topics of a board."""
         for topic in self._topics(device):
             self._broker.subscribe(topic, 1)
 
     def remove(self, device: str) -> None:
-        """Listen to a board no more."""
+        """Unsubscribe from the topics of a board."""
         self.set_channels(device, ())
         for topic in self._topics(device):
             self._broker.unsubscribe(topic)

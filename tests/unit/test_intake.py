@@ -10,7 +10,7 @@ from edged.base.nothing import nothing
 from edged.broker import Broker, BrokerOptions, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.hub.boards import BoardView
-from edged.hub.counters import Tally
+from edged.hub.counters import HubCounters
 from edged.hub.intake import Intake
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
@@ -38,7 +38,7 @@ def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it
             receiver,
             state,
             {board.name: BoardView(board.record)},
-            Tally(),
+            HubCounters(),
             [sink],
             nothing,
         )

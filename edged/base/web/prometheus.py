@@ -25,7 +25,7 @@ from edged.base.web.server import Request, Response, Server
 
 TYPE = "text/plain; version=0.0.4"
 STALE = 60.0
-"""Seconds after which numbers are not served any more: who scrapes shall see that the main loop stands still."""
+"""Seconds after which numbers are no longer served: a scraper then sees that the main loop is stuck."""
 _MODE = 0o660
 _STACK = 512 * 1024
 """Bytes of the thread's stack: where all memory is locked, the usual 8 MB would be in RAM, too."""
@@ -33,7 +33,7 @@ _STACK = 512 * 1024
 
 @dataclass(frozen=True)
 class Family:
-    """A metric: what it is called, what kind it is, and which labels tell its values apart."""
+    """A metric: its name, kind, help text, and the names of its labels."""
 
     name: str
     kind: Literal["counter", "gauge"]
@@ -62,7 +62,7 @@ def one(value: float) -> Values:
 
 
 def process_values(component: Literal["board", "hub"]) -> dict[Family, Values]:
-    """Return what this process is, and what the kernel tells of it."""
+    """Return the release, start time, CPU time and memory of this process."""
     name = (component,)
     values: dict[Family, Values] = {
         BUILD: {(component, __version__): 1},
@@ -118,7 +118,7 @@ class MetricsServer:
         self._text, self._at = text, time.monotonic()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -137,7 +137,7 @@ class MetricsServer:
         return Response(body=self._text, type=TYPE)
 
     def _is_addressed(self, hosts: list[str]) -> bool:
-        """Tell whether a request names this machine: a web page's own name may resolve to 127.0.0.1 (DNS rebinding)."""
+        """Return True if a request names this machine: a web page's name may resolve to 127.0.0.1 (DNS rebinding)."""
         return len(hosts) == 1 and hosts[0].removesuffix(f":{self._listen.port}") in (self._names or ())
 
 
@@ -162,7 +162,7 @@ class _OneByOne(Server):
 
 
 def _make_room(path: Path) -> None:
-    """Refuse to take the place of what is no stale socket.
+    """Remove nothing, and refuse a path that holds anything but a stale socket.
 
     :raises OSError: it is something else, or somebody listens on it.
     """

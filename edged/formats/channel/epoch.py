@@ -58,7 +58,7 @@ class Epoch:
     :param signer: signs each result inside its seal, where that is configured.
     :ivar number: the epoch's number, durable before it was announced.
     :ivar count: count of the last message that was sealed; the first is 1.
-    :ivar born: when it began, monotonic seconds.
+    :ivar born: time of its begin, monotonic seconds.
     """
 
     def __init__(self, device: str, number: int, key: ContentKey, signer: Signer | None) -> None:
@@ -74,12 +74,12 @@ class Epoch:
 
     @property
     def signs(self) -> bool:
-        """Whether the device signs each result inside its seal."""
+        """True if the device signs each result inside its seal."""
         return self._signer is not None
 
     @property
     def spent(self) -> bool:
-        """Whether no further message may be sealed."""
+        """True if no further message may be sealed."""
         return self.count >= MAX_COUNT
 
     def seal(self, channel: str, result: bytes) -> bytes:
@@ -120,7 +120,7 @@ class Epoch:
 
 
 class StoredEpoch(NamedTuple):
-    """What the announcement of an epoch needs that this board has no key of any more.
+    """An epoch as it is stored: all that its announcement needs once the board no longer has the key.
 
     :ivar key: the channel key as it was sealed to the hubs, an encoded COSE_Encrypt.
     """
@@ -135,7 +135,7 @@ class StoredEpoch(NamedTuple):
 
 @dataclass
 class ClosedEpoch:
-    """What the announcement of an epoch needs, its key left out.
+    """An epoch that seals nothing more: all that its announcement needs, without the key.
 
     :ivar sealed_key: the channel key, sealed to the hubs.
     :ivar last: count of the last result that was sealed under it.
@@ -163,6 +163,6 @@ class ClosedEpoch:
         return cls(epoch.kid, epoch.number, epoch.commitment, aead, epoch.signs, sealed_key, last, pending)
 
     def stored(self) -> StoredEpoch:
-        """Return what is to be stored of it."""
+        """Return the form to store."""
         key = cbor.encode(self.sealed_key.cose())
         return StoredEpoch(self.kid, self.number, self.commitment, int(self.aead), self.signs, key)

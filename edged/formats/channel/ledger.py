@@ -23,7 +23,7 @@ ANSWERED = 4096
 
 @dataclass
 class KnownEpoch:
-    """What the hub knows of one epoch of one board.
+    """One epoch of one board, as the hub knows it.
 
     :ivar last: the highest count it may still open.
     :ivar inventory: count of the newest inventory that came under it.
@@ -51,11 +51,11 @@ def count_of(iv: bytes) -> int:
 
 @dataclass
 class KnownDevice:
-    """What the hub knows of one board.
+    """One board, as the hub knows it.
 
     :ivar payload: the announcement that was believed last, as it came.
     :ivar lapses: until when it holds, Unix seconds.
-    :ivar nonce: what it was asked last, and when (``asked``).
+    :ivar nonce: the nonce that it was asked last to echo, at the time ``asked``.
     """
 
     record: Record
@@ -71,7 +71,7 @@ class Believed(NamedTuple):
     """The newest announcement of a board that was believed.
 
     :ivar kid: of its channel key.
-    :ivar signs: whether any announcement of it promised signed results.
+    :ivar signs: True if any announcement of the board promised signed results.
     """
 
     epoch: int
@@ -84,13 +84,13 @@ class Ledger(Protocol):
     """Remembers, for as long as the hub is to refuse what came before."""
 
     def believed(self, device: str) -> Believed | None:
-        """Return what was believed last of a board."""
+        """Return the newest announcement of a board that was believed."""
 
     def believe(self, device: str, announced: Believed) -> None:
-        """Note what is believed of a board from now on."""
+        """Keep the newest announcement of a board that is believed."""
 
     def is_marked(self, device: str, kid: bytes, count: int) -> bool:
-        """Tell whether a message of that count was accepted."""
+        """Return True if a message of that count was accepted."""
 
     def mark(self, device: str, kid: bytes, count: int) -> None:
         """Accept a count."""

@@ -84,7 +84,7 @@ class Receiver:
     """Opens the results of enrolled boards with one hub's key.
 
     :param records: enrolment records of the boards to believe.
-    :param ledger: what outlives this object; default: nothing does.
+    :param ledger: the memory that outlives this object; by default there is none.
     """
 
     def __init__(self, hub: Agreement, records: Iterable[Record], ledger: Ledger | None = None) -> None:

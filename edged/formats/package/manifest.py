@@ -51,15 +51,15 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     :ivar run: its number at the aggregator that led it.
     :ivar aggregator: thumbprint of its signing key.
-    :ivar rounds: how many led to these weights.
-    :ivar boards: how many took part in at least one of them.
-    :ivar strategy: how updates were averaged, in Flower's words.
-    :ivar masked: whether the aggregator saw sums of updates alone (SecAgg+).
+    :ivar rounds: number of rounds that led to these weights.
+    :ivar boards: number of boards that took part in at least one round.
+    :ivar strategy: the average of updates, in Flower's words.
+    :ivar masked: True if the aggregator saw only sums of updates (SecAgg+).
     :ivar score: on the aggregator's held-out windows, 0 to 1; None without any.
     :ivar clip: the norm that updates, or with local noise the gradients of single examples, were clipped to.
     :ivar noise: standard deviation of the noise, as a multiple of ``clip``; 0: none.
-    :ivar local: whether boards added it themselves, before anything left them.
-    :ivar epsilon: what that promises at ``delta``; None without noise.
+    :ivar local: True if boards added the noise themselves, before anything left them.
+    :ivar epsilon: the promise of privacy at ``delta``; None without noise.
     """
 
     run: int
@@ -102,7 +102,7 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     :ivar publisher: thumbprint of the signing key.
     :ivar edged: oldest release of edged that can run it.
     :ivar commit: commitment to the content key (:attr:`edged.formats.cose.keys.ContentKey.commit`).
-    :ivar training: how boards learned these weights; None where one place did.
+    :ivar training: the record of weights that boards learned together; None for others.
     """
 
     name: str

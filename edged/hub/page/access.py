@@ -1,4 +1,4 @@
-"""Who may see the page: callers on this machine, or those who know a token.
+"""Access to the page: for callers on this machine, and for those who know a token.
 
 * Away from loopback nothing is served without the token.
 * On loopback a request must also be addressed to this machine by a name of its own: a web page elsewhere can have its
@@ -42,7 +42,7 @@ _ASK = b"""<!doctype html>
 
 @dataclass(frozen=True)
 class PageAddress:
-    """Where the page is served. ``host`` is a numeric address."""
+    """The address that the page is served on. ``host`` is numeric."""
 
     family: int
     host: str
@@ -68,7 +68,7 @@ class PageAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True if only this machine reaches the address."""
         return ipaddress.ip_address(self.host).is_loopback
 
     @property
@@ -78,7 +78,7 @@ class PageAddress:
 
 
 class Access:
-    """Decides about requests.
+    """Lets requests in, or refuses them.
 
     :param proxy: the numeric address of a proxy that lets in only whom it knows; requests from there pass.
     :raises ConfigError: the address is open to others and there is neither token nor proxy; the token can be guessed;
@@ -104,7 +104,7 @@ class Access:
         self._pass = "" if token is None else hmac.new(token.encode(), b"edged.hub.page", hashlib.sha256).hexdigest()
 
     def is_proxied(self, request: Request) -> bool:
-        """Tell whether a request comes from the proxy."""
+        """Return True if a request comes from the proxy."""
         return self._proxy is not None and _plain(request.peer) == self._proxy
 
     def refuse(self, request: Request) -> Response | None:
@@ -138,7 +138,7 @@ class Access:
         return Response(HTTPStatus.SEE_OTHER, headers={"Location": "./", "Set-Cookie": cookie})
 
     def _kept(self, request: Request) -> list[str]:
-        """Return what the browser has kept."""
+        """Return the values of this hub's cookie."""
         lines = request.headers.get_all("Cookie", [])
         pairs = (pair.strip().partition("=") for line in lines for pair in line.split(";"))
         return [value for name, _, value in pairs if name == self._cookie]

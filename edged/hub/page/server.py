@@ -1,6 +1,6 @@
-"""The page: a hub at this moment, and the last hour, for people to look at.
+"""The page for people: the hub at this moment, and the last hour.
 
-It speaks plain HTTP. Whoever wants it from elsewhere tunnels (``ssh -L``), or puts a proxy with TLS in front of it.
+The page speaks plain HTTP. To reach it from elsewhere, use a tunnel (``ssh -L``) or a proxy with TLS.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 @dataclass(frozen=True)
-class _File:
-    """A part of the page that stays as it is."""
+class _StaticFile:
+    """A file of the page, as it was installed."""
 
     content: bytes
     type: str
@@ -47,11 +47,11 @@ class Page:
     data returned, "history": {device: {channel: [[time, value, label], ...]}}}``, with points since TIME only.
 
     :param address: ``HOST:PORT``; port 0 takes a free one.
-    :param token: what callers must know; wanted where the address is not this machine's own.
+    :param token: the secret that callers must know; required unless the address is this machine's own.
     :param data: returns the hub's snapshot as a JSON object. Called in the threads that serve.
-    :param history: what the charts show.
+    :param history: the points of the charts.
     :param proxy: the numeric address of a proxy that lets in only whom it knows, and may show the page within its own.
-    :raises ConfigError: the address cannot be used, or wants a token, or the token can be guessed.
+    :raises ConfigError: the address cannot be used, or requires a token, or the token can be guessed.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Page:
         self._thread.start()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -111,17 +111,19 @@ class Page:
         return Response(body=body, type="application/json")
 
 
-def _read_files() -> dict[str, _File]:
+def _read_files() -> dict[str, _StaticFile]:
     """Return the files of the page by path."""
     folder = resources.files(__package__)
     parts = (part for part in folder.iterdir() if part.is_file())
     found = {part.name: part for part in parts if part.name[part.name.rfind(".") :] in _TYPES}
-    files = {f"/{name}": _File(part.read_bytes(), _TYPES[name[name.rfind(".") :]]) for name, part in found.items()}
+    files = {
+        f"/{name}": _StaticFile(part.read_bytes(), _TYPES[name[name.rfind(".") :]]) for name, part in found.items()
+    }
     files["/"] = files.pop("/page.html")
     return files
 
 
-def _answer_file(file: _File, request: Request) -> Response:
+def _answer_file(file: _StaticFile, request: Request) -> Response:
     headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
     known = request.headers.get("If-None-Match", "")
     if file.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):

@@ -63,7 +63,7 @@ class History(ResultSink):
     Of each bucket of 10 seconds two points are kept at most: the newest, and before it the newest that had another
     label, so that no change of labels goes unseen. A channel takes 17 kB at most.
 
-    :param channels: how many channels are remembered; the one that was silent for longest gives way.
+    :param channels: most channels to remember; the one that was silent for longest makes room.
     """
 
     def __init__(self, channels: int = MOST_CHANNELS) -> None:

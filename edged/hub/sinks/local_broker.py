@@ -8,7 +8,7 @@ import math
 from edged.base.errors import StateError
 from edged.base.events import Event
 from edged.broker import Broker, Outcome
-from edged.hub.counters import Tally
+from edged.hub.counters import HubCounters
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 
@@ -27,11 +27,11 @@ class Republisher(ResultSink):
     :ivar open: True once publishing is allowed at all.
     """
 
-    def __init__(self, local: Broker, state: HubState, tally: Tally, prefix: str, most: int) -> None:
+    def __init__(self, local: Broker, state: HubState, counters: HubCounters, prefix: str, most: int) -> None:
         self.open = False
         self._local = local
         self._state = state
-        self._tally = tally
+        self._counters = counters
         self._prefix = prefix
         self._most = most
         self._last = 0
@@ -91,9 +91,9 @@ class Republisher(ResultSink):
         if number is None:
             return
         if outcome is Outcome.REFUSED:
-            self._tally.dropped += 1
+            self._counters.dropped += 1
         else:
-            self._tally.published += 1
+            self._counters.published += 1
         if not self._done:
             self._done_at = now + _REMOVE_SECONDS
         self._done.append(number)
@@ -103,7 +103,7 @@ class Republisher(ResultSink):
         if self._state.count_queued() - len(self._done) > self._most:
             with self._state.batch():
                 dropped = self._state.drop_oldest(self._most)
-            self._tally.dropped += dropped
+            self._counters.dropped += dropped
             if dropped:
                 _LOG.warning(
                     "%d messages were dropped: the local broker is away for too long (local.queue)",
