@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from edged.base.errors import StateError
 from edged.board.state import OutboxStore, Stored
-from edged.formats.channel.closed import StoredEpoch
+from edged.formats.channel.epoch import StoredEpoch
 
 GROUP = 64
 """Results that are written at once ..."""

@@ -164,7 +164,7 @@ def status_command(config: Path, *, as_json: bool) -> None:
     aggregator = open_aggregator(config)
     need_flower_quietly()
     from edged.federated.flower.control import Control  # noqa: PLC0415  an extra
-    from edged.formats.cose.openssh import public_pem  # noqa: PLC0415  for this command alone
+    from edged.formats.cose.pem import public_pem  # noqa: PLC0415  for this command alone
 
     with aggregator.as_owner():
         record, boards, last = aggregator.record(), aggregator.boards(), aggregator.last_run()

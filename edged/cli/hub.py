@@ -15,9 +15,9 @@ from edged.base.errors import MissingFileError, StateLockedError
 from edged.base.lock import Lock
 from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_hub
-from edged.hub.keys import HubKeys
+from edged.hub.hub_keys import HubKeys
 from edged.hub.process import HubProcess
-from edged.hub.snapshot import status_path
+from edged.hub.status import status_path
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DEFAULT_CONFIG = Path("/etc/edged/hub.toml")

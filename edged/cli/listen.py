@@ -87,7 +87,7 @@ def listen_command(
         if health and (not devices or device in devices):
             click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
 
-    listener = Listener(broker, receiver, agreement.public, prefix, show, show_report)
+    listener = Listener(broker, receiver, prefix, show, show_report)
     listener.subscribe()
     deadline = None if timeout is None else time.monotonic() + timeout
     try:

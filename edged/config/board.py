@@ -11,8 +11,8 @@ import msgspec
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
 from edged.base.units import check_quantity, parse_duration, parse_size
+from edged.base.web.address import Listen
 from edged.config.federated import FederatedTable
-from edged.config.metrics import MetricsTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
 
 EngineName = Literal["litert", "tflite"]
@@ -204,6 +204,18 @@ class Log(SiteTable, frozen=True):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class MetricsTable(SiteTable, frozen=True):
+    """``[metrics]``, of a board and of a hub: numbers for Prometheus.
+
+    :ivar listen: path of a unix socket, or ``127.0.0.1:PORT``.
+    """
+
+    listen: str
+
+    def __post_init__(self) -> None:
+        Listen.parse(self.listen)
 
 
 class BoardConfig(SiteTable, frozen=True):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
-from edged.config.board import BrokerTable, KeystoreTable, absolute, host_name
-from edged.config.metrics import MetricsTable
+from edged.config.board import BrokerTable, KeystoreTable, Log, MetricsTable, absolute, host_name
 from edged.config.model import SiteTable
 
 
-class Hub(SiteTable, frozen=True):
+class HubTable(SiteTable, frozen=True):
     """``[hub]``.
 
     :ivar name: stands in this hub's record and client id.
@@ -74,7 +72,7 @@ class Local(BrokerTable, frozen=True):
 class HomeAssistantTable(SiteTable, frozen=True):
     """``[home_assistant]``.
 
-    :ivar discovery: whether boards and models appear there by themselves.
+    :ivar discovery: True to have boards and models appear there by themselves.
     :ivar prefix: Home Assistant's own ``discovery_prefix``.
     """
 
@@ -85,8 +83,8 @@ class HomeAssistantTable(SiteTable, frozen=True):
 class PageTable(SiteTable, frozen=True):
     """``[page]``: a page for people.
 
-    :ivar address: where it is served.
-    :ivar token: refers to the secret that callers must know; wanted where the address is not this machine's own.
+    :ivar address: ``HOST:PORT`` to serve it on.
+    :ivar token: refers to the secret that callers must know; required unless the address is this machine's own.
     :ivar proxy: the numeric address of a proxy that lets in only whom it knows: from there no token is wanted.
     """
 
@@ -95,18 +93,12 @@ class PageTable(SiteTable, frozen=True):
     proxy: str | None = None
 
 
-class Log(SiteTable, frozen=True):
-    """``[log]``."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
 class HubConfig(SiteTable, frozen=True):
     """The whole file."""
 
     upstream: dict[str, Upstream]
     local: Local
-    hub: Hub = msgspec.field(default_factory=Hub)
+    hub: HubTable = msgspec.field(default_factory=HubTable)
     keystore: KeystoreTable = KeystoreTable()
     home_assistant: HomeAssistantTable = HomeAssistantTable()
     page: PageTable | None = None

@@ -172,7 +172,7 @@ class Demo:
         receiver = Receiver(agreement, [read_record(self._path / "pump-1.enrol", Role.DEVICE)])
         spy.on_message = lambda delivery: _keep(self._spied, delivery)
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
-        listener = Listener(hub, receiver, agreement.public, PREFIX, self._read)
+        listener = Listener(hub, receiver, PREFIX, self._read)
         listener.subscribe()
         deadline = time.monotonic() + _PATIENCE
         while receiver.epoch(BOARD) is None and time.monotonic() < deadline:

@@ -22,8 +22,7 @@ from edged.federated.weights import Weights, decode, encode
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
-from edged.formats.package.manifest import SelfTest, SelfTestCase
-from edged.formats.package.training import Training
+from edged.formats.package.manifest import SelfTest, SelfTestCase, Training
 from edged.model.author import Author
 from edged.model.dry_run import open_model
 from edged.model.runtime import choose

@@ -23,7 +23,7 @@ _DATERECORD_LIMIT = 1 << 53  # what every language holds exactly
 
 
 class Role(StrEnum):
-    """What a record's keys are for."""
+    """The purpose of a record's keys."""
 
     PUBLISHER = "publisher"
     OPERATOR = "operator"
@@ -52,7 +52,7 @@ class Record:
 
     @property
     def fingerprint(self) -> str:
-        """What people compare: the first 16 bytes of the signing key's thumbprint, in groups of four digits.
+        """The digits that people compare: the first 16 bytes of the signing key's thumbprint, in groups of four digits.
 
         The signing key signs the record and with it the other key, so that comparing one is comparing both.
         """

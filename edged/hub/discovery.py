@@ -77,8 +77,8 @@ BINARY = frozenset(
 class Topics:
     """The local topics of one board.
 
-    :ivar hub: where the hub says that it is there.
-    :ivar base: first levels of the board's.
+    :ivar hub: topic of the hub's own availability.
+    :ivar base: first levels of the board's topics.
     """
 
     hub: str
@@ -86,25 +86,25 @@ class Topics:
 
     @property
     def availability(self) -> str:
-        """Where the hub says that the board is there."""
+        """Topic of the board's availability."""
         return f"{self.base}/availability"
 
     @property
     def health(self) -> str:
-        """Where the board's reports go."""
+        """Topic of the board's reports."""
         return f"{self.base}/health"
 
     def result(self, channel: str) -> str:
-        """Where the results of a channel go."""
+        """Return the topic of a channel's results."""
         return f"{self.base}/{channel}"
 
     def update(self, channel: str) -> str:
-        """Where the versions of a channel's model go."""
+        """Return the topic of the versions of a channel's model."""
         return f"{self.base}/{channel}/update"
 
 
 def config_topic(prefix: str, device: str) -> str:
-    """Return where the configuration of a board's device goes.
+    """Return the topic of the configuration of a board's device.
 
     :param prefix: Home Assistant's own ``discovery_prefix``.
     """
@@ -141,7 +141,7 @@ def config(
 
 
 def components_of(configuration: Mapping[str, Any]) -> list[str]:
-    """Return the components of a configuration, each as ``platform/id``: what ``gone`` of :func:`config` wants."""
+    """Return the components of a configuration, each as ``platform/id``, as ``gone`` of :func:`config`."""
     return [f"{component['platform']}/{key}" for key, component in configuration["components"].items()]
 
 
@@ -150,7 +150,7 @@ def _platforms(components: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _expiry(seconds: float | None) -> dict[str, int]:
-    """Return after how long without a message a state is not believed any more, where that can be told."""
+    """Return the time after which a state without a new message counts as unknown, if it is known."""
     return {} if seconds is None else {"expire_after": round(max(_EXPIRY_FACTOR * seconds, seconds + _LEAST_EXPIRY))}
 
 
@@ -298,6 +298,6 @@ def _template(key: str) -> str:
 
 
 def _holds(label: str) -> str:
-    """Return a template that says whether a label holds; as JSON it is a literal of the template's language, too."""
+    """Return a template that is ON if a label holds; the label's JSON is a literal of the template's language, too."""
     literal = json.dumps(label, ensure_ascii=False)
     return f"{{{{ None if value_json.label is not defined else 'ON' if value_json.label == {literal} else 'OFF' }}}}"

@@ -1,4 +1,4 @@
-"""Opens sealed results as they arrive: what `edged listen` runs, and any process that only wants to look."""
+"""A listener that opens sealed results as they arrive: for `edged listen` and the demo."""
 
 from __future__ import annotations
 
@@ -8,33 +8,26 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-import cbor2
-
 from edged.base.errors import EdgedError, ExpiredError, UnknownKeyError
 from edged.base.events import Event, event_of
 from edged.base.log import RateLimited
+from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
-from edged.formats.cose.keys import PublicKey
 
 _LOG = logging.getLogger(__name__)
 _HELD = 1000
-"""Results of an epoch that was not announced yet which are kept until it is; the oldest go first."""
+"""Most results that wait for the announcement of their epoch; the oldest go first."""
 
 _ASK_EVERY = 10.0
 
 _RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 
 
-def _pass_over(_device: str, _report: Report) -> None:
-    """Nobody wants reports."""
-
-
 class Listener:
-    """Subscribes to enrolled boards and hands on what opens.
+    """Subscribes to enrolled boards and passes on the results that open.
 
-    :param hub: the hub's public key, whose id boards echo.
     :param prefix: the boards' ``results.prefix``.
     :param on_result: called with each result that was accepted.
     :param on_report: called with a board's name and each report of its own.
@@ -44,15 +37,13 @@ class Listener:
         self,
         broker: Broker,
         receiver: Receiver,
-        hub: PublicKey,
         prefix: str,
         on_result: Callable[[Opened], None],
-        on_report: Callable[[str, Report], None] = _pass_over,
+        on_report: Callable[[str, Report], None] = nothing,
     ) -> None:
         self.refused: Counter[str] = Counter()
         self._broker = broker
         self._receiver = receiver
-        self._hub = hub
         self._prefix = prefix
         self._on_result = on_result
         self._on_report = on_report
@@ -68,7 +59,7 @@ class Listener:
             self._broker.subscribe(f"{self._prefix}/{device}/+", 1)
 
     def on_message(self, delivery: Delivery) -> None:
-        """Take one message. Nothing that a message can hold raises."""
+        """Handle one message. No content of a message raises."""
         _, device, level = delivery.topic.rsplit("/", 2)
         try:
             if level == "announce":
@@ -87,12 +78,11 @@ class Listener:
         delivery.ack()
 
     def _ask(self, device: str) -> None:
-        """Have a board show that it is alive: its next announcement echoes our nonce."""
+        """Ask a board to show that it is alive: its next announcement echoes our nonce."""
         now = time.monotonic()
         if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
             self._asked[device] = now
-            question = [self._hub.thumbprint, self._receiver.nonce(device)]
-            self._broker.publish(f"{self._prefix}/{device}/nonce", cbor2.dumps(question), qos=1)
+            self._broker.publish(f"{self._prefix}/{device}/nonce", self._receiver.question(device), qos=1)
 
     def _announce(self, device: str, payload: bytes) -> None:
         self._receiver.announce(device, payload, time.time())

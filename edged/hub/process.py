@@ -14,14 +14,13 @@ from edged.base.log import set_up_logging
 from edged.base.memory import harden
 from edged.base.timer import Timer, Timers
 from edged.base.web.address import Listen
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import MetricsServer
 from edged.broker import run_once
 from edged.config.hub import HubConfig, PageTable
 from edged.config.secret import read_secret
-from edged.hub import metrics
-from edged.hub.hub import Hub
+from edged.hub.assembly import Hub
 from edged.hub.page.server import Page
-from edged.hub.snapshot import Snapshot
+from edged.hub.status import Snapshot, show_metrics
 
 _LOG = logging.getLogger(__name__)
 _TICK, _STATUS_EVERY, _SWEEP_EVERY = 1.0, 5.0, 10.0
@@ -80,7 +79,7 @@ class HubProcess:
             now = time.monotonic()
             while not self._stopping:
                 waiting = 0.0 if hub.intake.waiting and not hub.intake.error else due.at - now
-                run_once(hub.brokers, max(0.0, min(waiting, hub.republisher.due_in(now))))
+                run_once(hub.brokers, max(0.0, min(waiting, *(sink.due_in(now) for sink in hub.sinks))))
                 now = time.monotonic()
                 due.run_due(now)
                 self._after_turn(now)
@@ -99,9 +98,8 @@ class HubProcess:
         hub.guard.turn(now)
         if hub.guard.passed and not hub.republisher.open:
             hub.open_up()
-        hub.republisher.turn(now)
-        if hub.shows:
-            hub.show.turn(now, hub.views)
+        for sink in hub.sinks:
+            sink.turn(now)
         if not self._ready and all(broker.tried for broker in hub.brokers):
             self._ready = True
             self._say_status()
@@ -111,14 +109,14 @@ class HubProcess:
 
     def _tick(self) -> None:
         hub = self._hub
-        hub.enrol()
+        hub.boards.follow()
         hub.intake.tidy(time.monotonic())
-        if not hub.shows:
+        if hub.retained is None:
             return
         if hub.config.hub.share is not None:
-            hub.read_shown()
+            hub.latest.read()
         for view in hub.views.values():
-            hub.show.check(view)
+            hub.retained.check(view)
         if self._page is not None and self._snapshot.looked_at:
             self._snapshot.refresh()
 
@@ -126,7 +124,7 @@ class HubProcess:
         notify.status(self._snapshot.line())
         self._snapshot.write()
         if self._metrics is not None:
-            metrics.show(self._metrics, self._hub)
+            show_metrics(self._metrics, self._hub)
 
     def _leave(self) -> None:
         hub = self._hub
@@ -135,11 +133,10 @@ class HubProcess:
             self._page.close()
         if self._metrics is not None:
             self._metrics.close()
-        if hub.shows:
-            hub.show.end()
+        if hub.retained is not None:
+            hub.retained.end()
         until = time.monotonic() + _GOODBYE
         while hub.local.is_up and hub.local.pending and time.monotonic() < until:
             hub.local.run_once(0.1)
-        hub.republisher.turn(float("inf"))
         hub.close()
         _LOG.info("stopped: %s", self._snapshot.line(), extra=Event.STOPPED.about())

@@ -1,4 +1,4 @@
-"""What a hub must not forget: what it believed of boards, what it accepted, and what it has yet to publish.
+"""The durable state of a hub: its ledger of accepted messages, the queue for the local broker, and what is shown.
 
 Several hub processes may share one ``hub.db``: each transaction sees what the others have accepted.
 """
@@ -72,7 +72,7 @@ class Queued(NamedTuple):
 class HubState(Database):
     """A hub's ledger, its queue, and what it shows. All methods but those that say otherwise want a transaction.
 
-    :param instance: which of the processes that share the state this is.
+    :param instance: name of this process, where several share the state.
     :raises StateError: it cannot be opened.
     """
 
@@ -88,7 +88,7 @@ class HubState(Database):
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Do what the block does at once, or nothing of it; durable on leaving."""
+        """Run the block in one transaction, which is durable when the block ends."""
         try:
             with self.transaction():
                 (version,) = self.db.execute("PRAGMA data_version").fetchone()
@@ -109,12 +109,12 @@ class HubState(Database):
     # --- the ledger (edged.formats.channel.ledger)
 
     def believed(self, device: str) -> Believed | None:
-        """Return what was believed last of a board."""
+        """Return the newest announcement of a board that was believed."""
         row = self.db.execute("SELECT epoch, serial, kid, signs FROM believed WHERE device = ?", (device,)).fetchone()
         return Believed(row[0], row[1], row[2], bool(row[3])) if row else None
 
     def believe(self, device: str, announced: Believed) -> None:
-        """Note what is believed of a board from now on."""
+        """Keep the newest announcement of a board that is believed."""
         self.db.execute("INSERT OR REPLACE INTO believed VALUES (?, ?, ?, ?, ?)", (device, *announced))
 
     def forget_epochs(self, device: str, kids: Iterable[bytes]) -> None:
@@ -129,7 +129,7 @@ class HubState(Database):
             self._changed.discard(key)
 
     def is_marked(self, device: str, kid: bytes, count: int) -> bool:
-        """Tell whether a message of that count was accepted."""
+        """Return True if a message of that count was accepted."""
         block, bit = divmod(count, _BLOCK)
         return bool(self._block((device, kid, block))[bit >> 3] >> (bit & 7) & 1)
 
@@ -205,7 +205,7 @@ class HubState(Database):
     # --- what is shown
 
     def show(self, device: str, channel: str, epoch: int, count: int, payload: bytes) -> bool:
-        """Note the newest result of a channel; tell whether it is newer than the one before."""
+        """Keep a result as the newest of its channel; return False if a newer one is kept already."""
         return bool(
             self.db.execute(
                 "INSERT INTO shown VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE"
@@ -220,22 +220,22 @@ class HubState(Database):
             return self.db.execute("SELECT device, channel, payload FROM shown").fetchall()
 
     def keep_inventory(self, device: str, content: bytes) -> None:
-        """Keep what a board said last that it serves."""
+        """Keep the last inventory of a board."""
         self.db.execute("INSERT OR REPLACE INTO inventory VALUES (?, ?)", (device, content))
 
     def inventories(self) -> dict[str, bytes]:
-        """Return what boards said last that they serve. Wants no transaction."""
+        """Return the last inventory of each board. Wants no transaction."""
         with self.wrapped():
             return dict(self.db.execute("SELECT device, content FROM inventory").fetchall())
 
     def forget(self, device: str, channel: str | None = None) -> None:
-        """Forget what a board has shown, or one channel of it; what was accepted stays."""
+        """Forget inventory and results of a board, or of one channel of it; the ledger stays."""
         if channel is None:
             self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
         self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
 
-    def part(self, topic: str, payload: bytes) -> None:
-        """Remember a configuration that was taken away, until Home Assistant is known to have heard of it."""
+    def keep_removed_config(self, topic: str, payload: bytes) -> None:
+        """Keep a configuration that was removed, until Home Assistant is known to have received its removal."""
         self.db.execute("INSERT OR IGNORE INTO farewell VALUES (?, ?)", (topic, payload))
 
     def configurations(self) -> dict[str, bytes]:
@@ -249,23 +249,23 @@ class HubState(Database):
         if payload is not None:
             self.db.execute("INSERT INTO configuration VALUES (?, ?)", (device, payload))
 
-    def partings(self) -> list[tuple[str, bytes]]:
-        """Return those configurations, and forget them."""
+    def take_removed_configs(self) -> list[tuple[str, bytes]]:
+        """Return the removed configurations, and forget them."""
         return self.db.execute("DELETE FROM farewell RETURNING topic, payload").fetchall()
 
     def note_published(self, topic: str) -> None:
-        """Note that something stands retained at the local broker."""
+        """Note that a topic has a retained message at the local broker."""
         self.db.execute("INSERT OR IGNORE INTO published VALUES (?)", (topic,))
 
     def unretain(self, topic: str) -> None:
-        """Have what is queued for a topic that was taken away leave nothing there."""
+        """Mark the queued messages of a cleared topic as not retained."""
         self.db.execute("UPDATE queue SET retain = 0 WHERE topic = ?", (topic,))
 
     def note_cleared(self, topic: str) -> None:
-        """Note that nothing does any more."""
+        """Note that a topic has no retained message any more."""
         self.db.execute("DELETE FROM published WHERE topic = ?", (topic,))
 
     def published(self) -> list[str]:
-        """Return the topics on which something stands retained. Wants no transaction."""
+        """Return the topics with a retained message at the local broker. Wants no transaction."""
         with self.wrapped():
             return [topic for (topic,) in self.db.execute("SELECT topic FROM published ORDER BY topic").fetchall()]

@@ -37,7 +37,7 @@ from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, difference, digest, encode, norm
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
-from edged.formats.cose.openssh import private_openssh, public_pem
+from edged.formats.cose.pem import private_openssh, public_pem
 from support.federation import MODEL, Federation
 from support.learner import Softmax, accuracy, examples
 from support.ports import quiet_port

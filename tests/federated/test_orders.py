@@ -37,7 +37,7 @@ from edged.federated.weights import digest
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
-from edged.formats.cose.openssh import private_openssh, public_pem
+from edged.formats.cose.pem import private_openssh, public_pem
 from edged.formats.cose.sign1 import sign
 from edged.formats.identity import Record, Role
 from edged.keystore.file import FileKeystore

@@ -16,7 +16,7 @@ import pytest
 
 from edged.base.errors import EdgedError
 from edged.formats.cose.keys import PrivateKey
-from edged.formats.cose.openssh import private_openssh, public_pem
+from edged.formats.cose.pem import private_openssh, public_pem
 from support.ports import quiet_port
 from support.proxy import CONFIGURATION, Proxy, listens, nginx, write_certificate
 from support.waiting import wait_until

@@ -17,8 +17,7 @@ from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
-from edged.formats.package.manifest import Manifest
-from edged.formats.package.training import Training
+from edged.formats.package.manifest import Manifest, Training
 from edged.formats.package.verify import Package
 from edged.model.runtime import choose
 from support import vibration

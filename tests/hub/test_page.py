@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from edged.hub.page.history import History
 from edged.hub.page.server import Page
+from edged.hub.sinks.history import History
 from support.ports import quiet_port
 from support.proxy import Nginx, nginx
 

@@ -9,7 +9,7 @@ import pytest
 from edged.base.errors import ConfigError, MissingFileError
 from edged.config.hub import HubConfig
 from edged.config.load import load_hub
-from edged.hub.guard import check_addresses
+from edged.hub.upstream import check_addresses
 
 LEAST = """
 [upstream.main]

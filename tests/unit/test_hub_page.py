@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError
-from edged.base.web import transport
-from edged.hub.page.history import MOST_POINTS, SPAN, STEP, History, Point
+from edged.base.web import server as web_server
 from edged.hub.page.server import Page
+from edged.hub.sinks.history import MOST_POINTS, SPAN, STEP, History, Point
 from support.waiting import wait_until
 
 TOKEN = "correct horse battery staple"
@@ -362,13 +362,13 @@ def test_address_that_is_taken_is_refused_and_free_again_after_the_page_closed()
 
 
 def test_long_line_is_refused(page: Page) -> None:
-    request = b"GET /?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * transport.MOST_LINE)
+    request = b"GET /?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * web_server.MOST_LINE)
     assert ask_raw(page, request).startswith(b"HTTP/1.1 414 ")
     assert ask_raw(page, b"x" * 40_000).startswith(b"HTTP/1.1 414 ")
 
 
 @pytest.mark.parametrize(
-    "header", [b"X: %b\r\n" % (b"x" * transport.MOST_HEAD), b"X: y\r\n" * 150, b"X: y\r\n" * 10_000]
+    "header", [b"X: %b\r\n" % (b"x" * web_server.MOST_HEAD), b"X: y\r\n" * 150, b"X: y\r\n" * 10_000]
 )
 def test_large_head_is_refused(page: Page, header: bytes) -> None:
     assert ask_raw(page, b"GET / HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % header).startswith(b"HTTP/1.1 431 ")
@@ -376,7 +376,7 @@ def test_large_head_is_refused(page: Page, header: bytes) -> None:
 
 def test_slow_request_is_ended(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that trickle in do not prolong it."""
-    monkeypatch.setattr(transport, "_READ", 0.2)
+    monkeypatch.setattr(web_server, "_READ", 0.2)
     with socket.create_connection(("127.0.0.1", port_of(page)), 10) as connection:
         connection.settimeout(0.05)
         answer, until = b"", time.monotonic() + 20
@@ -390,7 +390,7 @@ def test_slow_request_is_ended(page: Page, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_connections_are_bounded_and_come_free_again() -> None:
     with closing(Page("127.0.0.1:0", None, data, History())) as page, ExitStack() as open_:
-        for _ in range(transport.MOST_CONNECTIONS):
+        for _ in range(web_server.MOST_CONNECTIONS):
             idle = open_.enter_context(socket.create_connection(("127.0.0.1", port_of(page)), 10))
             idle.sendall(b"GET")
         with pytest.raises((ConnectionError, http.client.HTTPException)):

@@ -218,10 +218,10 @@ def test_a_channel_or_a_board_is_forgotten_and_what_was_accepted_stays(state: Hu
 
 def test_partings_are_told_once_and_the_oldest_of_a_topic_holds_all_that_is_gone(state: HubState) -> None:
     with state.batch():
-        state.part("a", b"1")
-        state.part("a", b"2")
-        assert state.partings() == [("a", b"1")]
-        assert state.partings() == []
+        state.keep_removed_config("a", b"1")
+        state.keep_removed_config("a", b"2")
+        assert state.take_removed_configs() == [("a", b"1")]
+        assert state.take_removed_configs() == []
 
 
 def test_last_configuration_of_a_board_is_kept_until_there_is_none(state: HubState) -> None:

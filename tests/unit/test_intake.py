@@ -6,13 +6,23 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from edged.base.nothing import nothing
 from edged.broker import Broker, BrokerOptions, Delivery
 from edged.formats.channel.receiver import Opened, Receiver
+from edged.hub.boards import BoardView
+from edged.hub.counters import HubCounters
 from edged.hub.intake import Intake
+from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
-from edged.hub.tally import Tally
-from edged.hub.view import BoardView
 from support.parties import Board, Hub, seal
+
+
+class CollectingSink(ResultSink):
+    def __init__(self) -> None:
+        self.opened: list[Opened] = []
+
+    def deliver(self, result: AcceptedResult) -> None:
+        self.opened.append(result.opened)
 
 
 def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it(tmp_path: Path) -> None:
@@ -20,19 +30,17 @@ def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it
     board, hub = Board(), Hub()
     announcer = board.announcer(hub)
     acknowledged: list[int] = []
-    opened: list[Opened] = []
+    sink = CollectingSink()
     broker = Broker(BrokerOptions(url="mqtt://localhost"))
     with closing(HubState(tmp_path)) as state, closing(broker):
         receiver = Receiver(hub.key, [board.record], state)
         intake = Intake(
             receiver,
-            hub.key.public,
             state,
             {board.name: BoardView(board.record)},
-            Tally(),
-            "edged-hub",
-            lambda _device: None,
-            lambda one, _newest: opened.append(one),
+            HubCounters(),
+            [sink],
+            nothing,
         )
 
         def arrives(number: int, level: str, payload: bytes) -> None:
@@ -46,6 +54,6 @@ def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it
         arrives(10, "announce", announcer.announcement(time.time()))
         for _ in range(2):
             intake.turn(time.monotonic())
-        assert [one.count for one in opened] == list(range(1, 11))
+        assert [one.count for one in sink.opened] == list(range(1, 11))
         assert sorted(acknowledged) == list(range(11))
         assert intake.held == 0

@@ -14,13 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edged.base.errors import ConfigError
-from edged.base.web import metrics
+from edged.base.web import prometheus
 from edged.base.web.address import Listen
-from edged.base.web.exposition import Family, one, process_values, render
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import Family, MetricsServer, one, process_values, render
 from edged.board.daemon import metrics as board
-from edged.config.metrics import MetricsTable
-from edged.hub import metrics as hub
+from edged.config.board import MetricsTable
+from edged.hub import status as hub
 from support.scrape import UnixConnection, get
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -123,9 +122,9 @@ def test_the_type_is_the_one_that_prometheus_asks_for(server: MetricsServer, pat
 def test_numbers_of_a_main_loop_that_stands_still_are_not_served(
     server: MetricsServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "STALE", -1.0)
+    monkeypatch.setattr(prometheus, "STALE", -1.0)
     assert get(UnixConnection(path))[0] == 503
-    monkeypatch.setattr(metrics, "STALE", 60.0)
+    monkeypatch.setattr(prometheus, "STALE", 60.0)
     server.show(b"x 1.0\n")
     assert get(UnixConnection(path)) == (200, "x 1.0\n")
 
@@ -177,7 +176,7 @@ def test_a_client_that_says_nothing_holds_nobody_up_for_long(
     server: MetricsServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server is not None
-    monkeypatch.setattr("edged.base.web.transport._READ", 0.2)
+    monkeypatch.setattr("edged.base.web.server._READ", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(os.fspath(path))
         assert get(UnixConnection(path))[0] == 200

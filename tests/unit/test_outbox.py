@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edged.base.errors import StateError
 from edged.board.outbox import GROUP, IN_FLIGHT, Outbox
 from edged.board.state import OutboxStore, State, Stored
-from edged.formats.channel.closed import StoredEpoch
+from edged.formats.channel.epoch import StoredEpoch
 from support.serving import RamState
 
 KID = b"8 bytes!"

@@ -1,4 +1,4 @@
-"""Where a daemon's numbers are served, and who can get there."""
+"""The address that a daemon's numbers are served on: reachable from this machine only."""
 
 from __future__ import annotations
 

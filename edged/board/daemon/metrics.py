@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.base.web.exposition import PROCESS, Family, Values, one, process_values, render
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import PROCESS, Family, MetricsServer, Values, one, process_values, render
 from edged.board.daemon.collection import Collection
 from edged.board.daemon.health import Health
 from edged.board.daemon.links import Links

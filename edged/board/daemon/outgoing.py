@@ -16,7 +16,7 @@ from edged.board.pipeline import Answered, Lane
 from edged.board.state import OutboxStore, Stored
 from edged.broker import Broker, Delivery, Outcome
 from edged.formats.channel.announcer import Announcer
-from edged.formats.channel.closed import ClosedEpoch, StoredEpoch
+from edged.formats.channel.epoch import ClosedEpoch, StoredEpoch
 from edged.formats.channel.result import Answer, Input, ResultEncoder
 from edged.formats.cose import cbor
 

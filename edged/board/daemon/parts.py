@@ -9,7 +9,7 @@ from edged.base.events import Event, event_of
 from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
 from edged.base.web.address import Listen
-from edged.base.web.metrics import MetricsServer
+from edged.base.web.prometheus import MetricsServer
 from edged.board.board import Board
 from edged.board.daemon.answers import Answers
 from edged.board.daemon.beat import HEALTH, STATUS, Heartbeat

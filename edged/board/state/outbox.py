@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from edged.base.database import Database
-from edged.formats.channel.closed import StoredEpoch
+from edged.formats.channel.epoch import StoredEpoch
 
 
 class Stored(NamedTuple):

@@ -25,7 +25,7 @@ from edged.federated.flower.processes import Child, Secret, hush
 from edged.federated.flower.runner import Runner
 from edged.federated.work import Worker
 from edged.formats.cose.keys import PrivateKey
-from edged.formats.cose.openssh import private_openssh
+from edged.formats.cose.pem import private_openssh
 
 _LOG = logging.getLogger(__name__)
 _POLL = 0.5

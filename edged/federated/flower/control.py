@@ -25,7 +25,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from edged.base.errors import BrokerError, KeystoreError
 from edged.federated.flower import fab
 from edged.formats.cose.keys import PublicKey
-from edged.formats.cose.openssh import public_pem
+from edged.formats.cose.pem import public_pem
 
 FLEET = tuple(
     f"/v1/fleet/{name}"

@@ -21,8 +21,8 @@ from edged.federated.plan import Plan
 from edged.federated.privacy import Spent, epsilon
 from edged.federated.report import RoundReport
 from edged.federated.weights import Weights
-from edged.formats.cose.openssh import public_pem
-from edged.formats.package.training import Training
+from edged.formats.cose.pem import public_pem
+from edged.formats.package.manifest import Training
 
 _PATIENCE = 30.0
 _POLL = 0.2

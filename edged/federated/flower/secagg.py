@@ -27,7 +27,7 @@ from flwr.common.secure_aggregation.secaggplus_constants import RECORD_KEY_CONFI
 from flwr.server.workflow import SecAggPlusWorkflow
 
 from edged.base.errors import FormatError, NotAllowedError
-from edged.formats.cose.keystream import keystream
+from edged.formats.cose.algorithms import keystream
 
 _CONTEXT = "edged.mask.1"
 _MODULUS = 1 << 32

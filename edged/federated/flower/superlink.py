@@ -17,7 +17,7 @@ from edged.base.lock import Lock
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower.control import Control
 from edged.federated.flower.processes import Child, Secret
-from edged.formats.cose.openssh import public_pem
+from edged.formats.cose.pem import public_pem
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 60.0

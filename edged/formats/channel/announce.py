@@ -28,12 +28,12 @@ LIMITS = cbor.Limits(size=32 * 1024, depth=12, items=4096)
 
 @dataclass(frozen=True)
 class Announcement:
-    """What a board says of one epoch.
+    """The announcement of one epoch.
 
     :ivar serial: grows with each signature that the board makes over this epoch.
     :ivar issued: Unix seconds by the board's clock; ``expires`` likewise.
     :ivar kid: key id of the channel key, the first 8 bytes of ``commit``.
-    :ivar sign_results: whether each result of the epoch is signed inside its seal.
+    :ivar sign_results: True if each result of the epoch is signed inside its seal.
     :ivar closed: epochs that sealing has ended under: key id to the last count used.
     :ivar echo: nonces of hubs that asked whether the board is alive: hub key id to nonce.
     :ivar key: the channel key, sealed to every granted hub.

@@ -16,8 +16,7 @@ from edged.formats.channel.announce import (
     Announcement,
     seal_channel_key,
 )
-from edged.formats.channel.closed import ClosedEpoch
-from edged.formats.channel.epoch import Epoch
+from edged.formats.channel.epoch import ClosedEpoch, Epoch
 from edged.formats.channel.result import Answer, Input, ResultEncoder
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead
@@ -25,14 +24,14 @@ from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.keys import ContentKey, PublicKey, Signer
 
 _ANSWER_AFTER = 1.0
-"""Seconds between two announcements that others occasion: anybody can, and two boards of one name would."""
+"""Least seconds between announcements triggered from outside, so that nobody can make us flood the topic."""
 
 
 @dataclass
 class _Running:
     """The epoch that seals.
 
-    :ivar prompt: whether one of the pending results is not flagged late, so that hubs refuse it once this is closed.
+    :ivar prompt: True if a pending result is not flagged late, so that hubs refuse it once this epoch is closed.
     """
 
     epoch: Epoch
@@ -42,7 +41,7 @@ class _Running:
     prompt: bool = False
 
     def closed(self) -> ClosedEpoch:
-        """Return what is to be remembered of it."""
+        """Return the epoch as it is announced and stored."""
         epoch = self.epoch
         return ClosedEpoch(
             epoch.key.kid,
@@ -115,7 +114,7 @@ class Announcer:
         return everything[MOST_EPOCHS - 1 :]
 
     def find(self, kid: bytes) -> ClosedEpoch | None:
-        """Return what is to be remembered of the epoch of a key id."""
+        """Return the epoch of a key id, as it is announced and stored."""
         epochs = (self._current.closed(), *self._closing)
         return next((one for one in epochs if one.kid == kid), None)
 
@@ -152,13 +151,13 @@ class Announcer:
         return epoch.key.kid, epoch.count, message
 
     def seal_health(self, report: bytes) -> bytes:
-        """Seal what the board says of itself; it takes a count as a result does."""
+        """Seal a report; it takes a count as a result does."""
         if self._current.epoch.spent:
             self.rotate()
         return self._current.epoch.seal_health(report)
 
     def seal_inventory(self, inventory: bytes) -> bytes:
-        """Seal what the board serves; it takes a count as a result does."""
+        """Seal an inventory; it takes a count as a result does."""
         if self._current.epoch.spent:
             self.rotate()
         return self._current.epoch.seal_inventory(inventory)
@@ -177,12 +176,12 @@ class Announcer:
 
     @property
     def due(self) -> bool:
-        """Whether a new announcement must be published: the epoch is new, a hub asked, or half a day has passed."""
+        """True if a new announcement must be published: the epoch is new, a hub asked, or half a day has passed."""
         age = time.monotonic() - self._issued
         return not self._issued or age > RESIGN_AFTER or (self._asked and age > _ANSWER_AFTER)
 
     def renew(self) -> None:
-        """Have a new announcement published, as after each connection: the broker may have lost what it retained."""
+        """Make a new announcement due, as after each connection: the broker may have lost what it retained."""
         self._issued = 0.0
 
     def asked(self, hub: bytes, nonce: bytes) -> None:

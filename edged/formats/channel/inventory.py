@@ -1,4 +1,4 @@
-"""Which models a board serves, and what hubs need to show them: a CBOR map, sealed as results are, and retained.
+"""Inventories: the models that a board serves, for hubs to show, as a CBOR map, sealed as results are, and retained.
 
 It comes from manifests whose signatures the board has verified. A hub needs no package for it, and learns nothing of
 how a model is fed.
@@ -29,7 +29,7 @@ class ServedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     :ivar channel: its results' last topic level.
     :ivar model: its name, of which ``version`` is in use.
     :ivar installed: the newest version in the key store; above ``version`` where that one waits, or was refused.
-    :ivar trial: whether the version in use is on trial.
+    :ivar trial: True if the version in use is on trial.
     :ivar kind: what its results hold: a label and its score, or a value.
     :ivar labels: what a label may be; none of a model that has too many to choose from (:data:`MOST_LABELS`).
     :ivar unit: of a value.

@@ -1,19 +1,77 @@
-"""What a hub must not forget of what it believed: announcements, counts, and what was answered."""
+"""A hub's knowledge of its boards: the epochs that they announce, and the ledger of all that was accepted.
+
+The epochs are known while the hub runs: boards announce them again. The ledger has to outlive it, so that nothing is
+accepted twice.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from edged.base.errors import FormatError
+from edged.formats.channel.epoch import MAX_COUNT
+from edged.formats.cose.encrypt0 import Box
+from edged.formats.cose.keys import ContentKey
+from edged.formats.identity import Record
 
 ANSWERED = 4096
 """Results of each board whose readings are remembered: more than a broker hands out again."""
+
+
+@dataclass
+class KnownEpoch:
+    """One epoch of one board, as the hub knows it.
+
+    :ivar last: the highest count it may still open.
+    :ivar inventory: count of the newest inventory that came under it.
+    """
+
+    number: int
+    serial: int
+    key: ContentKey
+    signs: bool
+    last: int = MAX_COUNT
+    inventory: int = 0
+    boxes: dict[str, Box] = field(default_factory=dict)
+
+
+def count_of(iv: bytes) -> int:
+    """Return the count of a message.
+
+    :raises FormatError: it is out of range.
+    """
+    count = int.from_bytes(iv[:8], "big")
+    if not 0 < count <= MAX_COUNT:
+        raise FormatError(f"count {count} of a message is out of range")
+    return count
+
+
+@dataclass
+class KnownDevice:
+    """One board, as the hub knows it.
+
+    :ivar payload: the announcement that was believed last, as it came.
+    :ivar lapses: until when it holds, Unix seconds.
+    :ivar nonce: the nonce that it was asked last to echo, at the time ``asked``.
+    """
+
+    record: Record
+    current: KnownEpoch | None = None
+    epochs: dict[bytes, KnownEpoch] = field(default_factory=dict)
+    payload: bytes = b""
+    lapses: float = -math.inf
+    nonce: bytes = b""
+    asked: float = -math.inf
 
 
 class Believed(NamedTuple):
     """The newest announcement of a board that was believed.
 
     :ivar kid: of its channel key.
-    :ivar signs: whether any announcement of it promised signed results.
+    :ivar signs: True if any announcement of the board promised signed results.
     """
 
     epoch: int
@@ -26,13 +84,13 @@ class Ledger(Protocol):
     """ModelState, for as long as the hub is to refuse what came before."""
 
     def believed(self, device: str) -> Believed | None:
-        """Return what was believed last of a board."""
+        """Return the newest announcement of a board that was believed."""
 
     def believe(self, device: str, announced: Believed) -> None:
-        """Note what is believed of a board from now on."""
+        """Keep the newest announcement of a board that is believed."""
 
     def is_marked(self, device: str, kid: bytes, count: int) -> bool:
-        """Tell whether a message of that count was accepted."""
+        """Return True if a message of that count was accepted."""
 
     def mark(self, device: str, kid: bytes, count: int) -> None:
         """Accept a count."""

@@ -21,7 +21,7 @@ _SALT_SIZE = 4
 
 
 class MarkKey(NamedTuple):
-    """What a sensor's count is counted by: key id, the two names that its messages bind, and who reads them.
+    """The key of a sensor's count: key id, the two names that its messages bind, and the reader.
 
     :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
     """

@@ -41,8 +41,7 @@ from edged.formats.channel.epoch import (
 )
 from edged.formats.channel.inventory import LIMITS as INVENTORY_LIMITS
 from edged.formats.channel.inventory import Inventory
-from edged.formats.channel.known import KnownDevice, KnownEpoch, count_of
-from edged.formats.channel.ledger import Believed, Ledger, RamLedger
+from edged.formats.channel.ledger import Believed, KnownDevice, KnownEpoch, Ledger, RamLedger, count_of
 from edged.formats.channel.reading import names_of
 from edged.formats.channel.report import Report
 from edged.formats.channel.result import LIMITS as RESULT_LIMITS
@@ -85,7 +84,7 @@ class Receiver:
     """Opens the results of enrolled boards with one hub's key.
 
     :param records: enrolment records of the boards to believe.
-    :param ledger: what outlives this object; default: nothing does.
+    :param ledger: the memory that outlives this object; by default there is none.
     """
 
     def __init__(self, hub: Agreement, records: Iterable[Record], ledger: Ledger | None = None) -> None:
@@ -124,6 +123,10 @@ class Receiver:
     def nonce(self, device: str) -> bytes:
         """Return what to ask ``device`` to echo, where its announcement lapsed by the hub's clock (16 bytes)."""
         return self._device(device).nonce
+
+    def question(self, device: str) -> bytes:
+        """Return the message for the nonce topic of ``device``, whose next announcement then echoes :meth:`nonce`."""
+        return cbor.encode([self._hub.public.thumbprint, self.nonce(device)])
 
     def announce(self, device: str, payload: bytes, now: float) -> None:
         """Take what stands retained on the announce topic of ``device``: a CBOR sequence, newest first.

@@ -1,4 +1,4 @@
-"""What a board says of itself, sealed as its results are: a CBOR map, padded so that its size says little."""
+"""Reports: a board's state, sealed as its results are, in a CBOR map that is padded so that its size says little."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_TEXT = 200
 
 @dataclass(frozen=True)
 class Report:
-    """How a board is.
+    """The state of a board.
 
     :ivar time: Unix seconds, as well as the board knows; ``uptime``: seconds since the daemon's start.
     :ivar rate: messages a second, lately.
@@ -24,9 +24,9 @@ class Report:
     :ivar waiting: results on their way, stored ones included; ``stored``: their bytes in the outbox.
     :ivar set_aside: messages that failed the daemon again and again.
     :ivar models: name and version by channel.
-    :ivar degraded: what does not work as it should, in plain words.
+    :ivar degraded: the parts that do not work as they should, in plain words.
     :ivar temperature: of the board in degrees Celsius, where the kernel tells.
-    :ivar throttled: why the board runs slower than it could, where the kernel tells.
+    :ivar throttled: reasons for which the board runs slower than it could, where the kernel tells.
     """
 
     time: float

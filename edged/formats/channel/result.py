@@ -1,4 +1,4 @@
-"""What a board says of a window: a CBOR map of one size per model, so that its length does not tell the label."""
+"""Results: a board's answer to a window, in a CBOR map of one size per model: its length does not tell the label."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Input = Plain | Sealed
 
 
 class Answer(NamedTuple):
-    """What a model's decision says, before it is bound to a message.
+    """A model's decision, before it is bound to a message.
 
     :ivar label: a classifier's or an anomaly detector's decision; None for a regressor.
     :ivar score: the score of ``label``; an anomaly detector's error.
@@ -62,9 +62,9 @@ class ResultEncoder:
     """Encodes the results of one version of one model, all of one size.
 
     :param labels: a classifier's or an anomaly detector's labels; empty for a regressor.
-    :param otherwise: what else a label may be: ``decide.otherwise``.
-    :param scores: how many scores a result carries; 0 with ``top``.
-    :param top: how many of the best labels a result carries.
+    :param otherwise: one more label: ``decide.otherwise``.
+    :param scores: number of scores in a result; 0 with ``top``.
+    :param top: number of the best labels in a result.
     :param tune: tunables that the site has set; recorded in each result.
     :raises ConfigError: the labels differ in length by more than padding can hide.
     """

@@ -5,7 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import ciphers, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edged.base.errors import DecryptionError, FormatError
 from edged.formats.cose import cbor
@@ -17,6 +20,8 @@ A256KW = -5
 KEY_SIZE = 32
 IV_SIZE = 12
 TAG_SIZE = 16
+
+_COUNTER_AND_NONCE = 16
 
 Cipher = AESGCM | ChaCha20Poly1305
 
@@ -94,3 +99,15 @@ def decrypt_into(cipher: Cipher, iv: bytes, ciphertext: memoryview, aad: bytes, 
 def enc_structure(context: str, protected_header: bytes, external_aad: bytes) -> bytes:
     """Return the Enc_structure (RFC 9052, section 5.3) that goes into the AEAD as associated data."""
     return cbor.encode([context, protected_header, external_aad])
+
+
+def keystream(seed: bytes, context: str, size: int) -> bytes:
+    """Return ``size`` pseudorandom bytes from a short secret: HKDF-SHA-256 (RFC 5869), then ChaCha20 (RFC 8439).
+
+    :param seed: a secret that was itself drawn or agreed on for this one purpose.
+    :param context: names the purpose: the same seed gives unrelated strings for two purposes.
+    :param size: below 256 GB, where ChaCha20's counter ends.
+    """
+    key = HKDF(hashes.SHA256(), KEY_SIZE, salt=None, info=context.encode()).derive(seed)
+    cipher = ciphers.Cipher(ChaCha20(key, bytes(_COUNTER_AND_NONCE)), mode=None)  # the key is used for this one string
+    return cipher.encryptor().update(bytes(size))

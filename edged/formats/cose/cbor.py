@@ -27,7 +27,7 @@ _FLOATS = frozenset({25, 26, 27})
 
 
 class Limits(NamedTuple):
-    """What a decoder will look at: bytes in all, levels of nesting, items in all."""
+    """Bounds of a decoder: bytes in all, levels of nesting, items in all."""
 
     size: int
     depth: int

@@ -183,7 +183,7 @@ class ContentKey:
 
     @cached_property
     def commit(self) -> bytes:
-        """What gets signed for this key: SHA-256("edged.key.1" || secret), 32 bytes.
+        """The commitment that gets signed for this key: SHA-256("edged.key.1" || secret), 32 bytes.
 
         Neither AEAD commits to its key by itself: one ciphertext can open under two keys. This binds it.
         """

@@ -1,4 +1,7 @@
-"""Private keys of people as PKCS#8 PEM. Apart from other keys: a board reads none, and the import costs 1 MB of RAM."""
+"""P-256 keys in the forms of other programs: PKCS#8 and SubjectPublicKeyInfo in PEM (RFC 7468), and OpenSSH's.
+
+Apart from ``keys``: a board reads none of them, and the import costs 1 MB of RAM.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edged.base.errors import KeystoreError
-from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.keys import PrivateKey, PublicKey
 
 
 def read_pem(pem: bytes, passphrase: bytes | None) -> PrivateKey:
@@ -30,3 +33,15 @@ def write_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
         serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     )
     return key.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+
+
+def private_openssh(key: PrivateKey) -> bytes:
+    """Return an unencrypted OpenSSH private key: for a pipe or a file in RAM, never for a disk."""
+    return key.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """Return a SubjectPublicKeyInfo in PEM (RFC 7468)."""
+    return key.point.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from edged.base.errors import ConfigError, FormatError
 from edged.base.names import NAME
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
-from edged.formats.package.training import Training
 from edged.formats.spec import Chain
 
 AAD = cbor.encode(["edged.manifest.1"])
@@ -17,6 +18,7 @@ MOST_CASES = 64
 _COMMIT = 32
 _FLOAT32 = 4
 _DATE_LIMIT = 1 << 53
+_MOST_ROUNDS, _MOST_RUN = 1 << 32, 1 << 53
 
 
 class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +46,54 @@ class SelfTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cases: tuple[SelfTestCase, ...]
 
 
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The training record: how boards learned the weights together, signed with them by their publisher.
+
+    :ivar run: its number at the aggregator that led it.
+    :ivar aggregator: thumbprint of its signing key.
+    :ivar rounds: number of rounds that led to these weights.
+    :ivar boards: number of boards that took part in at least one round.
+    :ivar strategy: the average of updates, in Flower's words.
+    :ivar masked: True if the aggregator saw only sums of updates (SecAgg+).
+    :ivar score: on the aggregator's held-out windows, 0 to 1; None without any.
+    :ivar clip: the norm that updates, or with local noise the gradients of single examples, were clipped to.
+    :ivar noise: standard deviation of the noise, as a multiple of ``clip``; 0: none.
+    :ivar local: True if boards added the noise themselves, before anything left them.
+    :ivar epsilon: the promise of privacy at ``delta``; None without noise.
+    """
+
+    run: int
+    aggregator: bytes
+    rounds: int
+    boards: int
+    strategy: str
+    masked: bool
+    score: float | None = None
+    clip: float | None = None
+    noise: float = 0.0
+    local: bool = False
+    epsilon: float | None = None
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.rounds < _MOST_ROUNDS and 0 < self.boards < _MOST_ROUNDS and 0 < self.run < _MOST_RUN):
+            raise ConfigError("training: run, rounds and boards are whole numbers, and there was at least one of each")
+        given = (self.score, self.clip, self.noise, self.epsilon, self.delta)
+        if not all(value is None or (math.isfinite(value) and value >= 0) for value in given):
+            raise ConfigError("training: score, clip, noise, epsilon and delta are finite numbers, 0 or above")
+
+    def in_words(self) -> str:
+        """Return one line for people."""
+        said = f"{self.rounds} rounds of {self.boards} boards by {self.strategy}"
+        if self.masked:
+            said += ", updates masked"
+        if self.noise:
+            said += f", {'local' if self.local else 'central'} noise {self.noise:g} x {self.clip:g}"
+        if self.epsilon is not None:
+            said += f": epsilon {self.epsilon:.3g} at delta {self.delta:g}"
+        return said if self.score is None else f"{said}; held-out score {self.score:.2%}"
+
+
 class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """The manifest as it is signed; the signal chain stands in it under the names that authors use.
 
@@ -52,7 +102,7 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     :ivar publisher: thumbprint of the signing key.
     :ivar edged: oldest release of edged that can run it.
     :ivar commit: commitment to the content key (:attr:`edged.formats.cose.keys.ContentKey.commit`).
-    :ivar training: how boards learned these weights; None where one place did.
+    :ivar training: the record of weights that boards learned together; None for others.
     """
 
     name: str

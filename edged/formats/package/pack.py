@@ -96,7 +96,7 @@ def repack(
 
 
 _SEALING = frozenset({"created", "publisher", "edged", "alg", "iv", "commit", "ciphertext", "plaintext"})
-"""What of a manifest is each package's own."""
+"""Fields of a manifest that are each package's own."""
 
 
 def grant(package: Package, operator: Agreement, to: Sequence[PublicKey]) -> Chunks:

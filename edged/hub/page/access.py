@@ -1,4 +1,4 @@
-"""Who may see the page: callers on this machine, or those who know a token.
+"""Access to the page: for callers on this machine, and for those who know a token.
 
 * Away from loopback nothing is served without the token.
 * On loopback a request must also be addressed to this machine by a name of its own: a web page elsewhere can have its
@@ -22,7 +22,7 @@ from typing import Self
 from urllib.parse import parse_qs
 
 from edged.base.errors import ConfigError
-from edged.base.web.transport import Answer, Request
+from edged.base.web.server import Request, Response
 
 _SHORTEST_TOKEN = 16
 _YEAR = 365 * 24 * 3600
@@ -41,8 +41,8 @@ _ASK = b"""<!doctype html>
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where the page is served. ``host`` is a numeric address."""
+class PageAddress:
+    """The address that the page is served on. ``host`` is numeric."""
 
     family: int
     host: str
@@ -68,7 +68,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True if only this machine reaches the address."""
         return ipaddress.ip_address(self.host).is_loopback
 
     @property
@@ -78,14 +78,14 @@ class Address:
 
 
 class Access:
-    """Decides about requests.
+    """Lets requests in, or refuses them.
 
     :param proxy: the numeric address of a proxy that lets in only whom it knows; requests from there pass.
     :raises ConfigError: the address is open to others and there is neither token nor proxy; the token can be guessed;
         ``proxy`` is no address.
     """
 
-    def __init__(self, address: Address, token: str | None, proxy: str | None = None) -> None:
+    def __init__(self, address: PageAddress, token: str | None, proxy: str | None = None) -> None:
         if token is not None and len(token) < _SHORTEST_TOKEN:
             raise ConfigError(
                 f"page.token: fewer than {_SHORTEST_TOKEN} characters can be guessed",
@@ -104,47 +104,47 @@ class Access:
         self._pass = "" if token is None else hmac.new(token.encode(), b"edged.hub.page", hashlib.sha256).hexdigest()
 
     def is_proxied(self, request: Request) -> bool:
-        """Tell whether a request comes from the proxy."""
+        """Return True if a request comes from the proxy."""
         return self._proxy is not None and _plain(request.peer) == self._proxy
 
-    def refuse(self, request: Request) -> Answer | None:
-        """Return what to answer instead, or None where the request may pass."""
+    def refuse(self, request: Request) -> Response | None:
+        """Return the response that refuses a request, or None if the request may pass."""
         hosts = request.headers.get_all("Host", [])
         if len(hosts) != 1 or not (named := _HOST.fullmatch(hosts[0].lower())):
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return Response(HTTPStatus.BAD_REQUEST)
         is_proxied = self.is_proxied(request)
         # a proxy on this machine has the address of every browser on it
         is_local = self._is_loopback or (is_proxied and _plain(request.peer).is_loopback)
         if is_local and named[1] not in self._own:
-            return Answer(HTTPStatus.MISDIRECTED_REQUEST, b"This page is served to localhost only.\n")
+            return Response(HTTPStatus.MISDIRECTED_REQUEST, b"This page is served to localhost only.\n")
         return None if is_proxied else self._refuse_unknown(request)
 
-    def _refuse_unknown(self, request: Request) -> Answer | None:
+    def _refuse_unknown(self, request: Request) -> Response | None:
         if self._token is None and self._is_loopback:
             return None
         if self._token is None:
-            return Answer(HTTPStatus.FORBIDDEN, b"This page is served through its proxy only.\n")
+            return Response(HTTPStatus.FORBIDDEN, b"This page is served through its proxy only.\n")
         if request.path == "/" and "token=" in request.query:
             return self._let_in(request.query)
         if any(_equal(value, self._pass) for value in self._kept(request)):
             return None
         return self._ask()
 
-    def _let_in(self, query: str) -> Answer:
+    def _let_in(self, query: str) -> Response:
         given = parse_qs(query).get("token", [])
         if self._token is None or len(given) != 1 or not _equal(given[0], self._token):
             return self._ask()
         cookie = f"{self._cookie}={self._pass}; Path=/; Max-Age={_YEAR}; HttpOnly; SameSite=Strict"
-        return Answer(HTTPStatus.SEE_OTHER, headers={"Location": "./", "Set-Cookie": cookie})
+        return Response(HTTPStatus.SEE_OTHER, headers={"Location": "./", "Set-Cookie": cookie})
 
     def _kept(self, request: Request) -> list[str]:
-        """Return what the browser has kept."""
+        """Return the values of this hub's cookie."""
         lines = request.headers.get_all("Cookie", [])
         pairs = (pair.strip().partition("=") for line in lines for pair in line.split(";"))
         return [value for name, _, value in pairs if name == self._cookie]
 
-    def _ask(self) -> Answer:
-        return Answer(HTTPStatus.UNAUTHORIZED, _ASK, "text/html", {"WWW-Authenticate": 'Cookie realm="edged hub"'})
+    def _ask(self) -> Response:
+        return Response(HTTPStatus.UNAUTHORIZED, _ASK, "text/html", {"WWW-Authenticate": 'Cookie realm="edged hub"'})
 
 
 def _equal(one: str, other: str) -> bool:

@@ -1,6 +1,6 @@
-"""The page: a hub at this moment, and the last hour, for people to look at.
+"""The page for people: the hub at this moment, and the last hour.
 
-It speaks plain HTTP. Whoever wants it from elsewhere tunnels (``ssh -L``), or puts a proxy with TLS in front of it.
+The page speaks plain HTTP. To reach it from elsewhere, use a tunnel (``ssh -L``) or a proxy with TLS.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from urllib.parse import parse_qs
 
 from edged.base.errors import ConfigError
 from edged.base.events import Event
-from edged.base.web.transport import Answer, Request, Server
-from edged.hub.page.access import Access, Address
-from edged.hub.page.history import History
+from edged.base.web.server import Request, Response, Server
+from edged.hub.page.access import Access, PageAddress
+from edged.hub.sinks.history import History
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
 @dataclass(frozen=True)
-class _File:
-    """A part of the page that stays as it is."""
+class _StaticFile:
+    """A file of the page, as it was installed."""
 
     content: bytes
     type: str
@@ -47,11 +47,11 @@ class Page:
     data returned, "history": {device: {channel: [[time, value, label], ...]}}}``, with points since TIME only.
 
     :param address: ``HOST:PORT``; port 0 takes a free one.
-    :param token: what callers must know; wanted where the address is not this machine's own.
+    :param token: the secret that callers must know; required unless the address is this machine's own.
     :param data: returns the hub's snapshot as a JSON object. Called in the threads that serve.
-    :param history: what the charts show.
+    :param history: the points of the charts.
     :param proxy: the numeric address of a proxy that lets in only whom it knows, and may show the page within its own.
-    :raises ConfigError: the address cannot be used, or wants a token, or the token can be guessed.
+    :raises ConfigError: the address cannot be used, or requires a token, or the token can be guessed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Page:
         self._history = history
         self._failing = False
         self._files = _read_files()
-        at = Address.parse(address)
+        at = PageAddress.parse(address)
         self._access = Access(at, token, proxy)
         try:
             self._server = Server(at.family, (at.host, at.port), self._answer)
@@ -72,32 +72,32 @@ class Page:
         self._thread.start()
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         return replace(self._answer_one(request), framed=self._access.is_proxied(request))
 
-    def _answer_one(self, request: Request) -> Answer:
+    def _answer_one(self, request: Request) -> Response:
         if request.method not in {"GET", "HEAD"}:
-            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+            return Response(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
         if refused := self._access.refuse(request):
             return refused
         if request.path == "/data.json":
             return self._answer_data(request.query)
         if file := self._files.get(request.path):
             return _answer_file(file, request)
-        return Answer(HTTPStatus.NOT_FOUND)
+        return Response(HTTPStatus.NOT_FOUND)
 
-    def _answer_data(self, query: str) -> Answer:
+    def _answer_data(self, query: str) -> Response:
         try:
             since = float(parse_qs(query).get("since", ["0"])[-1])
         except ValueError:
             since = math.nan
         if not math.isfinite(since):
-            return Answer(HTTPStatus.BAD_REQUEST)
+            return Response(HTTPStatus.BAD_REQUEST)
         try:
             now = time.time()
             history = json.dumps(self._history.shown(now, since), separators=(",", ":"))
@@ -106,24 +106,26 @@ class Page:
             if not self._failing:
                 _LOG.exception("the page has nothing to show", extra=Event.INTERNAL_ERROR.about())
             self._failing = True
-            return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+            return Response(HTTPStatus.INTERNAL_SERVER_ERROR)
         self._failing = False
-        return Answer(body=body, type="application/json")
+        return Response(body=body, type="application/json")
 
 
-def _read_files() -> dict[str, _File]:
+def _read_files() -> dict[str, _StaticFile]:
     """Return the files of the page by path."""
     folder = resources.files(__package__)
     parts = (part for part in folder.iterdir() if part.is_file())
     found = {part.name: part for part in parts if part.name[part.name.rfind(".") :] in _TYPES}
-    files = {f"/{name}": _File(part.read_bytes(), _TYPES[name[name.rfind(".") :]]) for name, part in found.items()}
+    files = {
+        f"/{name}": _StaticFile(part.read_bytes(), _TYPES[name[name.rfind(".") :]]) for name, part in found.items()
+    }
     files["/"] = files.pop("/page.html")
     return files
 
 
-def _answer_file(file: _File, request: Request) -> Answer:
+def _answer_file(file: _StaticFile, request: Request) -> Response:
     headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
     known = request.headers.get("If-None-Match", "")
     if file.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
-        return Answer(HTTPStatus.NOT_MODIFIED, b"", file.type, headers)
-    return Answer(body=file.content, type=file.type, headers=headers)
+        return Response(HTTPStatus.NOT_MODIFIED, b"", file.type, headers)
+    return Response(body=file.content, type=file.type, headers=headers)

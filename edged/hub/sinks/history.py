@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from threading import Lock
+
+from edged.hub.sinks import AcceptedResult, ResultSink
 
 STEP = 10.0
 """Seconds of a bucket, counted from 1970."""
@@ -54,19 +57,26 @@ class _Series:
             yield self.times[at], None if math.isnan(value) else value, self.labels[at]
 
 
-class History:
-    """ModelState what each channel said within the last hour. Any thread may use it.
+class History(ResultSink):
+    """Remembers the results of each channel within the last hour. Any thread may use it.
 
     Of each bucket of 10 seconds two points are kept at most: the newest, and before it the newest that had another
     label, so that no change of labels goes unseen. A channel takes 17 kB at most.
 
-    :param channels: how many channels are remembered; the one that was silent for longest gives way.
+    :param channels: most channels to remember; the one that was silent for longest makes room.
     """
 
     def __init__(self, channels: int = MOST_CHANNELS) -> None:
         self._most = channels
         self._series: dict[tuple[str, str], _Series] = {}  # the one noted last stands last
         self._lock = Lock()
+
+    def deliver(self, result: AcceptedResult) -> None:
+        """See :class:`ResultSink`."""
+        if result.newest:
+            opened, said = result.opened, result.opened.result
+            value = said.value if said.score is None else said.score
+            self.note(opened.device, opened.channel, time.time(), value, said.label)  # by the clock of the page
 
     def note(self, device: str, channel: str, time: float, value: float | None, label: str | None) -> None:
         """Remember a result.

@@ -1,14 +1,16 @@
-"""The queue's way to the local broker: in order, bounded, each message until that broker has it."""
+"""The local broker: results as JSON, queued durably, and published in order until that broker has each of them."""
 
 from __future__ import annotations
 
 import logging
+import math
 
 from edged.base.errors import StateError
 from edged.base.events import Event
 from edged.broker import Broker, Outcome
+from edged.hub.counters import HubCounters
+from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
-from edged.hub.tally import Tally
 
 _LOG = logging.getLogger(__name__)
 _IN_FLIGHT = 500
@@ -17,18 +19,20 @@ _MOST_REMOVED = 500
 _RETRY_SECONDS = 1.0
 
 
-class Republisher:
-    """Sends what is queued.
+class Republisher(ResultSink):
+    """Publishes results at the local broker.
 
+    :param prefix: first levels of the topics.
     :param most: messages that may be queued; the oldest beyond are dropped and counted.
-    :ivar open: whether anything may be published at all.
+    :ivar open: True once publishing is allowed at all.
     """
 
-    def __init__(self, local: Broker, state: HubState, tally: Tally, most: int) -> None:
+    def __init__(self, local: Broker, state: HubState, counters: HubCounters, prefix: str, most: int) -> None:
         self.open = False
         self._local = local
         self._state = state
-        self._tally = tally
+        self._counters = counters
+        self._prefix = prefix
         self._most = most
         self._last = 0
         self._more = True
@@ -37,12 +41,23 @@ class Republisher:
         self._done_at = 0.0
         self._retry_at = 0.0
 
-    def added(self) -> None:
-        """Note that there is more in the queue."""
+    def store(self, result: AcceptedResult) -> None:
+        """See :class:`ResultSink`. A newest result is published retained."""
+        topic = f"{self._prefix}/{result.opened.device}/{result.opened.channel}"
+        if result.newest:
+            self._state.note_published(topic)
+        self._state.queue(topic if result.newest else f"{topic}/late", result.payload, retain=result.newest)
+
+    def deliver(self, _result: AcceptedResult) -> None:
+        """See :class:`ResultSink`: the queue holds it already."""
+        self._more = True
+
+    def read_queue(self) -> None:
+        """Look into the queue in the next turn: after a connection, messages of an earlier run may wait there."""
         self._more = True
 
     def turn(self, now: float) -> None:
-        """Send what is due, and forget what has arrived."""
+        """See :class:`ResultSink`: publish queued messages, and remove delivered ones from the queue."""
         if now < self._retry_at:
             return
         try:
@@ -65,33 +80,37 @@ class Republisher:
             self._sent[token] = one.number
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until :meth:`turn` has something to do."""
+        """See :class:`ResultSink`."""
         if self.open and self._more and self._local.is_up and len(self._sent) < _IN_FLIGHT:
             return 0.0
-        return self._done_at - now if self._done else float("inf")
+        return self._done_at - now if self._done else math.inf
 
     def on_delivered(self, token: int, outcome: Outcome, now: float) -> None:
-        """Note what became of a message. One that nobody subscribes to is there for who comes: it is retained."""
+        """Count a delivered or refused message. One without subscribers counts as delivered: it is retained."""
         number = self._sent.pop(token, None)
         if number is None:
             return
         if outcome is Outcome.REFUSED:
-            self._tally.dropped += 1
+            self._counters.dropped += 1
         else:
-            self._tally.published += 1
+            self._counters.published += 1
         if not self._done:
             self._done_at = now + _REMOVE_SECONDS
         self._done.append(number)
 
     def tidy(self) -> None:
-        """Drop the oldest of too many."""
+        """Drop the oldest messages beyond the limit."""
         if self._state.count_queued() - len(self._done) > self._most:
             with self._state.batch():
                 dropped = self._state.drop_oldest(self._most)
-            self._tally.dropped += dropped
+            self._counters.dropped += dropped
             if dropped:
                 _LOG.warning(
                     "%d messages were dropped: the local broker is away for too long (local.queue)",
                     dropped,
                     extra=Event.RESULT_DROPPED.about(),
                 )
+
+    def close(self) -> None:
+        """See :class:`ResultSink`: what was delivered leaves the queue, whenever it would have been due."""
+        self.turn(math.inf)

@@ -1,4 +1,4 @@
-"""What came of messages, counted: in all, by board, and the last refusals by name."""
+"""Counts of opened, repeated and refused messages: in all and by board; and the last refusals by name."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Refusal(NamedTuple):
     message: str
 
 
-class Tally:
-    """Counts.
+class HubCounters:
+    """Counters of one hub process.
 
     :ivar published: messages that the local broker has taken; ``dropped``: those that it never gets.
     :ivar boards: counts by board.
@@ -60,7 +60,7 @@ class Tally:
         self._of(device).opened += 1
 
     def repeated(self, device: str) -> None:
-        """Count a result that was there already, by no fault of anybody's."""
+        """Count a result that had arrived before, redelivered through nobody's fault."""
         self.all.repeated += 1
         self._of(device).repeated += 1
 

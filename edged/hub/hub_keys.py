@@ -20,7 +20,7 @@ _RECORD_MODE = 0o644
 class HubKeys:
     """The keys of one hub.
 
-    :param table: how the configuration names them.
+    :param table: ``[keystore]`` of the configuration.
     :param directory: the hub's state.
     :ivar record_path: its public record, which boards name in ``results.hubs``.
     """

@@ -37,9 +37,9 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked.
+    """A request.
 
-    :ivar path: as it came: nothing is decoded in it.
+    :ivar path: as received: nothing is decoded in it.
     :ivar peer: the address that it came from; empty on a unix socket.
     """
 
@@ -51,11 +51,11 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is answered.
+class Response:
+    """The response to a request.
 
     :ivar body: None: the status in words.
-    :ivar framed: whether pages of the same origin may show it within themselves.
+    :ivar framed: True if pages of the same origin may show it within themselves.
     """
 
     status: HTTPStatus = HTTPStatus.OK
@@ -68,13 +68,13 @@ class Answer:
 class Server(ThreadingHTTPServer):
     """Listens at once; ``serve_forever`` then serves, a thread for each connection.
 
-    :param answer: called for each request, in its thread.
+    :param answer: called for each request, in its thread; returns the response.
     :raises OSError: the address cannot be had.
     """
 
     request_queue_size = MOST_CONNECTIONS
 
-    def __init__(self, family: int, address: tuple[str, int] | str, answer: Callable[[Request], Answer]) -> None:
+    def __init__(self, family: int, address: tuple[str, int] | str, answer: Callable[[Request], Response]) -> None:
         self.address_family = family
         self.answer = answer
         self._free = BoundedSemaphore(MOST_CONNECTIONS)
@@ -167,10 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
         return more
 
     def send_error(self, code: int, _message: str | None = None, _explain: str | None = None) -> None:
-        """Answer with a status, and with nothing of what was asked."""
-        self._send(Answer(HTTPStatus(code)))
+        """Response with a status, and with nothing of what was asked."""
+        self._send(Response(HTTPStatus(code)))
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         body = answer.body
         if body is None:
             body = f"{answer.status.value} {answer.status.phrase}\n".encode()
