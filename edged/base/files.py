@@ -10,6 +10,8 @@ from pathlib import Path
 from edged.base.errors import FormatError, MissingFileError, OutputError, PermissionsError
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
+SHARED_FILE = 0o666
+"""Open to whom the umask lets: status files that other users of this machine may read."""
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -72,10 +74,14 @@ def make_private_directory(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes | memoryview], *, mode: int, replace: bool) -> None:
+def write_atomically(
+    path: Path, chunks: Iterable[bytes | memoryview], *, mode: int, replace: bool, durable: bool = True
+) -> None:
     """Write ``chunks`` so that after a power cut ``path`` holds the old content or the new, whole.
 
     A temporary file beside it, fsync, rename (or link, where nothing may be replaced), fsync of the directory.
+
+    :param durable: False leaves out both fsync: readers still see one content or the other, a power cut may lose both.
 
     :raises OutputError: it exists and ``replace`` is false, or it cannot be written.
     """
@@ -86,14 +92,16 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview], *, mode: 
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(chunks)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             if replace:
                 temporary.replace(path)
             else:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except FileExistsError as error:
         raise OutputError(f"{path} exists already", hint="name another file, or remove it first") from error
     except OSError as error:

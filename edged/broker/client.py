@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError, RefusedError, TakeoverError
 from edged.base.events import Event, event_of
+from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
@@ -28,10 +29,6 @@ _NO_SUBSCRIBER = 16
 class _Outgoing(NamedTuple):
     token: int
     message: Message
-
-
-def _ignore(*_: object) -> None:
-    pass
 
 
 class Broker:
@@ -50,10 +47,10 @@ class Broker:
     """
 
     def __init__(self, options: BrokerOptions) -> None:
-        self.on_message: Callable[[Delivery], None] = _ignore
-        self.on_up: Callable[[], None] = _ignore
-        self.on_down: Callable[[], None] = _ignore
-        self.on_delivered: Callable[[int, Outcome], None] = _ignore
+        self.on_message: Callable[[Delivery], None] = nothing
+        self.on_up: Callable[[], None] = nothing
+        self.on_down: Callable[[], None] = nothing
+        self.on_delivered: Callable[[int, Outcome], None] = nothing
         self.on_error: Callable[[Exception], None] = _log_error
         self.last_error: BrokerError | None = None
         self.stats = Stats()

@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError
+from edged.base.nothing import nothing
 from edged.broker.dial import TIMEOUT, explain
 from edged.broker.lean import LeanClient, Publish
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
@@ -236,7 +237,7 @@ class Connection:
         self.up = False
 
     def _on_message(self, message: Publish) -> None:
-        ack = partial(self._ack, message.mid) if message.qos else _nothing_to_acknowledge
+        ack = partial(self._ack, message.mid) if message.qos else nothing
         self._events.delivered(Delivery(message.topic, message.payload, message.qos, message.retain, message.dup, ack))
         if time.monotonic() > self._turn_ends:
             self._wire.held = True
@@ -246,10 +247,6 @@ class Connection:
     ) -> None:
         for topic, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
             self._events.subscribed(topic, code)
-
-
-def _nothing_to_acknowledge() -> None:
-    pass
 
 
 def _words(code: ReasonCode) -> str:

@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edged.base.nothing import nothing
 from edged.broker.options import BrokerOptions
 from edged.broker.wire import Wire
 
@@ -92,7 +93,7 @@ class LeanClient(mqtt.Client):
         # 0: no limit. Otherwise paho looks through all unacknowledged messages at each acknowledgement
         self.max_inflight_messages_set(0)
         # with this set paho leaves packets in its queue, and one loop_write() takes them all
-        self.on_socket_register_write = _leave_it
+        self.on_socket_register_write = nothing
 
     def _create_socket(self) -> Wire:
         return self._wire
@@ -121,7 +122,3 @@ class LeanClient(mqtt.Client):
 
     def _take_answer(self, _client: object, _userdata: object, mid: int, code: ReasonCode, _info: object) -> None:
         self._on_puback(mid, code)
-
-
-def _leave_it(_client: mqtt.Client, _userdata: object, _socket: object) -> None:
-    pass

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from edged.base.errors import EdgedError, FormatError, ModelError, OverloadError, ReadingError, TrialError, TrustError
+from edged.base.nothing import nothing
 from edged.board.daemon.debts import Waiter
 from edged.board.daemon.health import Health
 from edged.board.daemon.outgoing import Outgoing
@@ -46,7 +47,7 @@ class Answers:
         self._followers: dict[str, list[Lane]] = {}
         self._workers: dict[str, Worker[_Task, Floats]] = {}
         self._resting: list[_Task] = []
-        self.on_trial: Callable[[Lane, LiveModel, TrialError | None], None] = _ignore
+        self.on_trial: Callable[[Lane, LiveModel, TrialError | None], None] = nothing
         self.on_answered: Callable[[Lane, Job], None] | None = None
 
     def rest(self) -> None:
@@ -181,10 +182,6 @@ class Answers:
     def progress(self) -> float:
         """Return for how many seconds the slowest of the models' threads has been at its window."""
         return max((worker.busy_for() for worker in self._workers.values()), default=0.0)
-
-
-def _ignore(_lane: Lane, _tried: LiveModel, _error: TrialError | None) -> None:
-    """Nobody wants to know."""
 
 
 def _ask(task: _Task) -> Floats:

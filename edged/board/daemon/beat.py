@@ -10,6 +10,8 @@ from dataclasses import asdict
 
 from edged import __version__
 from edged.base import notify
+from edged.base.errors import OutputError
+from edged.base.files import SHARED_FILE, write_atomically
 from edged.base.notify import runtime_directory
 from edged.board.daemon.health import Health
 from edged.board.daemon.outgoing import Outgoing
@@ -55,10 +57,9 @@ class Heartbeat:
         self._health.measure()
         notify.status(f"{links}; {self._health.line()}")
         if self._file is not None:
-            new = self._file.with_suffix(".new")
-            with suppress(OSError):
-                new.write_text(json.dumps(self._facts(lanes, links)))
-                new.replace(self._file)
+            facts = json.dumps(self._facts(lanes, links)).encode()
+            with suppress(OutputError):
+                write_atomically(self._file, [facts], mode=SHARED_FILE, replace=True, durable=False)
 
     def _facts(self, lanes: Mapping[str, Lane], links: str) -> dict[str, object]:
         serving = {

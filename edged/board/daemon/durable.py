@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edged.base.errors import StateError
 from edged.base.events import Event
+from edged.base.nothing import nothing
 from edged.board.daemon.health import Health
 from edged.board.state import open_state
 
@@ -28,7 +29,7 @@ class Durable:
     def __init__(self, directory: Path, health: Health) -> None:
         self.state, why = open_state(directory)
         self.crashes = self.lost = 0
-        self.on_anew: Callable[[], None] = _nothing
+        self.on_anew: Callable[[], None] = nothing
         self._health = health
         self._retry_at = 0.0
         self._open_windows = 0
@@ -95,7 +96,3 @@ class Durable:
             self._health.note_state("state", f"nothing is durable: {error.message}")
             return
         self._health.note_state("state", "")
-
-
-def _nothing() -> None:
-    """Nobody knows anything."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from edged.base.errors import EdgedError
+from edged.base.errors import EdgedError, OutputError
+from edged.base.files import SHARED_FILE, write_atomically
 from edged.base.notify import runtime_directory
 from edged.board.state import State
 from edged.formats.channel.reading import MarkKey, ReplayGuard
@@ -57,10 +58,8 @@ class Marks:
         self._unsaved.update(settled)
         if self._path is not None:
             data = cbor.encode([[*key, count] for key, count in self.guard.settled().items()])
-            new = self._path.with_suffix(".new")
-            with suppress(OSError):  # full, or gone: the disk has them in a moment
-                new.write_bytes(data)
-                new.replace(self._path)
+            with suppress(OutputError):  # full, or gone: the disk has them in a moment
+                write_atomically(self._path, [data], mode=SHARED_FILE, replace=True, durable=False)
 
     def save(self) -> None:
         """Write what has changed to ``state.db``.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from edged.base.clock import Clock
 from edged.base.errors import FormatError
 from edged.base.events import Event
+from edged.base.nothing import nothing
 from edged.board.daemon.debts import Waiter
 from edged.board.daemon.health import Health
 from edged.board.outbox import IN_FLIGHT, Outbox
@@ -126,7 +127,7 @@ class Outgoing:
             token = self._broker.publish(topic, message, qos=1)
             self._sent[token] = _Sent(kid, now, channel, encoder, answer, of, waiter)
         else:
-            done = _nothing if waiter is None else waiter.step_done
+            done = nothing if waiter is None else waiter.step_done
             self.outbox.add(Stored(0, kid, count, topic, message, self._wall()), now, done)
 
     def _is_live(self, now: float) -> bool:
@@ -220,7 +221,7 @@ class Outgoing:
             self._broker.withdraw(token)
             kid, count, message = self._announcer.seal(one.channel, one.encoder, one.answer, one.of, late=True)
             stored = Stored(0, kid, count, f"{self._base}/{one.channel}", message, self._wall())
-            self.outbox.add(stored, time.monotonic(), _nothing if one.waiter is None else one.waiter.step_done)
+            self.outbox.add(stored, time.monotonic(), nothing if one.waiter is None else one.waiter.step_done)
         self.outbox.flush(time.monotonic())
 
     def is_own(self, topic: str) -> bool:
@@ -249,10 +250,6 @@ class Outgoing:
     def _epoch_of(self, kid: bytes) -> StoredEpoch | None:
         epoch = self._announcer.find(kid)
         return None if epoch is None else epoch.stored()
-
-
-def _nothing() -> None:
-    """Nobody waits."""
 
 
 def _parse_nonce(payload: bytes) -> tuple[bytes, bytes]:

@@ -16,6 +16,7 @@ from edged.base.errors import EdgedError, StateError
 from edged.base.events import Event
 from edged.base.log import set_up_logging
 from edged.base.memory import harden, release_code
+from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
 from edged.board import outbox
@@ -27,7 +28,6 @@ from edged.board.daemon.outgoing import ANNOUNCE, NONCE
 from edged.board.daemon.parts import Parts
 from edged.board.pipeline import Decoders, Lane
 from edged.board.state import RowStore, State
-from edged.broker import Delivery
 from edged.config.load import load_board
 
 _LOG = logging.getLogger(__name__)
@@ -313,7 +313,7 @@ class Daemon:
             _LOG.info("stops: %s", self._health.line(), extra=Event.STOPPED.about())
         uplink, until = self._links.uplink, time.monotonic() + _GOODBYE
         # the session stays, and the broker keeps what is not acknowledged
-        uplink.on_message = self._links.sensors.on_message = _leave_to_the_next
+        uplink.on_message = self._links.sensors.on_message = nothing
         self._answers.rest()
         while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
             self._links.run_once(until - time.monotonic())
@@ -332,7 +332,3 @@ class Daemon:
         self._journal.stopped()
         self._durable.end()
         self._lock.close()
-
-
-def _leave_to_the_next(_delivery: Delivery) -> None:
-    """Acknowledge nothing more."""

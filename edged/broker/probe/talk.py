@@ -13,6 +13,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError
+from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
@@ -54,7 +55,7 @@ class Talk:
         wire = dialling.outcome
         if not isinstance(wire, Wire):
             raise wire or self._silent()
-        events = Events(_nothing, self.heard.append, self._answers.__setitem__, self._on_subscribed)
+        events = Events(nothing, self.heard.append, self._answers.__setitem__, self._on_subscribed)
         asked = time.monotonic()
         self._connection = connection = Connection(wire, options, protocol, events)
         self.wait(lambda: connection.up, deadline - asked)
@@ -178,7 +179,3 @@ class Talk:
 
 class _OtherVersionError(Exception):
     """The broker does not speak MQTT 5."""
-
-
-def _nothing() -> None:
-    pass
