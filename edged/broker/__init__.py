@@ -8,9 +8,8 @@ the broker has not acknowledged (``client``). May import: config, formats, base.
 from __future__ import annotations
 
 from edged.broker.client import Broker, run_once
-from edged.broker.configured import configured
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
-from edged.broker.probe import ProbeResult, probe, remarks
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, configured
+from edged.broker.probe import ProbeResult, probe
 
 __all__ = [
     "Address",
@@ -23,6 +22,5 @@ __all__ = [
     "Stats",
     "configured",
     "probe",
-    "remarks",
     "run_once",
 ]

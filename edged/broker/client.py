@@ -17,9 +17,8 @@ from edged.base.errors import BrokerError, RefusedError, TakeoverError
 from edged.base.events import Event, event_of
 from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
-from edged.broker.dial import Dialling
+from edged.broker.dial import Dialling, Patience
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
-from edged.broker.patience import Patience
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0

@@ -20,9 +20,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edged.base.errors import BrokerError
 from edged.base.nothing import nothing
 from edged.broker.dial import TIMEOUT, explain
-from edged.broker.lean import LeanClient, Publish
+from edged.broker.lean_paho import LeanClient, Publish, Wire
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
-from edged.broker.wire import Wire
 
 MQTT5, MQTT311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 MOST_UNACKNOWLEDGED = 1000

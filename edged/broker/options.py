@@ -1,4 +1,4 @@
-"""What a caller says to a broker connection, and what it gets from it."""
+"""How to reach a broker, and the messages that go to it and come from it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from edged.base.errors import ConfigError
+from edged.base.units import parse_duration
+from edged.config.board import BrokerTable
+from edged.config.secret import read_secret, secret_path
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -130,3 +133,22 @@ class BrokerOptions:
     def clean(self) -> bool:
         """Whether each connection starts without a session."""
         return not self.session_expiry or not self.client_id
+
+
+def configured(table: BrokerTable, client_id: str, will: Message | None = None) -> BrokerOptions:
+    """Return how to reach the broker that a table names.
+
+    :raises MissingFileError: a secret that it refers to is absent.
+    :raises PermissionsError: others may read it.
+    """
+    return BrokerOptions(
+        url=table.url,
+        session_expiry=round(parse_duration(table.session)),
+        client_id=client_id,
+        ca=None if table.ca is None else Path(table.ca),
+        cert=None if table.cert is None else Path(table.cert),
+        key=None if table.key is None else secret_path(table.key),
+        username=table.username,
+        password=None if table.password is None else read_secret(table.password),
+        will=will,
+    )

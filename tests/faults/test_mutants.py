@@ -168,7 +168,7 @@ MUTANTS = {
         NOTHING_LOST,
     ),
     "the broker keeps no session": Mutant(
-        "edged.broker.configured.configured",
+        "edged.broker.options.configured",
         "session_expiry=round(parse_duration(table.session)),",
         "session_expiry=0,",
         "faults/test_moments.py::test_killed_while_readings_come",

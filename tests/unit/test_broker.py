@@ -7,8 +7,8 @@ import pytest
 from edged.base.errors import ConfigError
 from edged.base.topics import topic_matches
 from edged.broker import Address
-from edged.broker.patience import Patience
-from edged.broker.wire import Wire
+from edged.broker.dial import Patience
+from edged.broker.lean_paho import Wire
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One connection of a probe: it asks, and waits for the answer, but never for long."""
+"""One short conversation with a broker: ask, and wait for each answer within bounds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edged.base.errors import BrokerError
 from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
+from edged.broker.lean_paho import Wire
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
-from edged.broker.wire import Wire
 
 _ANSWER_WITHIN = 5.0
 _SHORTEST_SILENCE, _LONGEST_SILENCE = 0.4, 2.0
