@@ -15,7 +15,7 @@ from edged.base.units import parse_duration, parse_size
 from edged.board.board import Board
 from edged.board.pipeline import check_binding, check_chain, check_state
 from edged.board.state import State
-from edged.board.state.examples.store import NAME as EXAMPLES
+from edged.board.state.examples import NAME as EXAMPLES
 from edged.board.state.store import NAME as STATE
 from edged.broker import Address, probe
 from edged.broker.probe import MOST_AT_ONCE, REDELIVERED_WITHIN, Behaviour, ProbeResult, Redelivery

@@ -1,4 +1,4 @@
-"""What a board must not forget of itself and of its sensors: floors, trials, epochs, replay marks, the audit log."""
+"""``state.db``: floors, trials, epochs, replay marks, the audit log; the way back from a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from edged.base.database import Database, Layout
+from edged.base.database import Database, Layout, put_aside
+from edged.base.errors import StateDamagedError, StateError, StateLayoutError
 from edged.formats.channel.reading import MarkKey
 from edged.formats.package.verify import Floor
 
@@ -232,3 +233,36 @@ def _to_signed(count: int) -> int:
 
 def _from_signed(value: int) -> int:
     return value + (1 << 64) if value < 0 else value
+
+
+def open_state(directory: Path) -> tuple[State, str]:
+    """Open a board's state whatever has happened to it; say what is wrong with it, or nothing.
+
+    A damaged file is put aside and a new one begun. Where the disk cannot be written, a copy in RAM serves until it
+    can be: nothing is durable then.
+
+    :raises StateLayoutError: a newer release wrote it.
+    """
+    try:
+        return _opened(directory), ""
+    except StateDamagedError as error:
+        why = error.message
+    except StateLayoutError:
+        raise
+    except StateError as error:
+        return State(directory, in_memory=True), f"nothing is durable: {error.message}"
+    put_aside(directory, NAME)
+    try:
+        return State(directory), f"a damaged state.db was put aside and a new one begun: {why}"
+    except StateError as error:
+        return State(directory, in_memory=True), f"nothing is durable: {error.message}"
+
+
+def _opened(directory: Path) -> State:
+    state = State(directory)
+    try:
+        state.check()
+    except StateError:
+        state.close()
+        raise
+    return state

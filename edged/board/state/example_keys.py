@@ -1,6 +1,6 @@
-"""The keys that windows for training are sealed under: fresh ones, sealed to the board's own key and signed by it.
+"""The keys that examples are sealed under: fresh ones, sealed to the board's own key and signed by it.
 
-Whoever has the disk can neither open nor alter a window, nor add one: what opens is only what this board sealed.
+Whoever has the disk can neither open nor alter a window, nor add one: only windows that this board sealed will open.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the store is, and how windows are opened again."""
+"""``examples.db``: windows that stay on a board to train its models with (SQLite, WAL), each sealed by itself.
+
+This file reads and seals; ``example_keys`` makes the keys, ``example_edits`` adds, evicts, labels and erases.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from edged.base.database import Database, Layout
 from edged.base.errors import EdgedError, FormatError, StateError, TrustError
-from edged.board.state.examples.keys import Of, Sealer, StoreKeys, open_window
+from edged.board.state.example_keys import Of, Sealer, StoreKeys, open_window
 from edged.formats.cose.keys import ContentKey
 
 if TYPE_CHECKING:  # a command that only counts has no numpy in memory
@@ -109,7 +112,7 @@ class Row(NamedTuple):
 
 
 class StoredKey(NamedTuple):
-    """A key as it is stored: see :mod:`edged.board.state.examples.keys`."""
+    """A key as it is stored: see :mod:`edged.board.state.example_keys`."""
 
     number: int
     of: Of
