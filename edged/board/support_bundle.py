@@ -1,19 +1,32 @@
-"""What goes into a bundle: a file a section."""
+"""A support bundle: all that a maintainer needs to see of a board, and nothing that its owner must not hand out.
+
+Each section becomes a file. :mod:`edged.board.redact` masks secrets and names in all of them.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import platform
+import shutil
+import ssl
+import stat
+import subprocess
+import sys
 import tarfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from edged.board.bundle import facts
-from edged.board.bundle.names import learn_board, learn_gathered, shown
-from edged.board.bundle.redact import Redactor
+from edged import __version__
+from edged.base.machine import has_memory_controller, swap_areas
+from edged.board.redact import Redactor, learn_board, learn_gathered, shown
 from edged.config.board import BoardConfig, Device
 
 _UNIT = "edged.service"
@@ -86,7 +99,7 @@ def _encode(name: str, value: Any, redactor: Redactor) -> bytes:  # noqa: ANN401
 
 def _command(*command: str) -> list[str]:
     """Return what a command printed, line by line, and how it ended."""
-    printed = facts.run(command, _MOST)
+    printed = _run(command, _MOST)
     cut = [] if printed.whole else ["(cut)"]
     end = [] if printed.code == 0 else [f"(left with {printed.code})"]
     return [*printed.out.splitlines(), *cut, *end]
@@ -94,7 +107,7 @@ def _command(*command: str) -> list[str]:
 
 def _own(*arguments: str) -> Any:  # noqa: ANN401  what JSON holds
     """Return what one of edged's own commands prints as JSON; as text, where that is not what it prints."""
-    printed = facts.run(facts.edged(*arguments), _MOST)
+    printed = _run(_own_command(*arguments), _MOST)
     start = min((printed.out.find(one) for one in ("[\n", "{\n", "[]") if one in printed.out), default=0)
     try:
         found, end = json.JSONDecoder().raw_decode(printed.out[start:])
@@ -112,7 +125,7 @@ def _journal(_subject: Subject) -> list[dict[str, Any]]:
     """Return the last entries of the service, of systemd about it, and of commands; not what the machine is called."""
     bounds = (f"--lines={_JOURNAL_LINES}", f"--since={_JOURNAL_SINCE}")
     matches = (f"_SYSTEMD_UNIT={_UNIT}", "+", f"UNIT={_UNIT}", "_PID=1", "+", "SYSLOG_IDENTIFIER=edged")
-    printed = facts.run(["journalctl", "--no-pager", "--quiet", "--output=json", *bounds, *matches], _MOST)
+    printed = _run(["journalctl", "--no-pager", "--quiet", "--output=json", *bounds, *matches], _MOST)
     found = []
     for line in printed.out.splitlines():
         try:
@@ -134,7 +147,7 @@ def _unit(_subject: Subject) -> list[str]:
 
 
 SECTIONS = (
-    Section("versions.json", "edged, Python, libraries, kernel, system, board", lambda _: facts.versions()),
+    Section("versions.json", "edged, Python, libraries, kernel, system, board", lambda _: _versions()),
     Section("configuration.json", "the configuration; of secrets only where they are", _configuration),
     Section("check.json", "`edged check`", lambda of: _own("check", "--json", str(of.path))),
     Section("status.json", "`edged status`", lambda of: _own("status", "--json", "-c", str(of.path))),
@@ -149,7 +162,123 @@ SECTIONS = (
     ),
     Section("unit.txt", f"state and limits of {_UNIT} (systemctl show)", _unit),
     Section("exposure.txt", f"what {_UNIT} may do (systemd-analyze security)", _exposure),
-    Section("machine.json", "memory, processors, swap, cgroups, disk", lambda of: facts.machine(of.state)),
-    Section("files.txt", "names, sizes and modes in the state directory, no content", lambda of: facts.files(of.state)),
+    Section("machine.json", "memory, processors, swap, cgroups, disk", lambda of: _machine(of.state)),
+    Section("files.txt", "names, sizes and modes in the state directory, no content", lambda of: _files(of.state)),
 )
 """In the order in which they are read."""
+
+
+_LIBRARIES = (
+    *("numpy", "tflite-runtime", "ai-edge-litert", "cryptography", "cbor2", "paho-mqtt", "msgspec", "click"),
+    *("systemd-python", "pillow", "python-pkcs11", "tpm2-pytss"),
+)
+_MEMORY = ("MemTotal", "MemFree", "MemAvailable", "SwapTotal", "SwapFree", "Mlocked", "Shmem")
+_MOST_FILES = 1000
+_SECONDS = 60.0
+
+
+class Printed(NamedTuple):
+    """What a command printed. ``code`` is None for one that is absent, or that was ended."""
+
+    code: int | None
+    out: str
+    whole: bool
+
+
+def _run(command: Sequence[str], most: int) -> Printed:
+    """Run a command without input, for a minute at most.
+
+    :param most: bytes of its output that are kept.
+    """
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    try:
+        process = subprocess.Popen(  # noqa: S603  fixed commands
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        )
+    except OSError as error:
+        return Printed(None, f"{command[0]}: {error.strerror}", whole=True)
+    timer = threading.Timer(_SECONDS, process.kill)
+    timer.start()
+    with process:
+        out = b"" if process.stdout is None else process.stdout.read(most + 1)
+        whole = len(out) <= most
+        if not whole:
+            process.kill()
+    timer.cancel()
+    return Printed(process.returncode if process.returncode >= 0 else None, out[:most].decode(errors="replace"), whole)
+
+
+def _own_command(*arguments: str) -> list[str]:
+    """Return a command line of this edged's own."""
+    return [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "edged", *arguments]
+
+
+def _versions() -> dict[str, Any]:
+    """Return what runs here."""
+    found: dict[str, Any] = {}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    system = os.uname()
+    return {
+        "edged": __version__,
+        "python": sys.version,
+        "libraries": found,
+        "openssl": ssl.OPENSSL_VERSION,
+        "libc": " ".join(platform.libc_ver()),
+        "kernel": f"{system.sysname} {system.release} {system.version}",
+        "machine": system.machine,
+        "system": _os_release(),
+        "board": _read("/proc/device-tree/model").strip("\0\n"),
+    }
+
+
+def _machine(directory: Path) -> dict[str, Any]:
+    """Return memory, processors, swap, cgroups, and the disk that ``directory`` stands on."""
+    memory = (line.split(":") for line in _read("/proc/meminfo").splitlines())
+    usage = shutil.disk_usage(directory) if directory.exists() else None
+    return {
+        "processors": os.cpu_count(),
+        "load": _read("/proc/loadavg").strip(),
+        "uptime": _read("/proc/uptime").split(" ")[0],
+        "memory": {name: value.strip() for name, value in memory if name in _MEMORY},
+        "swap": swap_areas(),
+        "memory controller": has_memory_controller(),
+        "command line": [word for word in _read("/proc/cmdline").split() if word.startswith("cgroup_")],
+        "disk": None if usage is None else usage._asdict(),
+        "mount": _mount(directory),
+    }
+
+
+def _files(directory: Path) -> list[str]:
+    """Return mode, owner, size and name of each file below ``directory``, and nothing of what they hold."""
+    found = []
+    for path in sorted(directory.rglob("*"))[:_MOST_FILES]:
+        with suppress(OSError):
+            of = path.lstat()
+            name = path.relative_to(directory)
+            found.append(f"{stat.filemode(of.st_mode)} {of.st_uid:>6}:{of.st_gid:<6} {of.st_size:>12} {name}")
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _os_release() -> str:
+    with suppress(OSError):
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return ""
+
+
+def _mount(directory: Path) -> str:
+    """Return the file system of ``directory`` and how it is mounted."""
+    mounts = [line.split() for line in _read("/proc/self/mounts").splitlines()]
+    holding = [one for one in mounts if directory.is_relative_to(one[1])]
+    if not holding:
+        return ""
+    deepest = max(holding, key=lambda one: len(one[1]))
+    return " ".join(deepest[:4])
