@@ -5,9 +5,9 @@ Sealing, publishing and time are the daemon's.
 
 from edged.board.pipeline.binding import check_binding, check_chain, check_state
 from edged.board.pipeline.collect import Collected, Collector, like
-from edged.board.pipeline.lane import Answered, Job, Lane
-from edged.board.pipeline.message import Decoders, Message, Reading
-from edged.board.pipeline.stream import Start
+from edged.board.pipeline.lane import Lane
+from edged.board.pipeline.message import Answered, Job, Message, Reading
+from edged.board.pipeline.stream import Decoders, Start
 from edged.board.pipeline.worker import Worker
 
 __all__ = [

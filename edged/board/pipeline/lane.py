@@ -1,61 +1,30 @@
-"""One ``[[model]]`` in use: its streams of rows, its model, and what its answers come to."""
+"""One ``[[model]]`` in use: its streams of rows, its model, the trial of a new version, and the answers."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError
+from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError, TrialError
 from edged.base.topics import topic_matches
+from edged.base.units import parse_duration
 from edged.board.pipeline.binding import check_binding, check_state, columns_from
 from edged.board.pipeline.collect import Collector
-from edged.board.pipeline.message import Decoders, Message, Reading
-from edged.board.pipeline.probation import Probation
-from edged.board.pipeline.stream import Name, Start, Stream, Windowed, as_bytes
-from edged.board.pipeline.streams import Streams
-from edged.config.model import ModelConfig
+from edged.board.pipeline.message import Answered, Job, Message, Reading
+from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
+from edged.config.model import ModelConfig, TrialTable
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
-from edged.model.live import Floats, LiveModel
+from edged.model.live import Floats, LiveModel, Memory
 from edged.model.signal.clean import Cleaner
 from edged.model.signal.decide import Decision
 
 _ENVELOPE = 128
 """Bytes by which a sealed reading may be longer than a plain one."""
-
-
-class Job(NamedTuple):
-    """A window that the model is to be asked about.
-
-    :ivar window: float32 [rows, channels], valid until the next job is taken.
-    :ivar anew: whether the model has to forget the windows before.
-    :ivar again: whether it may have been answered before.
-    :ivar start: where it begins, in the journal.
-    """
-
-    stream: Stream
-    window: Floats
-    names: list[Name]
-    anew: bool
-    again: bool
-    start: Start = (0, 0)
-
-    def kept(self) -> Job:
-        """Return the same job with a window that stays valid."""
-        return self._replace(window=self.window.copy())
-
-
-class Answered(NamedTuple):
-    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
-
-    answer: Answer
-    of: Input
-    publish: bool
-    again: bool
 
 
 class Lane:
@@ -320,3 +289,52 @@ class Lane:
 
 def _answer(decision: Decision) -> Answer:
     return Answer(decision.label, decision.score, decision.value, decision.scores, decision.top)
+
+
+_SLOW = 3
+"""Windows that take too long before a version has failed: one may have met a busy moment."""
+
+
+class Probation:
+    """Watches a version until it has answered enough windows.
+
+    :param before: the version that comes back if this one fails; None: there is none in memory.
+    """
+
+    def __init__(self, trial: TrialTable, before: LiveModel | None) -> None:
+        self.before = before
+        self._left = trial.windows
+        self._longest = math.inf if trial.latency is None else parse_duration(trial.latency)
+        self._slow = 0
+        self._failed: TrialError | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it has answered enough windows."""
+        return self._left <= 0
+
+    def ask(self, model: LiveModel, window: Floats, memory: Memory | None) -> Floats:
+        """Return the model's scores for a window.
+
+        :raises TrialError: it errs, answers with what is not finite, or takes too long once too often.
+        """
+        if self._failed is not None:
+            raise TrialError(self._failed.message)
+        if self.passed:
+            return model.scores(window, memory)
+        start = time.perf_counter()
+        try:
+            scores = model.scores(window, memory)
+        except ReadingShapeError:  # too few rows came in a window's time, which is no version's fault
+            raise
+        except EdgedError as error:
+            self._failed = TrialError(f"its trial ended with an error: {error.message}")
+            raise self._failed from error
+        took = time.perf_counter() - start
+        if took > self._longest:
+            self._slow += 1
+            if self._slow >= _SLOW:
+                self._failed = TrialError(f"{_SLOW} windows of its trial took over {self._longest * 1000:g} ms")
+                raise self._failed
+        self._left -= 1
+        return scores

@@ -1,31 +1,15 @@
-"""One message, opened and decoded once, however many models read it."""
+"""What passes along the pipeline: a message, opened and decoded once; a reading of it; a job; an answer."""
 
 from __future__ import annotations
 
 import hashlib
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
-from edged.board.pipeline.stream import Inlet
+from edged.board.pipeline.stream import Inlet, Name, Start, Stream
 from edged.formats.channel.reading import OpenedReading, ReadingOpener
-from edged.formats.channel.result import Sealed
-from edged.model.signal.decode import Decoded, Decoder, Layout
-
-
-class Decoders:
-    """Decoders that are in use: models that read a topic with the same layout share one, and what it decodes."""
-
-    def __init__(self) -> None:
-        self._shared: WeakValueDictionary[tuple[str, Layout, bool], Decoder] = WeakValueDictionary()
-
-    def get(self, topic: str, layout: Layout, *, sealed: bool) -> Decoder:
-        """Return the decoder of a topic.
-
-        :param sealed: whether its readings are sealed.
-        """
-        decoder = self._shared.get((topic, layout, sealed))
-        if decoder is None:
-            decoder = self._shared[topic, layout, sealed] = Decoder(layout)
-        return decoder
+from edged.formats.channel.result import Answer, Input, Sealed
+from edged.model.live import Floats
+from edged.model.signal.decode import Decoded, Decoder
 
 
 class Message:
@@ -95,3 +79,33 @@ class Reading:
         self.name = name
         self.sealed = sealed
         self.accepted = False
+
+
+class Job(NamedTuple):
+    """A window that the model is to be asked about.
+
+    :ivar window: float32 [rows, channels], valid until the next job is taken.
+    :ivar anew: whether the model has to forget the windows before.
+    :ivar again: whether it may have been answered before.
+    :ivar start: where it begins, in the journal.
+    """
+
+    stream: Stream
+    window: Floats
+    names: list[Name]
+    anew: bool
+    again: bool
+    start: Start = (0, 0)
+
+    def kept(self) -> Job:
+        """Return the same job with a window that stays valid."""
+        return self._replace(window=self.window.copy())
+
+
+class Answered(NamedTuple):
+    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
+
+    answer: Answer
+    of: Input
+    publish: bool
+    again: bool
