@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edged.board.daemon import traffic
-from edged.board.daemon.debts import Debt
-from edged.board.daemon.marks import Marks
+from edged.board.daemon.recovery import Marks
+from edged.board.delivery import inbox
+from edged.board.delivery.holds import Debt
 from edged.cli import main
 from edged.formats.channel.reading import ReplayGuard
 
@@ -31,8 +31,8 @@ def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
 
 
 if __name__ == "__main__":
-    traffic.Debt = _Paid  # type: ignore[assignment,misc]
-    traffic.Traffic._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
+    inbox.Debt = _Paid  # type: ignore[assignment,misc]
+    inbox.Traffic._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
     ReplayGuard.accept = _no_mark  # type: ignore[method-assign,assignment]
     ReplayGuard.settle = _forget  # type: ignore[method-assign]
     Marks.save = Marks.save_in_ram = _forget  # type: ignore[method-assign]

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from process import ProcessError
 
-from edged.board.board import Board
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.health import Health
 from edged.board.daemon.loader import load_models, next_lanes
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
+from edged.board.delivery.inbox import Traffic
+from edged.board.delivery.inference import Answers
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Poison
+from edged.board.delivery.row_log import RowJournal
+from edged.board.health import Health
+from edged.board.installation import Board
 from edged.board.pipeline import Decoders
 from edged.board.state import OutboxStore, RowStore, State, SuspectStore
 from edged.broker import Broker, Delivery, Outcome

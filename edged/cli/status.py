@@ -16,7 +16,7 @@ from edged.base.errors import MissingFileError, StateLockedError, UsageError
 from edged.base.files import write_atomically
 from edged.base.lock import Lock
 from edged.base.notify import runtime_directory
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.state import Examples, OutboxStore, SetAside, State, SuspectStore
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_board

@@ -9,7 +9,7 @@ from typing import IO
 import click
 
 from edged.base.errors import UsageError
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.cli.common import config_option, path_type
 from edged.config.load import load_board
 from edged.formats.spec import Chain

@@ -49,14 +49,14 @@ MUTANTS = {
         SIGNED,
     ),
     "the version floor is skipped": Mutant(
-        "edged.board.board.Board.check_acceptable",
+        "edged.board.installation.Board.check_acceptable",
         "package.check_floor(floor)\n",
         "\n",
         "integration/test_attacks.py::test_rollback_to_a_version_that_was_superseded",
         NEVER_OLDER,
     ),
     "the version floor is not raised": Mutant(
-        "edged.board.board.Board.install",
+        "edged.board.installation.Board.install",
         "accept(package, state)\n",
         "\n",
         "integration/test_bad_packages.py::test_an_older_version_is_refused",
@@ -147,21 +147,21 @@ MUTANTS = {
         NOTHING_READ,
     ),
     "a reading is acknowledged before its result is safe": Mutant(
-        "edged.board.daemon.traffic.Traffic._serve",
+        "edged.board.delivery.inbox.Traffic._serve",
         "self._answers.run(lane, jobs, owed if key is not None else None)",
         "self._answers.run(lane, jobs, None)",
         "faults/test_moments.py::test_killed_before_the_broker_has_the_result",
         NOTHING_LOST,
     ),
     "in an outage a reading is acknowledged before its result is stored": Mutant(
-        "edged.board.outbox.Outbox.add",
+        "edged.board.delivery.outbox.Outbox.add",
         "self._fresh.append(_Fresh(result, done))\n",
         "self._fresh.append(_Fresh(result, lambda: None))\n        done()\n",
         "faults/test_moments.py::test_killed_in_an_outage_before_the_result_is_stored",
         NOTHING_LOST,
     ),
     "results that are stored are not looked for at the start": Mutant(
-        "edged.board.outbox.Outbox.__init__",
+        "edged.board.delivery.outbox.Outbox.__init__",
         "self._newest = store.newest()",
         "self._newest = 0",
         "faults/test_moments.py::test_killed_in_an_outage_after_the_result_is_stored",
@@ -196,7 +196,7 @@ MUTANTS = {
         NO_REPLAY,
     ),
     "what was accepted is forgotten at the end": Mutant(
-        "edged.board.daemon.marks.Marks.save",
+        "edged.board.daemon.recovery.Marks.save",
         "self._state.save_marks(self._unsaved.items())\n",
         "\n",
         "integration/test_bad_readings.py::test_a_sealed_reading_is_not_accepted_again_after_a_restart[terminated]",
@@ -217,7 +217,7 @@ MUTANTS = {
         BAD_READINGS,
     ),
     "a bad reading is tried again": Mutant(
-        "edged.board.daemon.answers.REFUSALS",
+        "edged.board.delivery.inference.REFUSALS",
         "(ReadingError, TrustError, FormatError, ModelError)",
         "(TrustError, FormatError, ModelError)",
         "integration/test_bad_readings.py::test_each_bad_reading_is_counted_and_each_kind_is_logged_once",
@@ -245,7 +245,7 @@ MUTANTS = {
         SWAPS,
     ),
     "a version that fails its trial stays": Mutant(
-        "edged.board.daemon.answers.Answers._end_trial",
+        "edged.board.delivery.inference.Answers._end_trial",
         "lane.roll_back()",
         "lane.end_trial()",
         "integration/test_life.py::test_a_version_that_is_too_slow_in_its_trial_gives_way_and_no_window_is_lost",

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.pipeline import like
 from edged.board.state import Examples, Intake, Loaded, Of, Window
 from edged.config.load import load_board

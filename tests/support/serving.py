@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import cast
 
 from edged.base.clock import Clock
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.health import Health
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
+from edged.board.delivery.inbox import Traffic
+from edged.board.delivery.inference import Answers
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Poison
+from edged.board.delivery.row_log import RowJournal
+from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import OutboxStore, RowStore, State, SuspectStore
 from edged.broker import Broker, Delivery, Outcome

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import StateError
-from edged.board.outbox import GROUP, IN_FLIGHT, Outbox
+from edged.board.delivery.outbox import GROUP, IN_FLIGHT, Outbox
 from edged.board.state import OutboxStore, State, Stored
 from edged.formats.channel.closed import StoredEpoch
 from support.serving import RamState

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.board.daemon import poison
-from edged.board.daemon.rows import KEPT
+from edged.board.delivery import quarantine
+from edged.board.delivery.row_log import KEPT
 from edged.board.state import RowStore, State, SuspectStore
 from edged.broker import Outcome
 from edged.config.board import Limits
@@ -232,7 +232,7 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = Running(each="window")
-    monkeypatch.setattr(poison, "_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(quarantine, "_AGAIN_AFTER", 0.0)
     running.model.raises = RuntimeError("nobody foresaw this")
     number = running.deliver(WINDOW)
     running.model.raises = None
@@ -248,7 +248,7 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     assert "nobody foresaw this" in aside.why
     opened = Encrypt.parse(cbor.decode_canonical(aside.sealed), 4)
     key = opened.unwrap(running.hub.key, None)
-    assert opened.open(key, poison.set_aside_aad(aside.digest)) == WINDOW
+    assert opened.open(key, quarantine.set_aside_aad(aside.digest)) == WINDOW
 
 
 class Death(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from edged.board.pipeline import Worker
+from edged.board.delivery.inference import Worker
 
 
 def test_a_slow_models_thread_stands_back_behind_the_main_loop() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from edged.base.errors import ConfigError, EdgedError, MissingFileError
 from edged.base.events import Event
 from edged.base.units import parse_size
-from edged.board.board import Board, accept
+from edged.board.installation import Board, accept
 from edged.board.pipeline import Decoders, Lane, check_chain
 from edged.board.state import State
 from edged.config.model import ModelConfig

@@ -1,8 +1,9 @@
-"""What a daemon is made of, and how its parts know of each other."""
+"""The parts of a daemon, and how they are connected; the brokers that it talks to."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from edged.base.errors import EdgedError, StateError
 from edged.base.events import Event, event_of
@@ -10,22 +11,19 @@ from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.base.web.metrics import MetricsServer
-from edged.board.board import Board
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.beat import HEALTH, STATUS, Heartbeat
+from edged.board.daemon.audit_trail import Journal
 from edged.board.daemon.collection import Collection, open_examples
-from edged.board.daemon.durable import Durable
-from edged.board.daemon.health import Health
-from edged.board.daemon.inventory import INVENTORY, Shelf
-from edged.board.daemon.journal import Journal
-from edged.board.daemon.links import Links
-from edged.board.daemon.marks import Marks
-from edged.board.daemon.metrics import Metrics
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
+from edged.board.daemon.recovery import Durable, Marks
+from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, Metrics, Shelf
+from edged.board.delivery.inbox import Traffic
+from edged.board.delivery.inference import Answers
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Poison
+from edged.board.delivery.row_log import RowJournal
+from edged.board.health import Health
+from edged.board.installation import Board
 from edged.board.state import OutboxStore, RowStore, SuspectStore
+from edged.broker import Broker, Message, run_once
 from edged.formats.channel.announcer import Announcer
 from edged.formats.cose.algorithms import Aead
 
@@ -105,7 +103,12 @@ class Parts:
         if table is None:
             return None
         return Metrics(
-            MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links, self.collection
+            MetricsServer(Listen.parse(table.listen)),
+            self.health,
+            self.outgoing,
+            self.links.uplink,
+            self.links.sensors,
+            self.collection,
         )
 
     def _make_outgoing(self) -> Outgoing:
@@ -140,3 +143,65 @@ class Parts:
         hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
         kind = type(error).__name__
         self.health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)
+
+
+class Links:
+    """One broker or two, served from one loop.
+
+    :ivar sensors: readings come from it.
+    :ivar uplink: results go to it.
+    """
+
+    def __init__(self, board: Board, status: str) -> None:
+        config = board.config
+        will = Message(status, b"offline", qos=1, retain=True)
+        if config.uplink is None:
+            self.sensors = self.uplink = Broker(board.broker_options(will=will))
+        else:
+            self.sensors = Broker(board.broker_options())
+            self.uplink = Broker(board.broker_options(config.uplink, will))
+        self._all = tuple(dict.fromkeys((self.sensors, self.uplink)))
+
+    def on_error(self, callback: Callable[[Exception], None]) -> None:
+        """Have what goes wrong with any of them told."""
+        for broker in self._all:
+            broker.on_error = callback
+
+    def on_sensors_up(self, callback: Callable[[], None]) -> None:
+        """Have it told when the connection that readings come over stands, beside what else is told then."""
+        before = self.sensors.on_up
+
+        def both() -> None:
+            callback()
+            before()
+
+        self.sensors.on_up = both
+
+    def connect(self) -> None:
+        """Connect, and again whenever a connection is lost."""
+        for broker in self._all:
+            broker.connect()
+
+    def run_once(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for something to do, and do it."""
+        run_once(self._all, timeout)
+
+    def wake(self) -> None:
+        """Have :meth:`run_once` return at once; from any thread, and from signal handlers."""
+        self.sensors.wake()
+
+    @property
+    def tried(self) -> bool:
+        """Whether the first attempts to connect have come to an end, good or bad."""
+        return all(broker.tried for broker in self._all)
+
+    def describe(self) -> str:
+        """Say in a few words how things stand."""
+        if len(self._all) == 1:
+            return self.sensors.describe()
+        return f"{self.sensors.describe()}; uplink {self.uplink.describe()}"
+
+    def close(self) -> None:
+        """Say goodbye. Blocks for about three seconds a broker at most."""
+        for broker in self._all:
+            broker.close()

@@ -19,13 +19,12 @@ from edged.base.memory import harden, release_code
 from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
-from edged.board import outbox
-from edged.board.board import Board, accept
-from edged.board.daemon import rows
-from edged.board.daemon.beat import STATUS
 from edged.board.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
-from edged.board.daemon.outgoing import ANNOUNCE, NONCE
 from edged.board.daemon.parts import Parts
+from edged.board.daemon.reports import STATUS
+from edged.board.delivery import outbox, row_log
+from edged.board.delivery.outgoing import ANNOUNCE, NONCE
+from edged.board.installation import Board, accept
 from edged.board.pipeline import Decoders, Lane
 from edged.board.state import RowStore, State
 from edged.config.load import load_board
@@ -194,7 +193,7 @@ class Daemon:
     def _set_pace(self) -> None:
         """Write in groups as large as the broker allows: it hands out no more than so much ahead."""
         hasty = self._links.sensors.hands_out_few
-        self._rows.group_seconds = rows.HASTY if hasty else rows.PATIENT
+        self._rows.group_seconds = row_log.HASTY if hasty else row_log.PATIENT
         self._outgoing.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
 
     def _on_up(self) -> None:

@@ -8,7 +8,6 @@ from edged.board.pipeline.collect import Collected, Collector, like
 from edged.board.pipeline.lane import Lane
 from edged.board.pipeline.message import Answered, Job, Message, Reading
 from edged.board.pipeline.stream import Decoders, Start
-from edged.board.pipeline.worker import Worker
 
 __all__ = [
     "Answered",
@@ -20,7 +19,6 @@ __all__ = [
     "Message",
     "Reading",
     "Start",
-    "Worker",
     "check_binding",
     "check_chain",
     "check_state",

@@ -21,7 +21,7 @@ _ROOM = 16
 
 
 class Intake:
-    """Adds windows; which others give way says :mod:`edged.board.state.example_edits`.
+    """Adds windows; :func:`plan` says which others give way.
 
     :ivar sizes: sealed bytes by model, as far as they were asked for.
     """

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from edged.base.errors import StateError
-from edged.board.daemon.debts import Waiter
+from edged.board.delivery.holds import Waiter
 from edged.board.pipeline import Message, Start
 from edged.board.state import RowStore, StoredReading
 

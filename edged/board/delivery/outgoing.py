@@ -10,9 +10,9 @@ from edged.base.clock import Clock
 from edged.base.errors import FormatError
 from edged.base.events import Event
 from edged.base.nothing import nothing
-from edged.board.daemon.debts import Waiter
-from edged.board.daemon.health import Health
-from edged.board.outbox import IN_FLIGHT, Outbox
+from edged.board.delivery.holds import Waiter
+from edged.board.delivery.outbox import IN_FLIGHT, Outbox
+from edged.board.health import Health
 from edged.board.pipeline import Answered, Lane
 from edged.board.state import OutboxStore, Stored
 from edged.broker import Broker, Delivery, Outcome

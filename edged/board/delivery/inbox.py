@@ -1,7 +1,7 @@
-"""Messages in, answers out, and each message acknowledged when what it is owed has been done.
+"""Messages in, and each acknowledged when all that needs it is done.
 
-A row is acknowledged once it is in its window, or in the journal where there is one. A whole window is acknowledged
-once its result is safe: if the board dies before, the broker hands the window out again.
+A row is acknowledged once it is in its window, or in the row log where there is one. A whole window is acknowledged
+once its result is safe: if the board dies before, the broker delivers the window once more.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from edged.base.errors import EdgedError, OverloadError, RateError, ReplayError
-from edged.board.daemon.answers import REFUSALS, Answers
-from edged.board.daemon.debts import Debt, Owed, WindowKey
-from edged.board.daemon.health import Health
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.postponed import Postponed
-from edged.board.daemon.rate import RateLimit
-from edged.board.daemon.rows import RowHold, RowJournal
+from edged.board.delivery.holds import Debt, Owed, Postponed, WindowKey
+from edged.board.delivery.inference import REFUSALS, Answers
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Poison
+from edged.board.delivery.row_log import RowHold, RowJournal
+from edged.board.health import Health
 from edged.board.pipeline import Job, Lane, Message, Reading, Start
 from edged.board.state import StoredReading
 from edged.broker import Delivery
@@ -260,3 +258,38 @@ class Traffic:
     def open_windows(self) -> int:
         """Return how many windows of rows a crash would take: those that are being filled, and are not journalled."""
         return sum(lane.open_windows() for lane in self._answers.lanes.values() if not lane.config.journal)
+
+
+_MOST_TOPICS = 4096
+
+
+class _Bucket:
+    """What one topic may still bring now, and when that was."""
+
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, tokens: float, at: float) -> None:
+        self.tokens = tokens
+        self.at = at
+
+
+class RateLimit:
+    """Lets ``rate`` messages a second of each topic through; a second's worth may come at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._topics: dict[str, _Bucket] = {}
+
+    def admits(self, topic: str) -> bool:
+        """Tell whether one more message of a topic is let through."""
+        now = time.monotonic()
+        bucket = self._topics.get(topic)
+        if bucket is None:
+            if len(self._topics) >= _MOST_TOPICS:
+                del self._topics[next(iter(self._topics))]
+            bucket = self._topics[topic] = _Bucket(self._rate, now)
+        tokens = min(self._rate, bucket.tokens + (now - bucket.at) * self._rate)
+        bucket.at = now
+        admits = tokens >= 1
+        bucket.tokens = tokens - 1 if admits else tokens
+        return admits

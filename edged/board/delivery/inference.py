@@ -1,16 +1,21 @@
-"""Windows in, results out: models are asked, now or in threads of their own, tried, and followed by one another."""
+"""Windows in, results out: models answer in the main loop or in threads of their own, on trial and in chains."""
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Generic, NamedTuple, TypeVar
 
 from edged.base.errors import EdgedError, FormatError, ModelError, OverloadError, ReadingError, TrialError, TrustError
 from edged.base.nothing import nothing
-from edged.board.daemon.debts import Waiter
-from edged.board.daemon.health import Health
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.pipeline import Job, Lane, Worker
+from edged.board.delivery.holds import Waiter
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.health import Health
+from edged.board.pipeline import Job, Lane
 from edged.model.live import Floats, LiveModel
 
 REFUSALS = (ReadingError, TrustError, FormatError, ModelError)
@@ -193,3 +198,87 @@ def _asked(task: _Task) -> Floats | EdgedError:
         return _ask(task)
     except EdgedError as error:
         return error
+
+
+_Work = TypeVar("_Work")
+_Outcome = TypeVar("_Outcome")
+
+WAITING = 8
+"""Windows that wait for a slow model; a further one takes the place of the oldest."""
+
+_NICENESS = 10
+"""By how much the thread alone (Linux) is nicer, so that where CPUs are scarce the main loop comes first."""
+
+
+class Worker(Generic[_Work, _Outcome]):
+    """Asks a model in a thread of its own, one task after the other.
+
+    :param ask: what the thread does with a task.
+    :param wake: called from the thread when an answer is there.
+    """
+
+    def __init__(self, ask: Callable[[_Work], _Outcome], wake: Callable[[], None]) -> None:
+        self._ask = ask
+        self._wake = wake
+        self._waiting: deque[_Work] = deque()
+        self._done: deque[tuple[_Work, _Outcome | EdgedError]] = deque()
+        self._change = threading.Condition()
+        self._closing = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="edged-slow-model", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: _Work) -> _Work | None:
+        """Have a task done; return the one that has to give way because the model does not keep up."""
+        with self._change:
+            displaced = self._waiting.popleft() if len(self._waiting) >= WAITING else None
+            self._waiting.append(task)
+            self._change.notify()
+        return displaced
+
+    def take_done(self) -> list[tuple[_Work, _Outcome | EdgedError]]:
+        """Return what was answered since the last call, in order."""
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        return done
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task waits, or is being done."""
+        return bool(self._waiting) or self._busy_since is not None
+
+    def busy_for(self) -> float:
+        """Return for how many seconds the thread has been at its task."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> list[_Work]:
+        """End the thread after the task that it is at, and return those that still waited."""
+        with self._change:
+            self._closing = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._change.notify()
+        self._thread.join()
+        return waiting
+
+    def _run(self) -> None:
+        with suppress(PermissionError):  # a system call filter may not allow it; the model answers all the same
+            os.nice(_NICENESS)
+        while True:
+            with self._change:
+                while not (self._waiting or self._closing):
+                    self._change.wait()
+                if self._closing:
+                    return
+                task = self._waiting.popleft()
+                self._busy_since = time.monotonic()
+            try:
+                answer: _Outcome | EdgedError = self._ask(task)
+            except EdgedError as error:
+                answer = error
+            self._busy_since = None
+            self._done.append((task, answer))
+            del task, answer
+            self._wake()

@@ -9,7 +9,7 @@ from edged import __version__
 from edged.base.errors import EdgedError, StateError, TrialError
 from edged.base.events import Event
 from edged.board.audit import AuditLog, Fact, Kind
-from edged.board.daemon.health import Health
+from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import State
 from edged.formats.cose.keys import PublicKey
