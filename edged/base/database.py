@@ -40,7 +40,7 @@ class Database:
     """An open database of one :attr:`layout`.
 
     :param in_memory: work on a copy in RAM: nothing is durable then.
-    :ivar damaged: whether its content was found damaged: :meth:`begin_anew`.
+    :ivar damaged: whether its content was found damaged: :meth:`start_over`.
     :raises StateDamagedError: its content is damaged, or it is no database.
     :raises StateLayoutError: a newer release wrote it.
     :raises StateError: it cannot be opened or written.
@@ -119,7 +119,7 @@ class Database:
             self.db, self.in_memory = disk, False
             self._prepare()
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Put a damaged file aside and begin a new one.
 
         :raises StateError: it cannot be made.

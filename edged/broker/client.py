@@ -17,7 +17,7 @@ from edged.base.errors import BrokerError, RefusedError, TakeoverError
 from edged.base.events import Event, event_of
 from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
-from edged.broker.dial import Dialling, Patience
+from edged.broker.dial import Backoff, Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Broker:
         self._connection: Connection | None = None
         self._dialling: Dialling | None = None
         self._retry_at: float | None = None
-        self._patience = Patience()
+        self._backoff = Backoff()
         self._protocol = MQTT5
         self._spoke_mqtt5 = False
         self._subscriptions: dict[str, int] = {}
@@ -86,7 +86,7 @@ class Broker:
         return len(self._waiting) + len(self._sent)
 
     @property
-    def hands_out_few(self) -> bool:
+    def limits_redelivery(self) -> bool:
         """Whether it may hand out few messages ahead of their acknowledgement: none but MQTT 5 can ask for more."""
         return self._connection is not None and self._connection.protocol != MQTT5
 
@@ -214,8 +214,8 @@ class Broker:
         self._protocol = MQTT5  # a broker that was busy, or has been updated, is not held to the old version
         if connection.up_since:
             now = time.monotonic()
-            self._patience.note_loss(now, now - connection.up_since, connection.code)
-            if self._patience.contested(now):
+            self._backoff.note_loss(now, now - connection.up_since, connection.code)
+            if self._backoff.contested(now):
                 error = TakeoverError(
                     f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
                     "each takes the connection from the other",
@@ -226,7 +226,7 @@ class Broker:
 
     def _retry_later(self, error: BrokerError) -> None:
         self.last_error = error
-        self._retry_at = time.monotonic() + self._patience.delay()
+        self._retry_at = time.monotonic() + self._backoff.delay()
         self.on_error(error)
 
     # --- what the connection reports

@@ -172,7 +172,7 @@ _TAKEN_OVER = 142  # MQTT 5 reason code
 _TAKEOVERS, _WITHIN = 3, 60.0
 
 
-class Patience:
+class Backoff:
     """Jittered exponential backoff, set back by a connection that held; and a count of those that were taken over."""
 
     def __init__(self) -> None:

@@ -147,9 +147,9 @@ MUTANTS = {
         NOTHING_READ,
     ),
     "a reading is acknowledged before its result is safe": Mutant(
-        "edged.board.delivery.inbox.Traffic._serve",
-        "self._answers.run(lane, jobs, owed if key is not None else None)",
-        "self._answers.run(lane, jobs, None)",
+        "edged.board.delivery.inbox.Inbox._serve",
+        "self._inference.run(lane, jobs, pending if key is not None else None)",
+        "self._inference.run(lane, jobs, None)",
         "faults/test_moments.py::test_killed_before_the_broker_has_the_result",
         NOTHING_LOST,
     ),
@@ -196,7 +196,7 @@ MUTANTS = {
         NO_REPLAY,
     ),
     "what was accepted is forgotten at the end": Mutant(
-        "edged.board.daemon.recovery.Marks.save",
+        "edged.board.daemon.recovery.ReplayMarks.save",
         "self._state.save_marks(self._unsaved.items())\n",
         "\n",
         "integration/test_bad_readings.py::test_a_sealed_reading_is_not_accepted_again_after_a_restart[terminated]",
@@ -245,7 +245,7 @@ MUTANTS = {
         SWAPS,
     ),
     "a version that fails its trial stays": Mutant(
-        "edged.board.delivery.inference.Answers._end_trial",
+        "edged.board.delivery.inference.Inference._end_trial",
         "lane.roll_back()",
         "lane.end_trial()",
         "integration/test_life.py::test_a_version_that_is_too_slow_in_its_trial_gives_way_and_no_window_is_lost",

@@ -89,8 +89,8 @@ class Running(Serving):
     def __init__(self, kept: Kept, served: Lane, **options: Any) -> None:
         super().__init__(**options)
         self.collection = Collection(kept)
-        self.answers.on_answered = self.collection.take
-        self.traffic.on_delivery = self.collection.hear
+        self.inference.on_answered = self.collection.take
+        self.inbox.on_delivery = self.collection.hear
         self.serve({"c1": served})
         self.collection.set_lanes([served])
 

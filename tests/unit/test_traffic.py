@@ -10,7 +10,7 @@ import pytest
 
 from edged.board.delivery import quarantine
 from edged.board.delivery.row_log import KEPT
-from edged.board.state import RowStore, State, SuspectStore
+from edged.board.state import QuarantineStore, RowStore, State
 from edged.broker import Outcome
 from edged.config.board import Limits
 from edged.formats.channel.reading import ReadingSealer
@@ -192,7 +192,7 @@ def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go
     assert running.health.refused == {"RateError": 3}
 
 
-# --- poison ----------------------------------------------------------------------------------
+# --- quarantine ------------------------------------------------------------------------------
 
 
 def test_windows_beyond_the_limit_wait_unacknowledged_and_are_answered_in_their_order() -> None:
@@ -207,9 +207,9 @@ def test_windows_beyond_the_limit_wait_unacknowledged_and_are_answered_in_their_
     running.taken(running.results[0][0])
     later = [running.deliver(reading) for reading in readings[4:]]
     for at in range(1, 6):
-        running.traffic.turn(0.0)
+        running.inbox.turn(0.0)
         running.taken(running.results[at][0])
-    running.traffic.turn(0.0)
+    running.inbox.turn(0.0)
     assert running.acknowledged == [*numbers, again, *later]
     assert (len(running.results), running.health.refused) == (6, {})
 
@@ -232,23 +232,23 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running = Running(each="window")
-    monkeypatch.setattr(quarantine, "_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(quarantine, "_RETRY_AFTER", 0.0)
     running.model.raises = RuntimeError("nobody foresaw this")
     number = running.deliver(WINDOW)
     running.model.raises = None
     running.deliver(OTHER)
     assert len(running.results) == 1
     running.model.raises = RuntimeError("nobody foresaw this")
-    running.traffic.turn(time.monotonic())
+    running.inbox.turn(time.monotonic())
     assert number not in running.acknowledged
-    running.traffic.turn(time.monotonic())
+    running.inbox.turn(time.monotonic())
     assert number in running.acknowledged
-    (aside,) = SuspectStore(running.state).all()
+    (aside,) = QuarantineStore(running.state).all()
     assert (aside.topic, aside.size) == (TOPIC, len(WINDOW))
     assert "nobody foresaw this" in aside.why
     opened = Encrypt.parse(cbor.decode_canonical(aside.sealed), 4)
     key = opened.unwrap(running.hub.key, None)
-    assert opened.open(key, quarantine.set_aside_aad(aside.digest)) == WINDOW
+    assert opened.open(key, quarantine.quarantine_aad(aside.digest)) == WINDOW
 
 
 class Death(BaseException):
@@ -268,7 +268,7 @@ def test_a_message_that_killed_the_process_twice_is_touched_once_more_and_then_s
     assert running.results == []
     running.deliver(OTHER, dup=True)
     assert len(running.results) == 1
-    (aside,) = SuspectStore(state).all()
+    (aside,) = QuarantineStore(state).all()
     assert aside.size == len(WINDOW)
 
 
@@ -277,9 +277,9 @@ def test_a_message_that_waits_while_the_process_is_killed_again_and_again_is_not
     for crashes in range(1, 6):
         running = Running(each="window", state=state, crashes=crashes)
         assert running.deliver(WINDOW, dup=True) not in running.acknowledged
-        running.traffic.turn(time.monotonic())
+        running.inbox.turn(time.monotonic())
         assert len(running.results) == 1  # on its way; here the power goes
-    assert SuspectStore(state).all() == []
+    assert QuarantineStore(state).all() == []
 
 
 # --- the journal of rows ---------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
     before.rows.turn(1e12)
     after = Running(journal=True, state=state, model=FakeModel(window=Window(size=4, hop=hop)))
     store = RowStore(state)
-    after.traffic.replay(store.readings(), store.windows())
+    after.inbox.replay(store.readings(), store.windows())
     for number in range(crash_after, 13):
         after.deliver(row(number))
     seen = before.model.windows + after.model.windows
@@ -359,7 +359,7 @@ def test_a_row_whose_window_is_done_enters_no_other_after_a_crash() -> None:
     before.rows.turn(1e12)
     after = Running(journal=True, state=state)
     store = RowStore(state)
-    assert after.traffic.replay(store.readings(), store.windows()) == 0
+    assert after.inbox.replay(store.readings(), store.windows()) == 0
     for number in (2, 3):
         after.deliver(row(number), dup=True)
     assert after.health.repeated == 2
@@ -376,7 +376,7 @@ def test_a_row_of_the_journal_that_is_handed_out_again_enters_no_window_twice() 
     before.rows.turn(1e12)
     after = Running(journal=True, state=state)
     store = RowStore(state)
-    assert after.traffic.replay(store.readings(), store.windows()) == 1
+    assert after.inbox.replay(store.readings(), store.windows()) == 1
     after.deliver(row(0), dup=True)
     for number in range(1, 4):
         after.deliver(row(number))

@@ -19,7 +19,7 @@ from edged.model.live import LiveModel
 _LOG = logging.getLogger(__name__)
 
 
-class Journal:
+class AuditTrail:
     """Writes to the audit log and to the state; a disk that is full stops neither readings nor results."""
 
     def __init__(self, log: AuditLog, state: State, health: Health) -> None:

@@ -81,7 +81,7 @@ class Collection:
         """Take a window that was answered, if its turn has come. Never raises."""
         channel = lane.config.channel
         try:
-            if lane.collector is None or job.again:  # else a window may be taken twice
+            if lane.collector is None or job.redelivered:  # else a window may be taken twice
                 return
             taken = lane.collector.take(job.window, job.stream.key, time.monotonic())
         except Exception as error:  # noqa: BLE001  it was answered, and that is what counts
@@ -211,7 +211,7 @@ class _Writer:
         try:
             return self._intake.add(group[0].of, windows, group[0].most)
         except StateDamagedError:
-            self._store.begin_anew()
+            self._store.start_over()
             self._intake = Intake(self._store)
             raise
         finally:

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass
-class Loaded:
+class LoadedModels:
     """What a load found: models that are new, by channel, and why others cannot be used.
 
     :ivar proven: channels whose new model got through its trial before.
@@ -43,13 +43,13 @@ Running = Mapping[str, tuple[ModelConfig, str, int]]
 """What runs already: table, name and version, by channel."""
 
 
-def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> Loaded:
+def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> LoadedModels:
     """Load the newest package of each configured model that does not already run just so.
 
     Where that one cannot be used, the version that serves stays, unless it was rejected; else one that got through its
     trial takes its place.
     """
-    loaded = Loaded(board, board.sensor_keys())
+    loaded = LoadedModels(board, board.sensor_keys())
     for table in board.config.model:
         now = running.get(table.channel)
         rejected = {one.version for one in state.rejected(table.name)}
@@ -84,7 +84,9 @@ def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[I
     return [one for one in dict.fromkeys((board.packages.newest(name), *good)) if one is not None]
 
 
-def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders) -> dict[str, Lane]:
+def next_lanes(
+    loaded: LoadedModels, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders
+) -> dict[str, Lane]:
     """Return the lanes that follow from a load: those that stay, those that swap their model, and new ones.
 
     A lane whose new version cannot be used goes on with the old one, and the log says why. One that stands on a lane
@@ -120,7 +122,7 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, de
     return following
 
 
-def _refuse(loaded: Loaded, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
+def _refuse(loaded: LoadedModels, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
     loaded.errors[table.channel] = error
     _log_refusal(table, error)
     if model is not None:
@@ -138,10 +140,10 @@ class BackgroundLoad:
     :param wake: called from that thread when the load is done.
     """
 
-    def __init__(self, work: Callable[[], Loaded], wake: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], LoadedModels], wake: Callable[[], None]) -> None:
         self._work = work
         self._wake = wake
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModels | None = None
         self._error: EdgedError | None = None
         self._thread = threading.Thread(target=self._run, name="edged-load")
         self._thread.start()
@@ -159,7 +161,7 @@ class BackgroundLoad:
         """Whether :meth:`result` will not wait."""
         return not self._thread.is_alive()
 
-    def result(self) -> Loaded:
+    def result(self) -> LoadedModels:
         """Return what was loaded.
 
         :raises EdgedError: the configuration itself could not be used.

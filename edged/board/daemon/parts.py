@@ -11,18 +11,18 @@ from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.base.web.metrics import MetricsServer
-from edged.board.daemon.audit_trail import Journal
+from edged.board.daemon.audit_trail import AuditTrail
 from edged.board.daemon.collection import Collection, open_examples
-from edged.board.daemon.recovery import Durable, Marks
-from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, Metrics, Shelf
-from edged.board.delivery.inbox import Traffic
-from edged.board.delivery.inference import Answers
+from edged.board.daemon.recovery import ReplayMarks, StateRecovery
+from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, InventoryPublisher, Metrics
+from edged.board.delivery.inbox import Inbox
+from edged.board.delivery.inference import Inference
 from edged.board.delivery.outgoing import Outgoing
-from edged.board.delivery.quarantine import Poison
-from edged.board.delivery.row_log import RowJournal
+from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.row_log import RowLog
 from edged.board.health import Health
 from edged.board.installation import Board
-from edged.board.state import OutboxStore, RowStore, SuspectStore
+from edged.board.state import OutboxStore, QuarantineStore, RowStore
 from edged.broker import Broker, Message, run_once
 from edged.formats.channel.announcer import Announcer
 from edged.formats.cose.algorithms import Aead
@@ -42,39 +42,39 @@ class Parts:
         self._base = f"{config.results.prefix}/{config.device.name}"
         self.lock = Lock(board.directory)
         self.health = Health()
-        self.durable = Durable(board.directory, self.health)
-        self._state = state = self.durable.state
+        self.recovery = StateRecovery(board.directory, self.health)
+        self._state = state = self.recovery.state
         self.keystore = board.keystore()
         board.keys.opened_record(self.keystore)  # keys that no hub was told of would announce what none believes
         self.engine = board.engine()
         _LOG.info("runtime %s %s: %s", self.engine.name, self.engine.version, self.engine.reason)
-        self.marks = Marks(state)
-        self.journal = Journal(board.audit(state, self.keystore), state, self.health)
-        self.journal.started(f"{self.engine.name} {self.engine.version}", self.durable.crashes)
+        self.marks = ReplayMarks(state)
+        self.audit_trail = AuditTrail(board.audit(state, self.keystore), state, self.health)
+        self.audit_trail.started(f"{self.engine.name} {self.engine.version}", self.recovery.crashes)
         self.links = Links(board, self.topic(STATUS))
         self.links.on_error(self._on_broker_error)
         self.announcer = self._make_announcer()
         self.outgoing = self._make_outgoing()
-        self.rows = RowJournal(RowStore(state))
-        self.poison = Poison(SuspectStore(state), board.hubs(), self.durable.crashes)
+        self.rows = RowLog(RowStore(state))
+        self.quarantine = Quarantine(QuarantineStore(state), board.hubs(), self.recovery.crashes)
         slow = parse_duration(config.runtime.slow)
-        self.answers = Answers(self.outgoing, self.health, slow=slow, wake=self.links.wake)
-        self.answers.on_trial = self.journal.trial_ended
-        self.traffic = Traffic(
-            self.answers, self.outgoing, self.marks.guard, self.health, self.poison, self.rows, config.limits
+        self.inference = Inference(self.outgoing, self.health, slow=slow, wake=self.links.wake)
+        self.inference.on_trial = self.audit_trail.trial_ended
+        self.inbox = Inbox(
+            self.inference, self.outgoing, self.marks.guard, self.health, self.quarantine, self.rows, config.limits
         )
         self.collection = Collection(lambda: open_examples(board, self.keystore))
-        self.answers.on_answered = self.collection.take
-        self.traffic.on_delivery = self.collection.hear
-        self.links.uplink.on_message = self.links.sensors.on_message = self.traffic.on_message
-        self.shelf = Shelf(
+        self.inference.on_answered = self.collection.take
+        self.inbox.on_delivery = self.collection.hear
+        self.links.uplink.on_message = self.links.sensors.on_message = self.inbox.on_message
+        self.inventory = InventoryPublisher(
             self.links.uplink,
             self.announcer,
             self.topic(INVENTORY),
             parse_duration(config.results.heartbeat),
             self._newest,
         )
-        self.heart = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+        self.heartbeat = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
         self.metrics = self._make_metrics()
 
     def _newest(self, name: str) -> int | None:
@@ -136,7 +136,7 @@ class Parts:
                 raise  # nothing says that this number was never used
             self.health.trouble(error.message, "StateError")
             number = least
-        self.journal.epoch(number, kid)
+        self.audit_trail.epoch(number, kid)
         return number
 
     def _on_broker_error(self, error: Exception) -> None:

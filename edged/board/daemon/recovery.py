@@ -27,10 +27,10 @@ _RETRY_SECONDS = 10.0
 _RUNNING, _CRASHES, _OPEN_WINDOWS = "running", "crashes", "open-windows"
 
 
-class Durable:
+class StateRecovery:
     """Opens the state and keeps it usable.
 
-    :param on_anew: called after a damaged state was begun anew while the daemon runs: to write down what it knows.
+    :param on_new_state: called after a damaged state was begun anew while the daemon runs: to write down what it knows.
     :ivar crashes: how many runs in a row, up to this one, ended without a goodbye.
     :ivar lost: windows of rows that the last crash took.
     """
@@ -38,7 +38,7 @@ class Durable:
     def __init__(self, directory: Path, health: Health) -> None:
         self.state, why = open_state(directory)
         self.crashes = self.lost = 0
-        self.on_anew: Callable[[], None] = nothing
+        self.on_new_state: Callable[[], None] = nothing
         self._health = health
         self._retry_at = 0.0
         self._open_windows = 0
@@ -96,9 +96,9 @@ class Durable:
         self._retry_at = now + _RETRY_SECONDS
         try:
             if self.state.damaged:
-                self.state.begin_anew()
+                self.state.start_over()
                 self._health.trouble("a damaged state.db was put aside and a new one begun", "state")
-                self.on_anew()
+                self.on_new_state()
             elif self.state.in_memory:
                 self.state.write_back()
         except StateError as error:
@@ -112,7 +112,7 @@ _LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=4, items=400_000)
 _FIELDS = 5
 
 
-class Marks:
+class ReplayMarks:
     """Loads and saves what a guard has settled.
 
     :ivar in_ram: whether there is a directory in RAM, so that the disk may be written seldom.

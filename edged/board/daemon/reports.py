@@ -85,7 +85,7 @@ class Heartbeat:
 INVENTORY = "inventory"
 
 
-class Shelf:
+class InventoryPublisher:
     """Says what is served.
 
     :param topic: where the sealed inventory stands.
@@ -108,15 +108,15 @@ class Shelf:
         self._newest = newest
         self._told: tuple[int, tuple[ServedModel, ...]] | None = None
 
-    def tell(self, lanes: Mapping[str, Lane], *, again: bool = False) -> bool:
+    def publish(self, lanes: Mapping[str, Lane], *, repeat: bool = False) -> bool:
         """Publish the inventory where it, or the epoch, has changed; tell whether that was so.
 
-        :param again: publish it all the same: the broker may have lost what it retained.
+        :param repeat: publish it all the same: the broker may have lost what it retained.
         """
         if not self._uplink.is_up:
             return False
         models = tuple(self._served(lane) for lane in lanes.values() if lane.config.publish)
-        if not again and self._told == (self._announcer.epoch, models):
+        if not repeat and self._told == (self._announcer.epoch, models):
             return False
         sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode())
         self._told = self._announcer.epoch, models

@@ -13,7 +13,7 @@ WindowKey = tuple[str, str, bytes | Sealed]
 """What a reading of one model is known by: channel, topic, and its name."""
 
 
-class Waiter(Protocol):
+class Hold(Protocol):
     """What waits until a result is safe."""
 
     def hold(self) -> None:
@@ -23,7 +23,7 @@ class Waiter(Protocol):
         """End what :meth:`hold` began."""
 
 
-class Debt:
+class MessageAck:
     """A message's acknowledgement.
 
     :ivar can_wait: whether the broker waits for it: not with QoS 0.
@@ -47,25 +47,30 @@ class Debt:
             self._acknowledge()
 
 
-class Owed:
+class PendingReading:
     """A reading of one model, until that model is done with it.
 
     :ivar key: its name if it is a whole window; None of rows, which are done with once they are in their window.
-    :ivar debts: of the message, and of each further copy of it that the broker hands out meanwhile.
+    :ivar acks: of the message, and of each further copy of it that the broker hands out meanwhile.
     """
 
-    __slots__ = ("_done", "_holders", "debts", "key", "name", "reading")
+    __slots__ = ("_done", "_holders", "acks", "key", "name", "reading")
 
     def __init__(
-        self, key: WindowKey | None, name: WindowKey, reading: Reading, debt: Debt, done: Callable[[Owed], None]
+        self,
+        key: WindowKey | None,
+        name: WindowKey,
+        reading: Reading,
+        ack: MessageAck,
+        done: Callable[[PendingReading], None],
     ) -> None:
         self.key = key
         self.name = name
         self.reading = reading
-        self.debts = [debt]
+        self.acks = [ack]
         self._done = done
         self._holders = 1
-        debt.hold()
+        ack.hold()
 
     def hold(self) -> None:
         """Let it wait for one more step: a place in a queue, its result's way to the broker, or the journal."""
@@ -76,8 +81,8 @@ class Owed:
         self._holders -= 1
         if not self._holders:
             self._done(self)
-            for debt in self.debts:
-                debt.release()
+            for ack in self.acks:
+                ack.release()
 
     def step_done(self) -> None:
         """End a step that :meth:`hold` began."""
@@ -92,19 +97,19 @@ class Waiting(NamedTuple):
     """A message for one model.
 
     :ivar channel: the model's.
-    :ivar debts: the acknowledgement of each copy.
+    :ivar acks: the acknowledgement of each copy.
     :ivar attempt: which one it will be.
     """
 
     channel: str
     message: Message
-    debts: list[Debt]
+    acks: list[MessageAck]
     attempt: int
 
     def release(self) -> None:
         """Need no copy of it any longer."""
-        for debt in self.debts:
-            debt.release()
+        for ack in self.acks:
+            ack.release()
 
 
 class Postponed:
@@ -117,7 +122,7 @@ class Postponed:
         """Tell whether messages of a topic wait."""
         return topic in self._topics
 
-    def add(self, channel: str, message: Message, debt: Debt, attempt: int = 1) -> bool:
+    def add(self, channel: str, message: Message, ack: MessageAck, attempt: int = 1) -> bool:
         """Have a message wait; a copy of one that does, waits with it. Return whether there is room."""
         key = channel, message.digest
         waiting = self._topics.get(message.topic)
@@ -127,8 +132,8 @@ class Postponed:
                 return False
             there = Waiting(channel, message, [], attempt)
             self._topics.setdefault(message.topic, OrderedDict())[key] = there
-        debt.hold()
-        there.debts.append(debt)
+        ack.hold()
+        there.acks.append(ack)
         return True
 
     def due(self, has_room: Callable[[str], bool]) -> Iterator[Waiting]:

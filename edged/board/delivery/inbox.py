@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from edged.base.errors import EdgedError, OverloadError, RateError, ReplayError
-from edged.board.delivery.holds import Debt, Owed, Postponed, WindowKey
-from edged.board.delivery.inference import REFUSALS, Answers
+from edged.board.delivery.holds import MessageAck, PendingReading, Postponed, WindowKey
+from edged.board.delivery.inference import REFUSALS, Inference
 from edged.board.delivery.outgoing import Outgoing
-from edged.board.delivery.quarantine import Poison
-from edged.board.delivery.row_log import RowHold, RowJournal
+from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.row_log import RowHold, RowLog
 from edged.board.health import Health
 from edged.board.pipeline import Job, Lane, Message, Reading, Start
 from edged.board.state import StoredReading
@@ -28,7 +28,7 @@ _TOPICS_CACHED = 1024
 _ANSWERED = 4096
 
 
-class Traffic:
+class Inbox:
     """Takes messages, and pays what they are owed.
 
     :ivar on_delivery: called with each message of the sensors before models get it.
@@ -36,26 +36,26 @@ class Traffic:
 
     def __init__(
         self,
-        answers: Answers,
+        inference: Inference,
         outgoing: Outgoing,
         guard: ReplayGuard,
         health: Health,
-        poison: Poison,
-        rows: RowJournal,
+        quarantine: Quarantine,
+        rows: RowLog,
         limits: Limits,
     ) -> None:
-        self._answers = answers
+        self._inference = inference
         self._outgoing = outgoing
         self._guard = guard
         self._health = health
-        self._poison = poison
+        self._quarantine = quarantine
         self._rows = rows
         self._rate = None if limits.rate is None else RateLimit(limits.rate)
         self._most_windows = limits.windows
-        self._windows: dict[WindowKey, Owed] = {}
+        self._windows: dict[WindowKey, PendingReading] = {}
         self._waiting: dict[str, int] = {}
         self._answered: OrderedDict[WindowKey, None] = OrderedDict()
-        self._unacknowledged: deque[Debt] = deque()
+        self._unacknowledged: deque[MessageAck] = deque()
         self._postponed = Postponed()
         self._lanes: dict[str, Lane] = {}
         self._matching: dict[str, list[Lane]] = {}
@@ -72,71 +72,71 @@ class Traffic:
             return
         if self.on_delivery is not None:
             self.on_delivery(delivery)
-        debt = Debt(delivery.ack, can_wait=delivery.qos > 0)
-        message = Message(delivery.topic, delivery.payload, again=delivery.dup)
+        ack = MessageAck(delivery.ack, can_wait=delivery.qos > 0)
+        message = Message(delivery.topic, delivery.payload, redelivered=delivery.dup)
         self._health.messages += 1
         if self._rate is not None and not self._rate.admits(message.topic):
             self._health.refuse(RateError("more messages a second than limits.rate"), message.topic)
-        elif self._poison.admits(message):
+        elif self._quarantine.admits(message):
             behind = self._postponed.holds(delivery.topic)
             for lane in self._lanes_of(delivery.topic):
-                if not (behind and self._postpone(lane, message, debt)):
-                    self._attempt(lane, message, debt)
+                if not (behind and self._postpone(lane, message, ack)):
+                    self._attempt(lane, message, ack)
             self._note_served()
         if self._outgoing.congested:
-            self._unacknowledged.append(debt)
+            self._unacknowledged.append(ack)
         else:
-            debt.release()
+            ack.release()
 
-    def _attempt(self, lane: Lane, message: Message, debt: Debt, attempt: int = 1) -> None:
+    def _attempt(self, lane: Lane, message: Message, ack: MessageAck, attempt: int = 1) -> None:
         """Serve a message to one model; what nobody foresaw is tried again later, and set aside in the end."""
         try:
-            self._serve(lane, message, debt, known=attempt > 1)
+            self._serve(lane, message, ack, known=attempt > 1)
         except ReplayError as error:
-            if message.again:
+            if message.redelivered:
                 self._health.repeated += 1
             else:
                 self._health.refuse(error, message.topic)
         except REFUSALS as error:
-            if not (isinstance(error, OverloadError) and self._postpone(lane, message, debt, attempt)):
+            if not (isinstance(error, OverloadError) and self._postpone(lane, message, ack, attempt)):
                 self._health.refuse(error, message.topic)
         except Exception as error:  # noqa: BLE001  one reading must not stop the others
-            debt.hold()
+            ack.hold()
             self._health.last_error = f"{message.topic}: {type(error).__name__}"
-            self._poison.failed(lane, message, error, debt.release, attempt)
+            self._quarantine.failed(lane, message, error, ack.release, attempt)
 
-    def _postpone(self, lane: Lane, message: Message, debt: Debt, attempt: int = 1) -> bool:
+    def _postpone(self, lane: Lane, message: Message, ack: MessageAck, attempt: int = 1) -> bool:
         """Have a message wait for its turn where its broker waits, too; return whether it does."""
-        return debt.can_wait and self._postponed.add(lane.config.channel, message, debt, attempt)
+        return ack.can_wait and self._postponed.add(lane.config.channel, message, ack, attempt)
 
     def _has_room(self, topic: str) -> bool:
         return self._waiting.get(topic, 0) < self._most_windows
 
     def turn(self, now: float) -> None:
         """Go on with what is to be tried again, and with what waits until results leave."""
-        for one in self._poison.due(now):
-            debt = Debt(one.done)
-            if self._answers.lanes.get(one.lane.config.channel) is one.lane:
-                self._attempt(one.lane, one.message, debt, one.attempt)
-            debt.release()
+        for one in self._quarantine.due(now):
+            ack = MessageAck(one.done)
+            if self._inference.lanes.get(one.lane.config.channel) is one.lane:
+                self._attempt(one.lane, one.message, ack, one.attempt)
+            ack.release()
         for waiting in self._postponed.due(self._has_room):
-            lane, debt = self._answers.lanes.get(waiting.channel), Debt(waiting.release)
+            lane, ack = self._inference.lanes.get(waiting.channel), MessageAck(waiting.release)
             if lane is not None and lane.reads(waiting.message.topic):
-                self._attempt(lane, waiting.message, debt, waiting.attempt)
-            debt.release()
+                self._attempt(lane, waiting.message, ack, waiting.attempt)
+            ack.release()
         self._note_served()
-        self._poison.turn()
+        self._quarantine.turn()
         while self._unacknowledged and not self._outgoing.congested:
             self._unacknowledged.popleft().release()
 
     def _note_served(self) -> None:
         """Suspect none of the messages that were taken, once no model's thread is at any of them."""
-        if self._poison.watching and not self._answers.busy:
-            self._poison.all_served()
+        if self._quarantine.watching and not self._inference.busy:
+            self._quarantine.all_served()
 
     def _lanes_of(self, topic: str) -> list[Lane]:
-        if self._lanes is not self._answers.lanes:
-            self._lanes = self._answers.lanes
+        if self._lanes is not self._inference.lanes:
+            self._lanes = self._inference.lanes
             self._matching.clear()
         lanes = self._matching.get(topic)
         if lanes is None:
@@ -146,42 +146,42 @@ class Traffic:
             self._matching[topic] = lanes
         return lanes
 
-    def _serve(self, lane: Lane, message: Message, debt: Debt, *, known: bool = False) -> None:
+    def _serve(self, lane: Lane, message: Message, ack: MessageAck, *, known: bool = False) -> None:
         reading = lane.open(message)
         name = (lane.config.channel, message.topic, reading.name)
-        if message.again and name in self._answered:
+        if message.redelivered and name in self._answered:
             self._health.repeated += 1
             return
         key, waiting = name if lane.holds_whole_windows else None, 0
         if key is not None:
             if (before := self._windows.get(key)) is not None:
-                debt.hold()  # handed out again while its result is on its way: that result settles this copy too
-                before.debts.append(debt)
+                ack.hold()  # handed out again while its result is on its way: that result settles this copy too
+                before.acks.append(ack)
                 return
             waiting = self._waiting.get(message.topic, 0)
             if waiting >= self._most_windows:
                 raise OverloadError(f"{self._most_windows} windows of it wait for their results (limits.windows)")
-        owed = Owed(key, name, reading, debt, self._settle)
+        pending = PendingReading(key, name, reading, ack, self._settle)
         if key is not None:
-            self._windows[key] = owed
+            self._windows[key] = pending
             self._waiting[message.topic] = waiting + 1
         try:
             if lane.config.journal:
-                self._take_row(lane, reading, owed, known=known)
+                self._take_row(lane, reading, pending, known=known)
             else:
                 jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known)
-                self._answers.run(lane, jobs, owed if key is not None else None)
+                self._inference.run(lane, jobs, pending if key is not None else None)
         finally:
-            owed.release()
+            pending.release()
 
-    def _take_row(self, lane: Lane, reading: Reading, owed: Owed, *, known: bool) -> None:
+    def _take_row(self, lane: Lane, reading: Reading, pending: PendingReading, *, known: bool) -> None:
         """Take rows that are journalled: the journal acknowledges them."""
         number = self._rows.next_number()
         jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known, number=number)
         self._run_journalled(lane, jobs)
         key = (lane.config.channel, reading.message.topic)
         now = time.monotonic()
-        self._rows.add(key, number, reading.message, owed, now)
+        self._rows.add(key, number, reading.message, pending, now)
         self._rows.window_begins(key, lane.open_from(reading.message.topic), now)
 
     def replay(self, stored: Iterable[StoredReading], windows: Mapping[tuple[str, str], Start]) -> int:
@@ -191,11 +191,11 @@ class Traffic:
         """
         count = 0
         for one in stored:
-            lane = self._answers.lanes.get(one.channel)
-            message = Message(one.topic, one.payload, again=True)
+            lane = self._inference.lanes.get(one.channel)
+            message = Message(one.topic, one.payload, redelivered=True)
             key = (one.channel, one.topic)
             first, skip = windows.get(key, (0, 0))
-            if lane is None or not lane.config.journal or not self._poison.admits(message, replayed=True):
+            if lane is None or not lane.config.journal or not self._quarantine.admits(message, replayed=True):
                 self._rows.retire(one.number)
                 continue
             if one.number < first:
@@ -221,7 +221,7 @@ class Traffic:
                 self._health.refuse(error, one.topic)
             self._rows.window_begins(key, lane.open_from(one.topic), time.monotonic())
             self._note_served()
-        self._poison.turn()
+        self._quarantine.turn()
         return count
 
     def _note_replayed(self, lane: Lane, message: Message) -> None:
@@ -233,20 +233,20 @@ class Traffic:
         for job in jobs:
             hold = RowHold(self._rows, (lane.config.channel, job.stream.key), job.start)
             hold.hold()
-            self._answers.run(lane, (job,), hold)
+            self._inference.run(lane, (job,), hold)
             hold.step_done()
 
-    def _settle(self, owed: Owed) -> None:
-        if owed.key is not None:
-            del self._windows[owed.key]
-            topic = owed.reading.message.topic
+    def _settle(self, pending: PendingReading) -> None:
+        if pending.key is not None:
+            del self._windows[pending.key]
+            topic = pending.reading.message.topic
             waiting = self._waiting.pop(topic) - 1
             if waiting:
                 self._waiting[topic] = waiting
-        sealed = owed.reading.sealed
+        sealed = pending.reading.sealed
         if sealed is None:
-            self._note_answered(owed.name)
-        elif owed.reading.accepted:
+            self._note_answered(pending.name)
+        elif pending.reading.accepted:
             self._guard.settle(sealed.key, sealed.count)
 
     def _note_answered(self, name: WindowKey) -> None:
@@ -257,7 +257,7 @@ class Traffic:
 
     def open_windows(self) -> int:
         """Return how many windows of rows a crash would take: those that are being filled, and are not journalled."""
-        return sum(lane.open_windows() for lane in self._answers.lanes.values() if not lane.config.journal)
+        return sum(lane.open_windows() for lane in self._inference.lanes.values() if not lane.config.journal)
 
 
 _MOST_TOPICS = 4096

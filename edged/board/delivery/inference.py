@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from edged.base.errors import EdgedError, FormatError, ModelError, OverloadError, ReadingError, TrialError, TrustError
 from edged.base.nothing import nothing
-from edged.board.delivery.holds import Waiter
+from edged.board.delivery.holds import Hold
 from edged.board.delivery.outgoing import Outgoing
 from edged.board.health import Health
 from edged.board.pipeline import Job, Lane
@@ -25,15 +25,15 @@ REFUSALS = (ReadingError, TrustError, FormatError, ModelError)
 class _Task(NamedTuple):
     """A window that a slow model is to answer.
 
-    :ivar waiter: what waits for its result.
+    :ivar hold: what waits for its result.
     """
 
     lane: Lane
     job: Job
-    waiter: Waiter | None
+    hold: Hold | None
 
 
-class Answers:
+class Inference:
     """Serves lanes: has their models answer windows, and publishes what that comes to.
 
     :param slow: seconds of a window's answer above which a model has a thread of its own.
@@ -50,17 +50,17 @@ class Answers:
         self._slow = slow
         self._wake = wake
         self._followers: dict[str, list[Lane]] = {}
-        self._workers: dict[str, Worker[_Task, Floats]] = {}
+        self._threads: dict[str, ModelThread[_Task, Floats]] = {}
         self._resting: list[_Task] = []
         self.on_trial: Callable[[Lane, LiveModel, TrialError | None], None] = nothing
         self.on_answered: Callable[[Lane, Job], None] | None = None
 
     def rest(self) -> None:
         """Let no thread use a model any more; what waits goes on with :meth:`set_lanes`."""
-        for worker in self._workers.values():
+        for worker in self._threads.values():
             self._resting += worker.close()
         self.conclude_slow()
-        self._workers.clear()
+        self._threads.clear()
 
     def set_lanes(self, lanes: Mapping[str, Lane]) -> None:
         """Serve these lanes, by channel; of two, the one that the other stands on comes first."""
@@ -77,31 +77,31 @@ class Answers:
         for task in resting:
             if self.lanes.get(task.lane.config.channel) is task.lane and task.lane.has(task.job.stream):
                 self._hand_over(task)
-            elif task.waiter is not None:
-                task.waiter.step_done()
+            elif task.hold is not None:
+                task.hold.step_done()
 
     def _employ(self, lane: Lane) -> None:
         """Give a slow model a thread."""
         if lane.model.seconds > self._slow:
-            self._workers[lane.config.channel] = Worker(_ask, self._wake)
+            self._threads[lane.config.channel] = ModelThread(_ask, self._wake)
 
     def is_slow(self, channel: str) -> bool:
         """Tell whether a lane's model has a thread of its own."""
-        return channel in self._workers
+        return channel in self._threads
 
-    def run(self, lane: Lane, jobs: Iterable[Job], waiter: Waiter | None) -> None:
+    def run(self, lane: Lane, jobs: Iterable[Job], hold: Hold | None) -> None:
         """Ask the model about each window, now or in its thread."""
         gate = lane.config.when
-        slow = lane.config.channel in self._workers
+        slow = lane.config.channel in self._threads
         for job in jobs:
             if gate is not None and self.lanes[gate.channel].says(job.stream.key) not in gate.labels:
-                job.stream.anew = True  # what comes next does not follow from what the model saw last
+                job.stream.restart_state = True  # what comes next does not follow from what the model saw last
             elif slow:
-                if waiter is not None:
-                    waiter.hold()
-                self._hand_over(_Task(lane, job.kept(), waiter))
+                if hold is not None:
+                    hold.hold()
+                self._hand_over(_Task(lane, job.kept(), hold))
             else:
-                self._conclude(lane, job, self._ask_now(lane, job), waiter)
+                self._conclude(lane, job, self._ask_now(lane, job), hold)
 
     def _ask_now(self, lane: Lane, job: Job) -> Floats:
         try:
@@ -123,16 +123,20 @@ class Answers:
             lane.roll_back()
         self.on_trial(lane, tried, error)
 
-    def _conclude(self, lane: Lane, job: Job, scores: Floats, waiter: Waiter | None) -> None:
+    def _conclude(self, lane: Lane, job: Job, scores: Floats, hold: Hold | None) -> None:
         """Publish what scores come to, and tell the models that stand on this one."""
         if lane.probation is not None and lane.probation.passed:
             self._end_trial(lane, None)
         answered = lane.decide(job, scores)
         if answered.publish:
-            self._outgoing.publish(lane, answered, waiter)
+            self._outgoing.publish(lane, answered, hold)
         for follower in self._followers[lane.config.channel]:
             try:
-                self.run(follower, follower.feed(lane, job.stream.key, scores, answered.of, again=job.again), None)
+                self.run(
+                    follower,
+                    follower.feed(lane, job.stream.key, scores, answered.of, redelivered=job.redelivered),
+                    None,
+                )
             except REFUSALS as error:
                 name, channel = follower.config.name, follower.config.channel
                 self._health.refuse(error, f"{name} from {lane.config.channel}", model=name, channel=channel)
@@ -140,7 +144,7 @@ class Answers:
             self.on_answered(lane, job)
 
     def _hand_over(self, task: _Task) -> None:
-        worker = self._workers.get(task.lane.config.channel)
+        worker = self._threads.get(task.lane.config.channel)
         if worker is None:  # a new version, which is quick
             self._finish(task, _asked(task))
         elif (displaced := worker.submit(task)) is not None:
@@ -148,7 +152,7 @@ class Answers:
 
     def conclude_slow(self) -> None:
         """Go on with what slow models have answered since the last call."""
-        for worker in list(self._workers.values()):
+        for worker in list(self._threads.values()):
             self._finish_all(worker.take_done())
 
     def _finish_all(self, done: list[tuple[_Task, Floats | EdgedError]]) -> None:
@@ -160,7 +164,7 @@ class Answers:
 
     def _ask_again(self, lane: Lane, error: TrialError, tasks: list[_Task]) -> None:
         """Have the version before a failed trial do what the failed one has not done, in order."""
-        worker = self._workers.pop(lane.config.channel)
+        worker = self._threads.pop(lane.config.channel)
         waiting = worker.close()
         tasks += [task for task, _ in worker.take_done()] + waiting
         self._end_trial(lane, error)
@@ -174,19 +178,19 @@ class Answers:
                 config = task.lane.config
                 self._health.refuse(outcome, config.name, model=config.name, channel=config.channel)
             else:
-                self._conclude(task.lane, task.job, outcome, task.waiter)
+                self._conclude(task.lane, task.job, outcome, task.hold)
         finally:
-            if task.waiter is not None:
-                task.waiter.step_done()
+            if task.hold is not None:
+                task.hold.step_done()
 
     @property
     def busy(self) -> bool:
         """Whether windows wait for a model's thread, or are in it."""
-        return bool(self._resting) or any(worker.busy for worker in self._workers.values())
+        return bool(self._resting) or any(worker.busy for worker in self._threads.values())
 
     def progress(self) -> float:
         """Return for how many seconds the slowest of the models' threads has been at its window."""
-        return max((worker.busy_for() for worker in self._workers.values()), default=0.0)
+        return max((worker.busy_for() for worker in self._threads.values()), default=0.0)
 
 
 def _ask(task: _Task) -> Floats:
@@ -210,7 +214,7 @@ _NICENESS = 10
 """By how much the thread alone (Linux) is nicer, so that where CPUs are scarce the main loop comes first."""
 
 
-class Worker(Generic[_Work, _Outcome]):
+class ModelThread(Generic[_Work, _Outcome]):
     """Asks a model in a thread of its own, one task after the other.
 
     :param ask: what the thread does with a task.

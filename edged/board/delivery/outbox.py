@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from edged.base.errors import StateError
-from edged.board.state import OutboxStore, Stored
+from edged.board.state import OutboxStore, StoredResult
 from edged.formats.channel.closed import StoredEpoch
 
 GROUP = 64
@@ -31,7 +31,7 @@ _BURST = 0.1
 
 
 class _Fresh(NamedTuple):
-    result: Stored
+    result: StoredResult
     done: Callable[[], None]
 
 
@@ -65,10 +65,10 @@ class Outbox:
         self._fresh_bytes = 0
         self._write_at = float("inf")
         self._stored, self._bytes = store.totals()
-        self._ready: deque[Stored] = deque()
+        self._ready: deque[StoredResult] = deque()
         self._read_to = 0
         self._newest = store.newest()
-        self._in_flight: dict[int, Stored] = {}
+        self._in_flight: dict[int, StoredResult] = {}
         self._remove: list[int] = []
         self._remove_at = float("inf")
         self._allowance = 0.0
@@ -100,7 +100,7 @@ class Outbox:
         """Whether stored results wait that are not on their way yet."""
         return self._stored > len(self._in_flight)
 
-    def add(self, result: Stored, now: float, done: Callable[[], None]) -> None:
+    def add(self, result: StoredResult, now: float, done: Callable[[], None]) -> None:
         """Take a sealed result.
 
         :param result: its number is passed over.
@@ -193,7 +193,7 @@ class Outbox:
         self._remove.clear()
         self._remove_at = float("inf")
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Go on after the disk has lost what was stored: those results are gone, but for what is on its way."""
         lost = self._stored - len(self._in_flight)
         self._stored, self._bytes = len(self._in_flight), sum(len(one.message) for one in self._in_flight.values())
@@ -204,8 +204,8 @@ class Outbox:
 
     # --- the way back
 
-    def next_to_send(self, now: float, most: int = IN_FLIGHT) -> Iterable[Stored]:
-        """Yield stored results that may be sent now, in order; each then waits for :meth:`sent` or :meth:`again`.
+    def next_to_send(self, now: float, most: int = IN_FLIGHT) -> Iterable[StoredResult]:
+        """Yield stored results that may be sent now, in order; each then waits for :meth:`sent` or :meth:`requeue`.
 
         :param most: how many may be on their way.
         """
@@ -219,7 +219,7 @@ class Outbox:
             self._in_flight[result.number] = result
             yield result
 
-    def _next(self) -> Stored | None:
+    def _next(self) -> StoredResult | None:
         while not self._ready:
             if self._read_to >= self._newest:
                 return None
@@ -240,6 +240,6 @@ class Outbox:
         self._remove_at = min(self._remove_at, now + _REMOVE_SECONDS)
         self._on_gone(result.kid, why)
 
-    def again(self, number: int) -> None:
+    def requeue(self, number: int) -> None:
         """Note that nobody got a stored result: it is the next to be sent."""
         self._ready.appendleft(self._in_flight.pop(number))

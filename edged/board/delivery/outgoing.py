@@ -10,11 +10,11 @@ from edged.base.clock import Clock
 from edged.base.errors import FormatError
 from edged.base.events import Event
 from edged.base.nothing import nothing
-from edged.board.delivery.holds import Waiter
+from edged.board.delivery.holds import Hold
 from edged.board.delivery.outbox import IN_FLIGHT, Outbox
 from edged.board.health import Health
 from edged.board.pipeline import Answered, Lane
-from edged.board.state import OutboxStore, Stored
+from edged.board.state import OutboxStore, StoredResult
 from edged.broker import Broker, Delivery, Outcome
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.closed import ClosedEpoch, StoredEpoch
@@ -38,7 +38,7 @@ class _Sent(NamedTuple):
 
     :ivar kid: the key that sealed it.
     :ivar since: when it was sealed, monotonic seconds.
-    :ivar waiter: what waits for it.
+    :ivar hold: what waits for it.
     """
 
     kid: bytes
@@ -47,7 +47,7 @@ class _Sent(NamedTuple):
     encoder: ResultEncoder
     answer: Answer
     of: Input
-    waiter: Waiter | None
+    hold: Hold | None
 
 
 class Outgoing:
@@ -105,18 +105,18 @@ class Outgoing:
         """Whether readings are to be taken no faster than results leave: nothing more fits, in RAM or on disk."""
         return self.outbox.unstored > _LIVE
 
-    def publish(self, lane: Lane, answered: Answered, waiter: Waiter | None) -> None:
+    def publish(self, lane: Lane, answered: Answered, hold: Hold | None) -> None:
         """Seal an answer, and send it or store it.
 
-        :param waiter: what waits for it.
+        :param hold: what waits for it.
         """
-        if waiter is not None:
-            waiter.hold()
+        if hold is not None:
+            hold.hold()
         self._health.results += 1
-        self._seal(lane.config.channel, lane.encoder, answered.answer, answered.of, waiter, late=answered.again)
+        self._seal(lane.config.channel, lane.encoder, answered.answer, answered.of, hold, late=answered.redelivered)
 
     def _seal(
-        self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, waiter: Waiter | None, *, late: bool
+        self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, hold: Hold | None, *, late: bool
     ) -> None:
         now = time.monotonic()
         live = self._is_live(now)
@@ -125,10 +125,10 @@ class Outgoing:
         topic = f"{self._base}/{channel}"
         if live:
             token = self._broker.publish(topic, message, qos=1)
-            self._sent[token] = _Sent(kid, now, channel, encoder, answer, of, waiter)
+            self._sent[token] = _Sent(kid, now, channel, encoder, answer, of, hold)
         else:
-            done = nothing if waiter is None else waiter.step_done
-            self.outbox.add(Stored(0, kid, count, topic, message, self._wall()), now, done)
+            done = nothing if hold is None else hold.step_done
+            self.outbox.add(StoredResult(0, kid, count, topic, message, self._wall()), now, done)
 
     def _is_live(self, now: float) -> bool:
         """Tell whether the broker takes results, and somebody gets them."""
@@ -151,17 +151,17 @@ class Outgoing:
             return
         if outcome is Outcome.UNHEARD:
             self._deaf()
-            self._seal(sent.channel, sent.encoder, sent.answer, sent.of, sent.waiter, late=True)
+            self._seal(sent.channel, sent.encoder, sent.answer, sent.of, sent.hold, late=True)
         elif outcome is Outcome.REFUSED:
             self._health.drop(_REFUSED)
         self._announcer.delivered(sent.kid)
-        if outcome is not Outcome.UNHEARD and sent.waiter is not None:
-            sent.waiter.step_done()
+        if outcome is not Outcome.UNHEARD and sent.hold is not None:
+            sent.hold.step_done()
 
     def _on_stored_delivered(self, number: int, outcome: Outcome) -> None:
         if outcome is Outcome.UNHEARD:
             self._deaf()
-            self.outbox.again(number)
+            self.outbox.requeue(number)
             return
         self._unheard = False
         self.outbox.sent(number, time.monotonic(), _REFUSED if outcome is Outcome.REFUSED else "")
@@ -209,7 +209,7 @@ class Outgoing:
         sent, self._sent = self._sent, {}
         for token, one in sent.items():
             self._broker.withdraw(token)
-            self._seal(one.channel, one.encoder, one.answer, one.of, one.waiter, late=True)
+            self._seal(one.channel, one.encoder, one.answer, one.of, one.hold, late=True)
             self._announcer.delivered(one.kid)
 
     def stash(self) -> None:
@@ -220,8 +220,8 @@ class Outgoing:
         for token, one in sent.items():
             self._broker.withdraw(token)
             kid, count, message = self._announcer.seal(one.channel, one.encoder, one.answer, one.of, late=True)
-            stored = Stored(0, kid, count, f"{self._base}/{one.channel}", message, self._wall())
-            self.outbox.add(stored, time.monotonic(), nothing if one.waiter is None else one.waiter.step_done)
+            stored = StoredResult(0, kid, count, f"{self._base}/{one.channel}", message, self._wall())
+            self.outbox.add(stored, time.monotonic(), nothing if one.hold is None else one.hold.step_done)
         self.outbox.flush(time.monotonic())
 
     def is_own(self, topic: str) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from edged.base.errors import StateError
 from edged.base.events import Event
 from edged.board.pipeline import Lane, Message
-from edged.board.state import SetAside, SuspectStore
+from edged.board.state import Quarantined, QuarantineStore
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
 from edged.formats.cose.encrypt import seal
@@ -20,7 +20,7 @@ from edged.formats.cose.keys import ContentKey, PublicKey
 
 _LOG = logging.getLogger(__name__)
 ATTEMPTS = 3
-_AGAIN_AFTER = 0.1
+_RETRY_AFTER = 0.1
 _WARY_MESSAGES, _MOST_WARY = 100, 1000
 _WARY_SECONDS = 30.0
 """After a crash, so many messages that were handed out before, or so long, are noted before they are touched.
@@ -41,24 +41,24 @@ class _Retry(NamedTuple):
     done: Callable[[], None]
 
 
-def set_aside_aad(digest: bytes) -> bytes:
+def quarantine_aad(digest: bytes) -> bytes:
     """Return the external_aad of a message that was set aside."""
     return cbor.encode(["edged.set-aside.1", digest])
 
 
-class Poison:
+class Quarantine:
     """Counts attempts, in RAM for what raises, on disk for what kills.
 
     :param hubs: keys that what is set aside is sealed to: a board that is stolen holds no readings.
     :param crashes: how many runs in a row ended without a goodbye.
     """
 
-    def __init__(self, store: SuspectStore, hubs: Sequence[PublicKey], crashes: int) -> None:
+    def __init__(self, store: QuarantineStore, hubs: Sequence[PublicKey], crashes: int) -> None:
         self.hubs = hubs
-        self.set_aside = 0
+        self.count = 0
         self._store = store
         self._left = min(crashes * _WARY_MESSAGES, _MOST_WARY)
-        self._doubts_journal = crashes > 1
+        self._doubts_row_log = crashes > 1
         self._wary = crashes > 0
         self._until = time.monotonic() + _WARY_SECONDS
         self._retries: deque[_Retry] = deque()
@@ -72,7 +72,7 @@ class Poison:
 
         :param replayed: it comes from the journal: that is suspected after the second crash only, all of it as it is.
         """
-        if not self._left or not message.again or (replayed and not self._doubts_journal):
+        if not self._left or not message.redelivered or (replayed and not self._doubts_row_log):
             return True
         self._left -= 1
         try:
@@ -136,7 +136,7 @@ class Poison:
             ),
         )
         if attempt < ATTEMPTS and len(self._retries) < _MOST_RETRIES:
-            self._retries.append(_Retry(time.monotonic() + _AGAIN_AFTER, attempt + 1, lane, message, done))
+            self._retries.append(_Retry(time.monotonic() + _RETRY_AFTER, attempt + 1, lane, message, done))
             return
         self._put_aside(message, f"{config.name}: {type(error).__name__}: {error}")
         done()
@@ -153,7 +153,7 @@ class Poison:
         return self._retries[0].at - now if self._retries else float("inf")
 
     def _put_aside(self, message: Message, why: str) -> None:
-        self.set_aside += 1
+        self.count += 1
         _LOG.error(
             "a message of %s is set aside: %s (`edged status` lists it)",
             message.topic,
@@ -162,9 +162,9 @@ class Poison:
         )
         key = ContentKey.generate(Aead.A256GCM)
         kept = message.payload[:_LARGEST]
-        sealed = seal(key, os.urandom(IV_SIZE), kept, set_aside_aad(message.digest), self.hubs)
+        sealed = seal(key, os.urandom(IV_SIZE), kept, quarantine_aad(message.digest), self.hubs)
         size = len(message.payload)
-        record = SetAside(0, time.time(), message.topic, message.digest, size, why[:200], cbor.encode(sealed.cose()))
+        record = Quarantined(0, time.time(), message.topic, message.digest, size, why[:200], cbor.encode(sealed.cose()))
         try:
             self._store.set_aside(record)
         except StateError as error:

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from edged.base.errors import StateError
-from edged.board.delivery.holds import Waiter
+from edged.board.delivery.holds import Hold
 from edged.board.pipeline import Message, Start
 from edged.board.state import RowStore, StoredReading
 
@@ -45,10 +45,10 @@ class _Track:
 class RowHold:
     """Keeps a window's readings until its result is safe."""
 
-    __slots__ = ("_journal", "_key", "_start", "_steps")
+    __slots__ = ("_key", "_log", "_start", "_steps")
 
-    def __init__(self, journal: RowJournal, key: StreamKey, start: Start) -> None:
-        self._journal = journal
+    def __init__(self, log: RowLog, key: StreamKey, start: Start) -> None:
+        self._log = log
         self._key = key
         self._start = start
         self._steps = 0
@@ -56,21 +56,21 @@ class RowHold:
     def hold(self) -> None:
         """Wait for one more step."""
         if not self._steps:
-            self._journal.held(self._key)[self._start] += 1
+            self._log.held(self._key)[self._start] += 1
         self._steps += 1
 
     def step_done(self) -> None:
         """End a step; after the last one the readings may go."""
         self._steps -= 1
         if not self._steps:
-            held = self._journal.held(self._key)
+            held = self._log.held(self._key)
             held[self._start] -= 1
             if not held[self._start]:
                 del held[self._start]
-            self._journal.changed(self._key)
+            self._log.changed(self._key)
 
 
-class RowJournal:
+class RowLog:
     """Writes readings of rows before they are acknowledged.
 
     :ivar error: why nothing can be written now; empty while that works.
@@ -82,7 +82,7 @@ class RowJournal:
         self._store = store
         self._last = store.last()
         self._tracks: dict[StreamKey, _Track] = {}
-        self._pending: list[tuple[StoredReading, Waiter]] = []
+        self._pending: list[tuple[StoredReading, Hold]] = []
         self._changed: set[StreamKey] = set()
         self._gone: deque[int] = deque()
         self._write_at = float("inf")
@@ -103,11 +103,11 @@ class RowJournal:
             track = self._tracks[key] = _Track()
         return track
 
-    def add(self, key: StreamKey, number: int, message: Message, waiter: Waiter, now: float) -> None:
+    def add(self, key: StreamKey, number: int, message: Message, hold: Hold, now: float) -> None:
         """Have a reading written; what it is owed, and its replay mark, wait for that."""
-        waiter.hold()
+        hold.hold()
         self._track(key).numbers.append(number)
-        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), waiter))
+        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), hold))
         self._write_at = min(self._write_at, now + self.group_seconds)
         if len(self._pending) >= GROUP and not self.error:
             self._write(now)
@@ -173,5 +173,5 @@ class RowJournal:
 
     def _release(self) -> None:
         pending, self._pending = self._pending, []
-        for _, waiter in pending:
-            waiter.step_done()
+        for _, hold in pending:
+            hold.step_done()

@@ -159,13 +159,13 @@ class Lane:
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
-        inlet = self._streams.inlet(message.topic)
-        openers = inlet.openers
+        topic_input = self._streams.topic_input(message.topic)
+        openers = topic_input.openers
         if not openers:
             size = len(message.payload)
             if size > self._limit:
                 raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
-            return Reading(message, inlet, message.payload, message.digest, None)
+            return Reading(message, topic_input, message.payload, message.digest, None)
         limit = self._limit + _ENVELOPE
         opener = next(iter(openers.values()))
         if len(openers) > 1:
@@ -173,7 +173,7 @@ class Lane:
         opened = message.open(opener, limit)
         # counts of several topics do not compare
         name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
-        return Reading(message, inlet, opened.payload, name, opened)
+        return Reading(message, topic_input, opened.payload, name, opened)
 
     def take(
         self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
@@ -186,7 +186,7 @@ class Lane:
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
         """
-        stream, place, _, decode = reading.inlet
+        stream, place, _, decode = reading.topic_input
         if reading.sealed is not None:
             if not known:
                 self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
@@ -200,29 +200,29 @@ class Lane:
             stream.restart()  # a window without this row would not be what the sensor saw
             raise
         if self.model.manifest.model.reset == "message":
-            stream.anew = True
+            stream.restart_state = True
         if self.holds_whole_windows:
             yield self._whole(stream, rows, reading)
             return
         for window in stream.push(rows[skip:], times, reading.name, place, time.monotonic(), number):
-            yield self._job(stream, window, again=reading.message.again)
+            yield self._job(stream, window, redelivered=reading.message.redelivered)
 
     def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
         if self._rows is not None and len(rows) != self._rows:
             raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {self._rows}")
         stream.hear(time.monotonic())
-        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), again=reading.message.again)
+        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), redelivered=reading.message.redelivered)
 
-    def _job(self, stream: Stream, window: Windowed, *, again: bool) -> Job:
-        anew, stream.anew = stream.anew, False
-        return Job(stream, window.rows, window.names, anew, again, window.start)
+    def _job(self, stream: Stream, window: Windowed, *, redelivered: bool) -> Job:
+        restart_state, stream.restart_state = stream.restart_state, False
+        return Job(stream, window.rows, window.names, restart_state, redelivered, window.start)
 
-    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, again: bool) -> Iterator[Job]:
+    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
         :param key: of the other model's stream.
         :param of: the readings that they are of.
-        :param again: whether they may have been taken before.
+        :param redelivered: whether they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
         if self._columns is None or self._columns[0] != source.model.identity:
@@ -236,7 +236,7 @@ class Lane:
             raise
         name = of.digest if isinstance(of, Plain) else of
         for window in stream.push(row, None, name, 0, time.monotonic()):
-            yield self._job(stream, window, again=again)
+            yield self._job(stream, window, redelivered=redelivered)
 
     def ask(self, job: Job) -> Floats:
         """Return the model's scores for a window.
@@ -246,21 +246,23 @@ class Lane:
         :raises TrialError: the model is on trial and has failed: :meth:`roll_back`, and ask again.
         """
         memory = job.stream.memory
-        if memory is not None and job.anew:
+        if memory is not None and job.restart_state:
             memory.clear()
         try:
             if self.probation is not None:
                 return self.probation.ask(self.model, job.window, memory)
             return self.model.scores(job.window, memory)
         except EdgedError:
-            job.stream.anew = True
+            job.stream.restart_state = True
             raise
 
     def decide(self, job: Job, scores: Floats) -> Answered:
         """Return what a window's scores come to."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
-        return Answered(_answer(decision), self._input(job.names), decision.publish and self.config.publish, job.again)
+        return Answered(
+            _answer(decision), self._input(job.names), decision.publish and self.config.publish, job.redelivered
+        )
 
     def has(self, stream: Stream) -> bool:
         """Tell whether a stream is still in use: a new version may have wanted its windows otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from edged.board.pipeline.stream import Inlet, Name, Start, Stream
+from edged.board.pipeline.stream import Name, Start, Stream, TopicInput
 from edged.formats.channel.reading import OpenedReading, ReadingOpener
 from edged.formats.channel.result import Answer, Input, Sealed
 from edged.model.live import Floats
@@ -15,15 +15,15 @@ from edged.model.signal.decode import Decoded, Decoder
 class Message:
     """A message as it arrived, and what was made of it so far.
 
-    :ivar again: whether it may have been handed out before.
+    :ivar redelivered: whether it may have been handed out before.
     """
 
-    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "again", "payload", "topic")
+    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "redelivered", "topic")
 
-    def __init__(self, topic: str, payload: bytes, *, again: bool = False) -> None:
+    def __init__(self, topic: str, payload: bytes, *, redelivered: bool = False) -> None:
         self.topic = topic
         self.payload = payload
-        self.again = again
+        self.redelivered = redelivered
         self._opened: OpenedReading | None = None
         self._digest: bytes | None = None
         self._decoder: Decoder | None = None
@@ -63,18 +63,23 @@ class Message:
 class Reading:
     """A message that one model has opened and not yet decoded.
 
-    :ivar inlet: its topic's way into its stream.
+    :ivar topic_input: its topic's way into its stream.
     :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
     :ivar accepted: whether its count is new and was taken.
     """
 
-    __slots__ = ("accepted", "inlet", "message", "name", "payload", "sealed")
+    __slots__ = ("accepted", "message", "name", "payload", "sealed", "topic_input")
 
     def __init__(
-        self, message: Message, inlet: Inlet, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None
+        self,
+        message: Message,
+        topic_input: TopicInput,
+        payload: bytes,
+        name: bytes | Sealed,
+        sealed: OpenedReading | None,
     ) -> None:
         self.message = message
-        self.inlet = inlet
+        self.topic_input = topic_input
         self.payload = payload
         self.name = name
         self.sealed = sealed
@@ -85,16 +90,16 @@ class Job(NamedTuple):
     """A window that the model is to be asked about.
 
     :ivar window: float32 [rows, channels], valid until the next job is taken.
-    :ivar anew: whether the model has to forget the windows before.
-    :ivar again: whether it may have been answered before.
+    :ivar restart_state: whether the model has to forget the windows before.
+    :ivar redelivered: whether it may have been answered before.
     :ivar start: where it begins, in the journal.
     """
 
     stream: Stream
     window: Floats
     names: list[Name]
-    anew: bool
-    again: bool
+    restart_state: bool
+    redelivered: bool
     start: Start = (0, 0)
 
     def kept(self) -> Job:
@@ -108,4 +113,4 @@ class Answered(NamedTuple):
     answer: Answer
     of: Input
     publish: bool
-    again: bool
+    redelivered: bool

@@ -39,7 +39,7 @@ def as_bytes(name: Name) -> bytes:
     return name.kid + name.first.to_bytes(8, "big") + name.last.to_bytes(8, "big")
 
 
-class Inlet(NamedTuple):
+class TopicInput(NamedTuple):
     """One topic's way into a stream.
 
     :ivar place: which of the stream's topics it is.
@@ -81,7 +81,7 @@ class Stream:
         self.key = key
         self.decider = decider
         self.memory = None if chain.model.reset == "window" else Memory()
-        self.anew = True
+        self.restart_state = True
         """Whether the model has to begin anew with the next window."""
         self.label: str | None = None
         self.heard = -float("inf")
@@ -125,7 +125,7 @@ class Stream:
         lost = False
         for piece in self._timeline.push(rows, times):
             if piece.anew:
-                lost |= self._begin_anew()
+                lost |= self._restart_window()
             yield from self._windows(piece.rows, piece.times, name, number)
         if lost and self._refuses_gaps:
             raise ReadingGapError("a gap before a reading cost the window that was being filled")
@@ -168,17 +168,17 @@ class Stream:
 
     def hear(self, now: float) -> None:
         """Note that a whole window came; after a gap the model begins anew with it."""
-        self.anew |= now - self.heard > self._longest_gap
+        self.restart_state |= now - self.heard > self._longest_gap
         self.heard = now
 
     def restart(self) -> None:
         """Forget the window that is being filled: a row of it was refused."""
-        self._begin_anew()
+        self._restart_window()
         if self._timeline is not None:
             self._timeline.reset()
 
-    def _begin_anew(self) -> bool:
-        self.anew = True
+    def _restart_window(self) -> bool:
+        self.restart_state = True
         self._readings.clear()
         self._gone = self._rows
         return self._window.reset()
@@ -225,7 +225,7 @@ class Streams:
         self._sensors = sensors
         self._limit = limit
         self._decoders = decoders
-        self._inlets: dict[str, Inlet] = {}
+        self._inputs: dict[str, TopicInput] = {}
         self._streams: OrderedDict[str, Stream] = OrderedDict()
         channels = manifest.input.channels
         self._filters = config.filters
@@ -240,12 +240,12 @@ class Streams:
         self._manifest = manifest
         for stream in self._streams.values():
             stream.decider = Decider(manifest, self._config.tune)
-            stream.anew = True
+            stream.restart_state = True
 
     def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
         """Take readings that are sealed under these keys; windows that are being filled go on."""
         self._sensors = sensors
-        self._inlets.clear()
+        self._inputs.clear()
 
     def find(self, key: str) -> Stream | None:
         """Return a stream that is there."""
@@ -265,19 +265,19 @@ class Streams:
             )
             if len(self._streams) > STREAMS:
                 _, quiet = self._streams.popitem(last=False)
-                for topic in [topic for topic, inlet in self._inlets.items() if inlet.stream is quiet]:
-                    del self._inlets[topic]
+                for topic in [topic for topic, topic_input in self._inputs.items() if topic_input.stream is quiet]:
+                    del self._inputs[topic]
         self._streams.move_to_end(key)
         return stream
 
-    def inlet(self, topic: str) -> Inlet:
+    def topic_input(self, topic: str) -> TopicInput:
         """Return a topic's way into its stream."""
-        inlet = self._inlets.get(topic)
-        if inlet is None:
+        topic_input = self._inputs.get(topic)
+        if topic_input is None:
             place, key = levels_of(self._filters, topic) if self._config.topics else (0, topic)
             openers = {key.kid: ReadingOpener(key, topic, self._config.channel) for key in self._sensors}
             layout = Layout.of(self._config, self._manifest.input, self._brought[place], self._limit)
             decode = self._decoders.get(topic, layout, sealed=bool(openers))
-            inlet = self._inlets[topic] = Inlet(self.get(key), place, openers, decode)
-        self._streams.move_to_end(inlet.stream.key)
-        return inlet
+            topic_input = self._inputs[topic] = TopicInput(self.get(key), place, openers, decode)
+        self._streams.move_to_end(topic_input.stream.key)
+        return topic_input

@@ -4,10 +4,10 @@ Commits are synchronous: what a method returned from is durable. The daemon hold
 commands that only accept a package share the database with it.
 """
 
-from edged.board.state.delivery import OutboxStore, RowStore, SetAside, Stored, StoredReading, SuspectStore
+from edged.board.state.delivery import OutboxStore, Quarantined, QuarantineStore, RowStore, StoredReading, StoredResult
 from edged.board.state.example_edits import ExampleEditor, Intake, Which
 from edged.board.state.example_keys import Of, StoreKeys
-from edged.board.state.examples import Class, Examples, Like, Loaded, Window
+from edged.board.state.examples import Class, Examples, Like, LoadedExamples, Window
 from edged.board.state.store import Rejected, State, open_state
 
 __all__ = [
@@ -16,17 +16,17 @@ __all__ = [
     "Examples",
     "Intake",
     "Like",
-    "Loaded",
+    "LoadedExamples",
     "Of",
     "OutboxStore",
+    "QuarantineStore",
+    "Quarantined",
     "Rejected",
     "RowStore",
-    "SetAside",
     "State",
     "StoreKeys",
-    "Stored",
     "StoredReading",
-    "SuspectStore",
+    "StoredResult",
     "Which",
     "Window",
     "open_state",

@@ -9,7 +9,7 @@ from edged.base.database import Database
 from edged.formats.channel.closed import StoredEpoch
 
 
-class Stored(NamedTuple):
+class StoredResult(NamedTuple):
     """A sealed result that waits.
 
     :ivar kid: id of the key that sealed it, ``counter``: its count under that key.
@@ -30,7 +30,7 @@ class OutboxStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, results: Sequence[Stored], epochs: Iterable[StoredEpoch]) -> list[int]:
+    def add(self, results: Sequence[StoredResult], epochs: Iterable[StoredEpoch]) -> list[int]:
         """Store results, in one transaction; return the numbers that they got. Their own are passed over."""
         with self._database.transaction():
             db = self._database.db
@@ -46,7 +46,7 @@ class OutboxStore:
                 for one in results
             ]
 
-    def after(self, number: int, limit: int) -> list[Stored]:
+    def after(self, number: int, limit: int) -> list[StoredResult]:
         """Return up to ``limit`` results, the oldest first, from behind ``number``."""
         with self._database.wrapped():
             rows = self._database.db.execute(
@@ -54,7 +54,7 @@ class OutboxStore:
                 " ORDER BY number LIMIT ?",
                 (number, limit),
             ).fetchall()
-        return [Stored(*row) for row in rows]
+        return [StoredResult(*row) for row in rows]
 
     def remove(self, numbers: Collection[int]) -> None:
         """Remove results, and the epochs that none is left of, in one transaction."""
@@ -174,7 +174,7 @@ MOST = 100
 """Messages that stay set aside; a further one takes the place of the oldest."""
 
 
-class SetAside(NamedTuple):
+class Quarantined(NamedTuple):
     """A message that was set aside.
 
     :ivar at: Unix seconds.
@@ -191,7 +191,7 @@ class SetAside(NamedTuple):
     sealed: bytes
 
 
-class SuspectStore:
+class QuarantineStore:
     """The tables of suspects and of what was set aside."""
 
     def __init__(self, database: Database) -> None:
@@ -223,7 +223,7 @@ class SuspectStore:
         with self._database.wrapped():
             self._database.db.execute("DELETE FROM suspect")
 
-    def set_aside(self, message: SetAside) -> None:
+    def set_aside(self, message: Quarantined) -> None:
         """Keep a message; its number is passed over."""
         with self._database.transaction():
             db = self._database.db
@@ -236,8 +236,8 @@ class SuspectStore:
                 (MOST,),
             )
 
-    def all(self) -> list[SetAside]:
+    def all(self) -> list[Quarantined]:
         """Return what was set aside, the oldest first."""
         with self._database.wrapped():
             rows = self._database.db.execute("SELECT * FROM set_aside ORDER BY number").fetchall()
-        return [SetAside(*row) for row in rows]
+        return [Quarantined(*row) for row in rows]

@@ -89,7 +89,7 @@ class Like(NamedTuple):
     labels: int
 
 
-class Loaded(NamedTuple):
+class LoadedExamples(NamedTuple):
     """Windows in RAM, the oldest first.
 
     :ivar x: float32 [n, shape of a window].
@@ -166,7 +166,7 @@ class Examples(Database):
             ).fetchall()
         return [Class(*row) for row in rows]
 
-    def load(self, model: str, like: Like) -> Loaded:
+    def load(self, model: str, like: Like) -> LoadedExamples:
         """Open a model's windows, into RAM alone.
 
         :raises StateError: the store cannot be read.
@@ -188,10 +188,10 @@ class Examples(Database):
         for at, (_, _, values) in enumerate(found):
             x[at] = np.frombuffer(values, "<f4").reshape(like.shape)
         if not like.labels:
-            return Loaded(x, x, left_out)
+            return LoadedExamples(x, x, left_out)
         y = np.zeros((len(found), like.labels), np.float32)
         y[np.arange(len(found)), [label for _, label, _ in found]] = 1
-        return Loaded(x, y, left_out)
+        return LoadedExamples(x, y, left_out)
 
     def _opened(self, model: str, chain: bytes, left_out: Counter[str]) -> Iterator[tuple[Row, bytes]]:
         """Yield windows with what they hold; those that another chain prepared, or that do not open, are counted."""
