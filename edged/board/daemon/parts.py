@@ -12,7 +12,7 @@ from edged.base.units import parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.base.web.metrics import MetricsServer
 from edged.board.daemon.audit_trail import AuditTrail
-from edged.board.daemon.collection import Collection, open_examples
+from edged.board.daemon.example_writer import ExampleWriter, open_examples
 from edged.board.daemon.recovery import ReplayMarks, StateRecovery
 from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, InventoryPublisher, Metrics
 from edged.board.delivery.inbox import Inbox
@@ -63,9 +63,9 @@ class Parts:
         self.inbox = Inbox(
             self.inference, self.outgoing, self.marks.guard, self.health, self.quarantine, self.rows, config.limits
         )
-        self.collection = Collection(lambda: open_examples(board, self.keystore))
-        self.inference.on_answered = self.collection.take
-        self.inbox.on_delivery = self.collection.hear
+        self.example_writer = ExampleWriter(lambda: open_examples(board, self.keystore))
+        self.inference.on_answered = self.example_writer.take
+        self.inbox.on_delivery = self.example_writer.hear
         self.links.uplink.on_message = self.links.sensors.on_message = self.inbox.on_message
         self.inventory = InventoryPublisher(
             self.links.uplink,
@@ -108,7 +108,7 @@ class Parts:
             self.outgoing,
             self.links.uplink,
             self.links.sensors,
-            self.collection,
+            self.example_writer,
         )
 
     def _make_outgoing(self) -> Outgoing:

@@ -70,7 +70,7 @@ class Daemon:
         self._quarantine = parts.quarantine
         self._inference = parts.inference
         self._inbox = parts.inbox
-        self._collection = parts.collection
+        self._example_writer = parts.example_writer
         self._heartbeat = parts.heartbeat
         self._metrics = parts.metrics
         self._inventory = parts.inventory
@@ -150,7 +150,7 @@ class Daemon:
             if lanes.get(channel) is not lane:
                 lane.close()
         self._inference.set_lanes(lanes)
-        self._collection.set_lanes(lanes.values())
+        self._example_writer.set_lanes(lanes.values())
         for lane in lanes.values():
             self._log_lane(lane)
         topics = self._topics()
@@ -166,7 +166,7 @@ class Daemon:
     def _topics(self) -> dict[str, Literal[0, 1]]:
         """Return what is subscribed to, with its QoS. Labels that waited at the broker would be of an unknown age."""
         read = {topic: lane.config.qos for lane in self._inference.lanes.values() for topic in lane.config.filters}
-        return {**dict.fromkeys(self._collection.topics(read), 0), **read}
+        return {**dict.fromkeys(self._example_writer.topics(read), 0), **read}
 
     def _log_lane(self, lane: Lane) -> None:
         config, manifest = lane.config, lane.model.manifest
@@ -235,7 +235,7 @@ class Daemon:
             self._beat()
         self._health.set_aside = self._quarantine.count
         self._health.note_state("journal", self._rows.error)
-        self._health.note_state("examples", self._collection.error)
+        self._health.note_state("examples", self._example_writer.error)
         self._recovery.mend_if_due()
         self._recovery.note_open_windows(self._inbox.open_windows())
         if self._quarantine.is_calm(time.monotonic()):
@@ -322,7 +322,7 @@ class Daemon:
         if uplink.is_up:
             uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
         self._links.close()
-        self._collection.close()
+        self._example_writer.close()
         if self._metrics is not None:
             self._metrics.close()
         self._save_marks()

@@ -16,7 +16,7 @@ from edged.base.notify import runtime_directory
 from edged.base.units import parse_duration
 from edged.base.web.exposition import PROCESS, Family, Values, one, process_values, render
 from edged.base.web.metrics import MetricsServer
-from edged.board.daemon.collection import Collection
+from edged.board.daemon.example_writer import ExampleWriter
 from edged.board.delivery.outgoing import Outgoing
 from edged.board.health import Health, temperature
 from edged.board.pipeline import Lane
@@ -198,14 +198,14 @@ class Metrics:
         outgoing: Outgoing,
         uplink: Broker,
         sensors: Broker,
-        collection: Collection,
+        example_writer: ExampleWriter,
     ) -> None:
         self._server = server
         self._health = health
         self._outgoing = outgoing
         self._uplink = uplink
         self._sensors = sensors
-        self._collection = collection
+        self._example_writer = example_writer
         self.close = server.close
 
     def show(self, lanes: Mapping[str, Lane]) -> None:
@@ -226,8 +226,8 @@ class Metrics:
             IN_FLIGHT: one(outgoing.waiting),
             OUTBOX: one(outgoing.outbox.waiting),
             OUTBOX_BYTES: one(outgoing.outbox.bytes),
-            EXAMPLES: {(at, outcome): count for (at, outcome), count in self._collection.counts.copy().items()},
-            EXAMPLE_BYTES: {(model,): size for model, size in self._collection.sizes.items()},
+            EXAMPLES: {(at, outcome): count for (at, outcome), count in self._example_writer.counts.copy().items()},
+            EXAMPLE_BYTES: {(model,): size for model, size in self._example_writer.sizes.items()},
         }
 
     @staticmethod

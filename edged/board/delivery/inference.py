@@ -140,7 +140,7 @@ class Inference:
             except REFUSALS as error:
                 name, channel = follower.config.name, follower.config.channel
                 self._health.refuse(error, f"{name} from {lane.config.channel}", model=name, channel=channel)
-        if lane.collector is not None and self.on_answered is not None:
+        if lane.example_selector is not None and self.on_answered is not None:
             self.on_answered(lane, job)
 
     def _hand_over(self, task: _Task) -> None:

@@ -4,16 +4,16 @@ Sealing, publishing and time are the daemon's.
 """
 
 from edged.board.pipeline.binding import check_binding, check_chain, check_state
-from edged.board.pipeline.collect import Collected, Collector, like
+from edged.board.pipeline.example_selector import Example, ExampleSelector, like
 from edged.board.pipeline.lane import Lane
 from edged.board.pipeline.message import Answered, Job, Message, Reading
 from edged.board.pipeline.stream import Decoders, Start
 
 __all__ = [
     "Answered",
-    "Collected",
-    "Collector",
     "Decoders",
+    "Example",
+    "ExampleSelector",
     "Job",
     "Lane",
     "Message",

@@ -11,7 +11,7 @@ from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, R
 from edged.base.topics import topic_matches
 from edged.base.units import parse_duration
 from edged.board.pipeline.binding import check_binding, check_state, columns_from
-from edged.board.pipeline.collect import Collector
+from edged.board.pipeline.example_selector import ExampleSelector
 from edged.board.pipeline.message import Answered, Job, Message, Reading
 from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
 from edged.config.model import ModelConfig, TrialTable
@@ -51,7 +51,7 @@ class Lane:
         """What the model decided last."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
-        self.collector: Collector | None = None
+        self.example_selector: ExampleSelector | None = None
         """Set where windows are kept to train the model with."""
         self._sensors = tuple(sensors)
         self._guard = guard
@@ -60,7 +60,7 @@ class Lane:
         self._check(model)
         self._use(model, None)
         if config.collect is not None:
-            self.collector = Collector(config, config.collect, model)
+            self.example_selector = ExampleSelector(config, config.collect, model)
 
     @property
     def holds_whole_windows(self) -> bool:
@@ -141,8 +141,8 @@ class Lane:
         self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
         if kept is not None:
             kept.renew(manifest)
-        if self.collector is not None:
-            self.collector.use(model)
+        if self.example_selector is not None:
+            self.example_selector.use(model)
         self.encoder = ResultEncoder.of(
             manifest,
             manifest.name,

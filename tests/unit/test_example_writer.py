@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from edged.base.errors import ConfigError, StateError
-from edged.board.daemon import collection as module
-from edged.board.daemon.collection import Collection
+from edged.board.daemon import example_writer as module
+from edged.board.daemon.example_writer import ExampleWriter
 from edged.board.pipeline import Lane, Message
 from edged.board.state import Examples, Of, StoreKeys, Window
 from edged.broker import Delivery
@@ -88,14 +88,14 @@ class Running(Serving):
 
     def __init__(self, kept: Kept, served: Lane, **options: Any) -> None:
         super().__init__(**options)
-        self.collection = Collection(kept)
-        self.inference.on_answered = self.collection.take
-        self.inbox.on_delivery = self.collection.hear
+        self.example_writer = ExampleWriter(kept)
+        self.inference.on_answered = self.example_writer.take
+        self.inbox.on_delivery = self.example_writer.hear
         self.serve({"c1": served})
-        self.collection.set_lanes([served])
+        self.example_writer.set_lanes([served])
 
     def outcomes(self) -> Counter[str]:
-        return Counter({outcome: count for (_, outcome), count in self.collection.counts.items()})
+        return Counter({outcome: count for (_, outcome), count in self.example_writer.counts.items()})
 
 
 Run = Callable[..., Running]
@@ -112,7 +112,7 @@ def run(kept: Kept) -> Iterator[Run]:
     yield start
     kept.gate.set()
     for one in running:
-        one.collection.close()
+        one.example_writer.close()
 
 
 def values(kept: Kept) -> list[float]:
@@ -130,18 +130,18 @@ def test_windows_are_kept_as_the_model_was_fed(kept: Kept, run: Run) -> None:
     running = run(collecting())
     for value in (1, 2, 3):
         running.deliver(window(value), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == [1, 2, 3]
     assert kept.closed
     assert running.outcomes() == {"kept": 3}
-    assert running.collection.sizes == {"gearbox": 1}
+    assert running.example_writer.sizes == {"gearbox": 1}
 
 
 def test_one_window_of_so_many_is_kept(kept: Kept, run: Run) -> None:
     running = run(collecting(every=3))
     for value in range(7):
         running.deliver(window(value), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == [0, 3, 6]
 
 
@@ -153,7 +153,7 @@ def test_none_is_kept_sooner_than_wanted(kept: Kept, run: Run, monkeypatch: pyte
         for value in range(30):
             running.deliver(window(value), TOPIC)
             now += 1
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == [0, 10, 20]
 
 
@@ -161,7 +161,7 @@ def test_a_window_that_is_handed_out_again_is_not_kept_twice(kept: Kept, run: Ru
     running = run(collecting())
     running.deliver(window(1), TOPIC)
     running.deliver(window(2), TOPIC, dup=True)
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == [1]
 
 
@@ -170,7 +170,7 @@ def test_a_window_that_the_model_did_not_answer_is_not_kept(kept: Kept, run: Run
     running = run(collecting(model))
     model.fails = True
     running.deliver(window(1), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == []
 
 
@@ -180,7 +180,7 @@ def test_a_new_version_goes_on_with_what_was_heard_and_with_its_own_chain(kept: 
     running.deliver(b"broken", STATE)
     served.swap(FakeModel(2, output=Output(kind="classifier", labels=("broken", "healthy"))), proven=True)  # type: ignore[arg-type]
     running.deliver(window(1), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert labels(kept) == [0]
 
 
@@ -194,7 +194,7 @@ def test_a_rule_looks_at_one_column_of_the_window(kept: Kept, run: Run, of: str,
     for shift in (0.0, 0.2):
         rows = np.array([[9, 2], [9, 3], [9, 1], [9, 4]], "<f4") + np.float32(shift)
         running.deliver(rows.tobytes(), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert labels(kept) == [int(value > over) for value in {"mean": (2.5, 2.7), "max": (4, 4.2), "min": (1, 1.2), "last": (4, 4.2)}[of]]  # fmt: skip
 
 
@@ -203,7 +203,7 @@ def test_a_rule_may_leave_windows_out(kept: Kept, run: Run) -> None:
     running = run(collecting(label="rule", rule=rule))
     for value in (4, 6):
         running.deliver(window(value), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert labels(kept) == [1]
     assert running.outcomes() == {"kept": 1, "no-label": 1}
 
@@ -229,7 +229,7 @@ def test_what_a_second_sensor_says(kept: Kept, run: Run, table: dict[str, Any], 
     running = run(collecting(label="sensor", topic=STATE, **table))
     running.deliver(said, STATE)
     running.deliver(window(1), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert labels(kept) == ([label] if isinstance(label, int) else [])
     assert running.outcomes() == {"kept" if isinstance(label, int) else label: 1}
 
@@ -249,7 +249,7 @@ def test_an_old_label_labels_nothing_and_neither_does_one_of_an_unknown_age(
         running.deliver(window(3), TOPIC)
         now += 2
         running.deliver(window(4), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == [3]
     assert running.outcomes() == {"kept": 1, "no-label": 3}
 
@@ -266,17 +266,17 @@ def test_with_plus_a_label_is_of_the_windows_of_its_own_machine(kept: Kept, run:
     running.deliver(b"healthy", "site/press-08/state")
     for topic in topics.values():
         running.deliver(window(1), topic)
-    running.collection.close()
+    running.example_writer.close()
     assert labels(kept) == [1, 0]
     assert running.outcomes() == {"kept": 2, "no-label": 1}
 
 
 def test_labels_come_on_their_own_subscription_unless_a_model_reads_the_topic_anyway() -> None:
-    collection = Collection(Kept())
-    collection.set_lanes([collecting(label="sensor", topic=STATE)])
-    assert collection.topics([TOPIC]) == {STATE}
-    assert collection.topics([TOPIC, STATE]) == set()
-    assert collection.topics(["factory/press-07/+/state"]) == set(), "it would come twice"
+    example_writer = ExampleWriter(Kept())
+    example_writer.set_lanes([collecting(label="sensor", topic=STATE)])
+    assert example_writer.topics([TOPIC]) == {STATE}
+    assert example_writer.topics([TOPIC, STATE]) == set()
+    assert example_writer.topics(["factory/press-07/+/state"]) == set(), "it would come twice"
 
 
 # --- the store is slow, full, or gone --------------------------------------------------------
@@ -294,7 +294,7 @@ def test_a_store_that_takes_long_holds_up_no_answer(kept: Kept, run: Run, monkey
     assert len(running.results_of("c1")) == 500
     assert running.outcomes() == {"dropped": 400}
     kept.gate.set()
-    running.collection.close()
+    running.example_writer.close()
     assert values(kept) == list(range(100))
     assert running.outcomes() == {"dropped": 400, "kept": 100}
 
@@ -312,12 +312,12 @@ def test_a_store_that_fails_is_tried_again(kept: Kept, run: Run) -> None:
     kept.error = StateError("disk full")
     running = run(collecting())
     running.deliver(window(1), TOPIC)
-    wait_until(lambda: running.collection.error)
-    assert running.collection.error == "disk full"
+    wait_until(lambda: running.example_writer.error)
+    assert running.example_writer.error == "disk full"
     running.deliver(window(2), TOPIC)
     kept.error = None
     wait_until(lambda: len(kept.windows) == 2)
-    wait_until(lambda: not running.collection.error)
+    wait_until(lambda: not running.example_writer.error)
     assert values(kept) == [1, 2]
 
 
@@ -326,7 +326,7 @@ def test_at_the_end_a_store_that_fails_is_not_waited_for(kept: Kept, run: Run) -
     running = run(collecting())
     running.deliver(window(1), TOPIC)
     began = time.monotonic()
-    running.collection.close()
+    running.example_writer.close()
     assert time.monotonic() - began < 4
     assert running.outcomes() == {"dropped": 1}
 
@@ -335,13 +335,13 @@ def test_what_nobody_foresaw_costs_a_window_and_no_answer(run: Run, monkeypatch:
     """In the main loop and in the thread."""
     served = collecting()
     running = run(served)
-    assert served.collector is not None
+    assert served.example_selector is not None
     with monkeypatch.context() as patched:
-        patched.setattr(served.collector, "take", _trip)
+        patched.setattr(served.example_selector, "take", _trip)
         running.deliver(window(1), TOPIC)
     monkeypatch.setattr(FakeIntake, "add", _trip)
     running.deliver(window(2), TOPIC)
-    running.collection.close()
+    running.example_writer.close()
     assert running.outcomes() == {"refused": 2}
     assert len(running.results_of("c1")) > 0
 
@@ -353,8 +353,8 @@ def _trip(*_: object) -> None:
 def test_without_collecting_there_is_no_thread_and_no_store(run: Run) -> None:
     running = run(lane(**EACH)[0])
     running.deliver(window(1), TOPIC)
-    assert running.collection._thread is None
-    running.collection.hear(Delivery(STATE, b"broken", 0, retain=False, dup=False, ack=lambda: None))
+    assert running.example_writer._thread is None
+    running.example_writer.hear(Delivery(STATE, b"broken", 0, retain=False, dup=False, ack=lambda: None))
 
 
 def test_the_real_store_takes_what_the_thread_brings(tmp_path: Path) -> None:
@@ -363,15 +363,15 @@ def test_the_real_store_takes_what_the_thread_brings(tmp_path: Path) -> None:
     sign, ecdh = PrivateKey.generate(), PrivateKey.generate()
     keys = StoreKeys(sign, ecdh.public, opener=lambda _: ecdh, signers=[])
     served = collecting()
-    collection = Collection(lambda: Examples(state, keys))
+    example_writer = ExampleWriter(lambda: Examples(state, keys))
     for value in (1, 2):
         reading = served.open(Message(TOPIC, window(value)))
         for job in served.take(reading, clock_synchronised=True):
-            collection.take(served, job)
-    collection.close()
+            example_writer.take(served, job)
+    example_writer.close()
     with closing(Examples(state, None)) as examples:
         assert [one.windows for one in examples.classes()] == [2]
-    assert collection.sizes == {"gearbox": examples_size(state)}
+    assert example_writer.sizes == {"gearbox": examples_size(state)}
 
 
 def examples_size(state: Path) -> int:

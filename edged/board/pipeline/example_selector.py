@@ -37,7 +37,7 @@ _REDUCE: dict[str, Callable[[Floats], float]] = {
 }
 
 
-class Collected(NamedTuple):
+class Example(NamedTuple):
     """A window that is to be stored.
 
     :ivar channel: of the model.
@@ -63,7 +63,7 @@ class Collected(NamedTuple):
         return self.prepare(self.window).values.astype("<f4").tobytes()
 
 
-class Collector:
+class ExampleSelector:
     """Chooses among the windows of one ``[[model]]``.
 
     :param config: its table; ``table`` is the ``collect`` of it.
@@ -104,7 +104,7 @@ class Collector:
             if len(self._heard) > _MOST_STREAMS:
                 self._heard.popitem(last=False)
 
-    def take(self, window: Floats, stream: str, now: float) -> Collected | str | None:
+    def take(self, window: Floats, stream: str, now: float) -> Example | str | None:
         """Return what is to be stored of a window that was answered: why it is left out, or None if it is not its turn.
 
         :param stream: key of the stream that it is of.
@@ -124,7 +124,7 @@ class Collector:
         self._passed = 0
         self._next = now + self._pause
         at = time.time_ns() // 1000
-        return Collected(self._channel, self._of, self._most, window.copy(), self._prepare, label, at)
+        return Example(self._channel, self._of, self._most, window.copy(), self._prepare, label, at)
 
     def _by_rule(self, rule: RuleTable, window: Floats) -> str | None:
         value = _REDUCE[rule.of](window[:, self._columns.index(rule.column)])

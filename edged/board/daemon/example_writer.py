@@ -20,7 +20,7 @@ from edged.base.errors import EdgedError, ReadingError, StateDamagedError
 from edged.base.events import Event
 from edged.base.topics import topic_matches
 from edged.board.installation import Board
-from edged.board.pipeline import Collected, Collector, Job, Lane
+from edged.board.pipeline import Example, ExampleSelector, Job, Lane
 from edged.board.state import Examples, Intake, Window
 from edged.broker import Delivery
 from edged.keystore import Keystore
@@ -38,7 +38,7 @@ _NICENESS = 10
 KEPT, DROPPED, REFUSED = "kept", "dropped", "refused"
 
 
-class Collection:
+class ExampleWriter:
     """Takes windows of all lanes.
 
     :param open_store: called in the thread, when there is something to write.
@@ -52,8 +52,8 @@ class Collection:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.sizes: Mapping[str, int] = {}
         self._open_store = open_store
-        self._collectors: tuple[Collector, ...] = ()
-        self._pending: deque[Collected] = deque()
+        self._selectors: tuple[ExampleSelector, ...] = ()
+        self._pending: deque[Example] = deque()
         self._bytes = 0
         self._change = threading.Condition()
         self._closing = False
@@ -61,29 +61,29 @@ class Collection:
 
     def set_lanes(self, lanes: Iterable[Lane]) -> None:
         """Hear labels for these lanes."""
-        found = (lane.collector for lane in lanes)
-        self._collectors = tuple(one for one in found if one is not None and one.topic is not None)
+        found = (lane.example_selector for lane in lanes)
+        self._selectors = tuple(one for one in found if one is not None and one.topic is not None)
 
     def topics(self, read: Iterable[str]) -> set[str]:
         """Return the topics that labels come on, but for those that models ``read`` anyway."""
-        topics = {one.topic for one in self._collectors if one.topic is not None}
+        topics = {one.topic for one in self._selectors if one.topic is not None}
         read = tuple(read)
         return {topic for topic in topics if topic not in read and not any(topic_matches(one, topic) for one in read)}
 
     def hear(self, delivery: Delivery) -> None:
         """Take a label, if it is one. How old a retained one is nobody knows: it is passed over."""
-        if self._collectors and not delivery.retain:
+        if self._selectors and not delivery.retain:
             now = time.monotonic()
-            for collector in self._collectors:
-                collector.hear(delivery.topic, delivery.payload, now)
+            for selector in self._selectors:
+                selector.hear(delivery.topic, delivery.payload, now)
 
     def take(self, lane: Lane, job: Job) -> None:
         """Take a window that was answered, if its turn has come. Never raises."""
         channel = lane.config.channel
         try:
-            if lane.collector is None or job.redelivered:  # else a window may be taken twice
+            if lane.example_selector is None or job.redelivered:  # else a window may be taken twice
                 return
-            taken = lane.collector.take(job.window, job.stream.key, time.monotonic())
+            taken = lane.example_selector.take(job.window, job.stream.key, time.monotonic())
         except Exception as error:  # noqa: BLE001  it was answered, and that is what counts
             self.counts[channel, REFUSED] += 1
             self._complain(f"a window was not taken: {type(error).__name__}: {error}")
@@ -93,7 +93,7 @@ class Collection:
         elif taken is not None:
             self._put(taken)
 
-    def _put(self, taken: Collected) -> None:
+    def _put(self, taken: Example) -> None:
         with self._change:
             if len(self._pending) >= _MOST_WINDOWS or self._bytes + taken.window.nbytes > _MOST_BYTES:
                 self.counts[taken.channel, DROPPED] += 1
@@ -119,7 +119,7 @@ class Collection:
     def _run(self) -> None:
         with suppress(PermissionError):  # a system call filter may not allow it
             os.nice(_NICENESS)
-        writer = _Writer(self._open_store)
+        writer = _LazyStore(self._open_store)
         while self._wait():
             self._write(writer, self._next_group())
         writer.close()
@@ -133,14 +133,14 @@ class Collection:
             self._change.wait_for(lambda: self._closing or len(self._pending) >= enough, seconds)
             return bool(self._pending)
 
-    def _next_group(self) -> list[Collected]:
+    def _next_group(self) -> list[Example]:
         """Return the windows that waited longest and are of one model; they go on waiting until they are settled."""
         with self._change:
             first = self._pending[0]
             alike = takewhile(lambda one: (one.of, one.most) == (first.of, first.most), self._pending)
             return list(islice(alike, GROUP))
 
-    def _write(self, writer: _Writer, group: list[Collected]) -> None:
+    def _write(self, writer: _LazyStore, group: list[Example]) -> None:
         try:
             stored = writer.add(group)
         except EdgedError as error:
@@ -155,7 +155,7 @@ class Collection:
             self.sizes = writer.sizes
             self._settle(group, KEPT, stored)
 
-    def _settle(self, done: list[Collected], outcome: str, count: int | None = None) -> None:
+    def _settle(self, done: list[Example], outcome: str, count: int | None = None) -> None:
         """Be done with the windows that waited longest.
 
         :param count: how many of them were stored, where not all may have been.
@@ -185,7 +185,7 @@ def open_examples(board: Board, keystore: Keystore) -> Examples:
         return board.examples(keystore)
 
 
-class _Writer:
+class _LazyStore:
     """The store, opened when it is first written."""
 
     def __init__(self, open_store: Callable[[], Examples]) -> None:
@@ -194,7 +194,7 @@ class _Writer:
         self._intake: Intake | None = None
         self.sizes: Mapping[str, int] = {}
 
-    def add(self, group: list[Collected]) -> int:
+    def add(self, group: list[Example]) -> int:
         """Store windows of one model; return how many.
 
         :raises EdgedError: none of them.
