@@ -1,4 +1,4 @@
-"""Files whole or not at all, bounded when read, and private where they must be."""
+"""Files: written whole or not at all, read within bounds, private where they must be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edged.base.errors import FormatError, MissingFileError, OutputError, Permis
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 SHARED_FILE = 0o666
-"""Open to whom the umask lets: status files that other users of this machine may read."""
+"""Status files that other users of this machine may read, as far as the umask allows."""
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -43,7 +43,7 @@ def read_private(path: Path, limit: int) -> bytes:
 def check_private(path: Path) -> None:
     """Refuse a file or directory that others than its owner may open, or that belongs to somebody else.
 
-    :raises PermissionsError: so it is; the hint is the command that mends it.
+    :raises PermissionsError: others may open it; the hint is the command that mends it.
     :raises MissingFileError: it is absent.
     """
     try:

@@ -11,7 +11,7 @@ _PR_SET_DUMPABLE = 4
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _M_PERTURB = -6
 _SMALL_SIZES = range(24, 1033, 16)
-"""What glibc's malloc keeps in a cache of its own: a list for each size and thread, of so many chunks:"""
+"""Sizes that glibc's malloc caches: a list for each size and thread, with up to this many chunks:"""
 
 
 def _small_count(version: str) -> int:
@@ -29,7 +29,7 @@ _free.argtypes, _free.restype = (ctypes.c_void_p,), None
 
 
 class _Blank(ctypes.Structure):
-    """More zeros than a runtime's functions need stack."""
+    """More zeros than the functions of a runtime need stack."""
 
     _fields_ = (("zeros", ctypes.c_char * (1 << 16)),)
 

@@ -23,7 +23,7 @@ from edged.base import libc
 from edged.base.errors import ModelError
 
 _NAME = "edged-model"
-"""What the maps are called in /proc/PID/maps."""
+"""The name of the maps in /proc/PID/maps."""
 
 _STEP = 1 << 20
 """Bytes whose lock passes from one map to the other at a time; a multiple of the page size."""
@@ -34,7 +34,7 @@ class SecretBuffer:
 
     :ivar view: the bytes, writable; not to be used after :meth:`close`.
     :ivar path: where this process, and no other, can open them as a file.
-    :ivar locked: whether they are kept out of swap.
+    :ivar locked: True if they are kept out of swap.
     :raises ModelError: there is no such room.
     """
 
@@ -50,7 +50,7 @@ class SecretBuffer:
         self.locked = False
 
     def lock(self) -> None:
-        """Bring all of it into RAM and keep it there, where the limit allows. In a thread, others go on meanwhile."""
+        """Bring all pages into RAM and keep them there, where the limit allows. In a thread, others go on meanwhile."""
         self.locked = _try_to_lock(self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:
@@ -82,7 +82,7 @@ class SecretBuffer:
                 yield start, end, int(offset, 16)
 
     def close(self) -> None:
-        """Wipe the bytes and let them go, and freed memory with them. Whoever maps them must have closed before."""
+        """Wipe and free the bytes, and overwrite freed memory. Runtimes that map the bytes must be closed before."""
         if not self._map.closed:
             wipe(self.view)
             self.view.release()
@@ -126,7 +126,7 @@ def _try_to_lock(start: int, length: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """One protection, and whether it holds.
+    """A protection that holds, or the reason why it does not.
 
     :ivar reason: why it does not; empty where it does.
     """
@@ -141,7 +141,7 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Protections:
-    """What protects the memory of this process.
+    """The protections of the memory of this process.
 
     :ivar undumpable: it goes into no core dump, and no other process of the same user can read it.
     :ivar cores: should that be lifted, the size and the content of a core dump are still nothing.
@@ -174,7 +174,7 @@ def harden() -> Protections:
 
 
 def _objects_too() -> str:
-    """Say whether Python's objects come from libc's allocator, too: PYTHONMALLOC=malloc, which the units set."""
+    """Return a note if Python's objects come from libc's allocator, too: PYTHONMALLOC=malloc, which the units set."""
     heard = os.environ.get("PYTHONMALLOC") == "malloc" and not sys.flags.ignore_environment
     return ", Python's objects too" if heard else ""
 

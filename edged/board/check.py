@@ -1,4 +1,4 @@
-"""`edged check`: everything about a board that can be judged without starting its daemon, each with its own verdict."""
+"""`edged check`: all checks of a board that need no running daemon, each with its own verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from edged.formats.package.manifest import Manifest
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, and what was found: a detail, or the error that stands in the way."""
+    """The outcome of one check: a detail, or the error that stands in the way."""
 
     what: str
     detail: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def check(path: Path, *, offline: bool) -> Iterator[Finding]:
-    """Look at the board that the configuration at ``path`` describes; nothing is changed.
+    """Check the board that the configuration at ``path`` describes; nothing is changed.
 
     :param offline: leave the broker out.
     """
@@ -85,7 +85,7 @@ def _owner(board: Board) -> str:
 
 
 def _disk(board: Board) -> str:
-    """Look for room for outbox and windows, as large as they may become, and for a package beside the largest one."""
+    """Check the room for outbox and examples at their largest, and for a package beside the largest one."""
     packages = [_size(installed.path) for installed in board.packages.all()]
     outbox = parse_size(board.config.results.outbox.size) - _size(board.directory / STATE)
     kept = {one.name: parse_size(one.collect.size) for one in board.config.model if one.collect is not None}
@@ -164,11 +164,11 @@ def _broker(
         yield Finding(f"{name} {remark.what}", remark.detail, remark.error)
 
 
-# --- a broker's answers, in words that say what they mean to a board
+# --- remarks: the meaning of a broker's answers for this board
 
 
 class Remark(NamedTuple):
-    """One thing about a broker: a detail, or the error where the board cannot do without."""
+    """A remark about a broker: a detail, or the error if the board cannot do without."""
 
     what: str
     detail: str
@@ -176,7 +176,7 @@ class Remark(NamedTuple):
 
 
 def remarks(result: ProbeResult, filters: Mapping[str, int], *, answers: bool) -> Iterator[Remark]:
-    """Say what was found.
+    """Yield remarks on the answers of a broker.
 
     :param filters: the filters of the sensors' topics that come from here, each with the QoS that is wanted.
     :param answers: whether the board's results go here.

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Health:
-    """Counts since the start, a rate over the time between two status lines, and what is degraded now."""
+    """Counters since the start, the message rate between two status lines, and the degraded parts."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -31,7 +31,7 @@ class Health:
         self.refused: Counter[str] = Counter()
         self.last_error = ""
         self.last_result: float | None = None
-        """When :meth:`measure` last found that results had come: Unix seconds."""
+        """Time of the last :meth:`measure` that found new results: Unix seconds."""
         self.rate = 0.0
         self._degraded: dict[str, str] = {}
         self._limited = RateLimited(_LOG)
@@ -40,9 +40,9 @@ class Health:
         self._results_before = 0
 
     def refuse(self, error: EdgedError, source: str, /, **facts: Unpack[Facts]) -> None:
-        """Count a message that cannot be used; say so once per kind and minute, without its content.
+        """Count a message that cannot be used; log it once per kind and minute, without its content.
 
-        :param facts: what it is about; default: ``source`` is its topic.
+        :param facts: the subject of the log event; default: ``source`` is its topic.
         """
         kind = type(error).__name__
         self.refused[kind] += 1
@@ -51,17 +51,17 @@ class Health:
         self.trouble(f"{source}: {kind}: {error.message}", kind, event_of(error, Event.READING_REFUSED), **facts)
 
     def drop(self, why: str) -> None:
-        """Count a result that nobody will get."""
+        """Count a result that nobody will receive."""
         self.dropped += 1
         self.trouble(f"result dropped: {why}", "dropped", Event.RESULT_DROPPED)
 
     def trouble(self, message: str, kind: str, event: Event = Event.STATE_TROUBLE, **facts: Unpack[Facts]) -> None:
-        """Log something that the daemon lives with, once per kind and minute, and keep it for the status line."""
+        """Log a failure that the daemon survives, once per kind and minute, and keep it for the status line."""
         self.last_error = message
         self._limited.warning(kind, message, event, **facts)
 
     def note_state(self, what: str, why: str) -> None:
-        """Note that something does not work as it should, or, with no reason, that it does again."""
+        """Mark a part degraded, or recovered if ``why`` is empty."""
         before = self._degraded.get(what, "")
         if why and not before:
             self._degraded[what] = why
@@ -73,16 +73,16 @@ class Health:
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """Why, by what does not work as it should."""
+        """Reason for each degraded part, by its name."""
         return self._degraded
 
     @property
     def degraded(self) -> list[str]:
-        """What does not work as it should."""
+        """Degraded parts, each with its reason."""
         return [f"{what}: {why}" for what, why in self._degraded.items()]
 
     def measure(self) -> None:
-        """Take the rate since the last call, and whether a result came since."""
+        """Update the rate since the last call, and the time of the last result."""
         now, (then, before) = time.monotonic(), self._since
         self.rate = (self.messages - before) / max(now - then, 1e-3)
         self._since = (now, self.messages)
@@ -100,7 +100,7 @@ class Health:
         return f"{counts}{refused}{dropped}{degraded}{error}"
 
     def report(self, wall: float, models: Mapping[str, tuple[str, int]], waiting: int, stored: int) -> Report:
-        """Return all of it.
+        """Return the report.
 
         :param wall: Unix seconds.
         :param models: name and version by channel.
@@ -130,7 +130,7 @@ class Health:
 _TEMPERATURE = "class/thermal/thermal_zone0/temp"
 _THROTTLED = "devices/platform/soc/soc:firmware/get_throttled"
 _REASONS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-"""Bits of the Raspberry Pi firmware's answer (vcgencmd get_throttled): what holds now."""
+"""Bits of the Raspberry Pi firmware's answer (vcgencmd get_throttled): the present state."""
 
 
 def temperature(sys: Path = Path("/sys")) -> float | None:
@@ -141,7 +141,7 @@ def temperature(sys: Path = Path("/sys")) -> float | None:
 
 
 def throttled(sys: Path = Path("/sys")) -> list[str]:
-    """Return why a Raspberry Pi runs slower than it could; nothing where it does not, or does not tell."""
+    """Return the reasons why a Raspberry Pi runs slowly; none on other boards."""
     with suppress(OSError, ValueError):
         bits = int((sys / _THROTTLED).read_text(), 16)
         return [reason for bit, reason in _REASONS.items() if bits >> bit & 1]

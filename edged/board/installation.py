@@ -1,4 +1,4 @@
-"""What one board has: its configuration, keys, state and packages. Commands and the daemon both start from here."""
+"""The installation of one board: configuration, keys, state and packages. Commands and the daemon both start here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DAMAGED = "fetch the package again; if that does not help, ask its publisher fo
 
 
 class Board:
-    """A board as its configuration describes it; keys and state are opened when first asked for."""
+    """A board as its configuration describes it; keys and state are opened on first use."""
 
     def __init__(self, config: BoardConfig) -> None:
         self.config = config
@@ -39,12 +39,12 @@ class Board:
 
     @cached_property
     def keys(self) -> Keyring:
-        """This board's keys, and those that it had before."""
+        """The keys of this board, present and former."""
         return Keyring(self.config.keystore, self.directory / "keystore")
 
     @contextmanager
     def as_owner(self) -> Iterator[None]:
-        """Where root calls and the state directory is the daemon's user's, act as that user in the block.
+        """Act as the daemon's user in the block, if root calls and the state directory is that user's.
 
         A file that root wrote there could not be read by the daemon. The secrets that keys are opened with are read
         before: systemd gives credentials to the user that it starts, which is root then. The user's groups come with
@@ -103,7 +103,7 @@ class Board:
         return AuditLog(state, self.config.device.name, keystore.signer)
 
     def examples(self, keystore: Keystore | None) -> Examples:
-        """Open what this board keeps to train models with.
+        """Open the examples that this board keeps to train models with.
 
         :param keystore: None to list and to erase, which needs no keys.
         :raises StateError: it cannot be opened.
@@ -121,15 +121,15 @@ class Board:
         )
 
     def clock(self, state: State) -> Clock:
-        """Read the time as well as this board knows it."""
+        """Return the best known time."""
         return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
 
     def broker_options(self, broker: BrokerTable | None = None, will: Message | None = None) -> BrokerOptions:
-        """Return how to reach a configured broker; default: the one that readings come from."""
+        """Return the options for a configured broker; default: the one that readings come from."""
         return configured(broker or self.config.broker, f"edged-{self.config.device.name}", will)
 
     def engine(self) -> Engine:
-        """Return the runtime that is configured."""
+        """Return the configured runtime."""
         return choose(self.config.runtime.engine, self.config.runtime.xnnpack)
 
     def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
@@ -170,7 +170,7 @@ class Board:
         return manifest
 
     def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
-        """Check everything about a package that changes with time: release, floor, and dates until it was accepted.
+        """Check all properties of a package that change with time: release, floor, and dates until it was accepted.
 
         :raises TrialError: it was rejected.
         :raises MismatchError: it needs a newer release.
@@ -198,7 +198,7 @@ class Board:
         return next(filter(None, found), None)
 
     def reject(self, installed: Installed, why: str, state: State) -> None:
-        """Use an installed version no more; a running daemon goes back to the one before it."""
+        """Reject an installed version; a running daemon goes back to the one before it."""
         identity = self.verify(mapped(installed.path), installed.path).identity
         state.reject(installed.name, Floor(installed.version, identity), why)
         self.packages.touch()
@@ -229,7 +229,7 @@ class Board:
             )
 
     def _delegates_of(self, name: str) -> list[DelegateLibrary]:
-        """Return the accelerator that runs a model here; of several tables, the first one's."""
+        """Return the accelerator that runs a model here, by the first table that names it."""
         return self._delegate_libraries(next((one.delegate for one in self.config.model if one.name == name), None))
 
     def _delegate_libraries(self, delegate: str | None) -> list[DelegateLibrary]:
@@ -250,13 +250,13 @@ def _check_not_rejected(package: VerifiedPackage, state: State) -> None:
 
 
 def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
-    """Raise the version floor to what was accepted, durably."""
+    """Raise the version floor to an accepted version, durably."""
     manifest = accepted.manifest
     state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
 
 
 def mapped(path: Path) -> memoryview:
-    """Return the content of a file without reading it: a map that lasts as long as a view of it does.
+    """Map a file into memory; the map lasts as long as a view of it does.
 
     :raises MissingFileError: it is absent, unreadable or empty.
     """

@@ -23,13 +23,13 @@ from edged.config.secret import read_secret
 
 MASKED = "<masked>"
 _SHORT = 5
-"""Letters below which a name or secret is masked only where it stands alone."""
+"""Shorter names and secrets are masked only as whole words."""
 _SHORTEST = 4
-"""Bytes of a secret below which there is nothing to protect, and no text without it."""
+"""Bytes: shorter secrets are not worth masking, and would mask ordinary text."""
 _COMMON = frozenset(
     {"", "localhost", "127.0.0.1", "::1", "edged", "root", "pi", "raspberrypi", "debian", "ubuntu", "admin", "user"}
 )
-"""Names that tell nobody apart: everybody's, or a distribution's."""
+"""Common names that identify nobody."""
 _PEM = re.compile(r"-----BEGIN [^-]+-----.*?(?:-----END [^-]+-----|\Z)", re.DOTALL)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 _VALUE = re.compile(r"(?i)\b((?:pass(?:word|wd|phrase)?|pin|pin-value|token|secret)=)(?:\"[^\"]*\"|[^\s;&]+)")
@@ -41,7 +41,7 @@ _ADDRESS = re.compile(
 class Redactor:
     """Masks text.
 
-    :param with_names: leave names and addresses as they are; secrets are masked all the same.
+    :param with_names: do not mask names and addresses; secrets are masked all the same.
     """
 
     def __init__(self, *, with_names: bool = False) -> None:
@@ -84,7 +84,7 @@ class Redactor:
         return self._counts[kind]
 
     def text(self, text: str) -> str:
-        """Return ``text`` with what was added, and what looks like a secret, masked."""
+        """Return ``text`` with added names and secrets masked, and everything that looks like a secret."""
         text = _PEM.sub(MASKED, text)
         if self._secret is not None:
             text = self._secret.sub(MASKED, text)
@@ -138,13 +138,13 @@ _LARGEST = 64 * 1024
 _QUOTED = re.compile(r"\"([^\"\n]{4,})\"|'([^'\n]{4,})'")
 _HOST = re.compile(r".*?://(?:[^@/]*@)?([^:/]*).*")
 _NAMING = {"topic": "topic", "EDGED_TOPIC": "topic", "EDGED_DEVICE": "board"}
-"""Names in what was gathered whose values strangers chose."""
+"""Gathered fields whose values strangers chose."""
 
 
 def learn_board(redactor: Redactor, path: Path) -> BoardConfig | None:
-    """Have ``redactor`` mask the names and secrets of the board that ``path`` configures; return that configuration.
+    """Teach ``redactor`` the names and secrets of the board that ``path`` configures; return the configuration.
 
-    Where it cannot be used, anything that it quotes is masked, and nothing is returned.
+    If the configuration cannot be used, all quoted text in it is masked, and None is returned.
     """
     host = socket.gethostname()
     redactor.add_names("host", dict.fromkeys((host, host.split(".")[0])))
@@ -171,14 +171,14 @@ def learn_board(redactor: Redactor, path: Path) -> BoardConfig | None:
 
 
 def learn_gathered(redactor: Redactor, gathered: Any) -> None:  # noqa: ANN401  what JSON holds
-    """Have ``redactor`` mask the names that strangers chose, wherever else they stand."""
+    """Teach ``redactor`` the names that strangers chose."""
     for name, value in _members(gathered):
         if name in _NAMING and isinstance(value, str):
             redactor.add_names(_NAMING[name], [value])
 
 
 def shown(config: BoardConfig) -> dict[str, Any]:
-    """Return the configuration without what may be a secret although it should only refer to one."""
+    """Return the configuration without values that may be secrets although they should only refer to one."""
     tables: dict[str, Any] = msgspec.to_builtins(config)
     for table, names in (
         ("broker", ("key", "password")),
@@ -205,7 +205,7 @@ def _is_reference(text: str) -> bool:
 
 
 def _learn_secret(redactor: Redactor, reference: str) -> None:
-    """Mask what a reference leads to; one that names no file may be the secret itself, by mistake."""
+    """Mask the secret behind a reference; a reference that names no file may be the secret itself, by mistake."""
     with suppress(EdgedError):
         if not _is_reference(reference):
             redactor.add_secret(Path(reference).name.encode())

@@ -43,10 +43,10 @@ _PROPERTIES = (
 
 @dataclass(frozen=True)
 class Subject:
-    """What a bundle is made of.
+    """The subject of a bundle.
 
     :ivar path: of the configuration.
-    :ivar config: None where it cannot be used.
+    :ivar config: None if it cannot be used.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def _encode(name: str, value: Any, redactor: Redactor) -> bytes:  # noqa: ANN401
 
 
 def _command(*command: str) -> list[str]:
-    """Return what a command printed, line by line, and how it ended."""
+    """Return the output of a command, line by line, and its exit code if it failed."""
     printed = _run(command, _MOST)
     cut = [] if printed.whole else ["(cut)"]
     end = [] if printed.code == 0 else [f"(left with {printed.code})"]
@@ -106,7 +106,7 @@ def _command(*command: str) -> list[str]:
 
 
 def _own(*arguments: str) -> Any:  # noqa: ANN401  what JSON holds
-    """Return what one of edged's own commands prints as JSON; as text, where that is not what it prints."""
+    """Return the JSON that one of edged's own commands prints, or else its text."""
     printed = _run(_own_command(*arguments), _MOST)
     start = min((printed.out.find(one) for one in ("[\n", "{\n", "[]") if one in printed.out), default=0)
     try:
@@ -122,7 +122,7 @@ def _configuration(subject: Subject) -> Any:  # noqa: ANN401  what JSON holds
 
 
 def _journal(_subject: Subject) -> list[dict[str, Any]]:
-    """Return the last entries of the service, of systemd about it, and of commands; not what the machine is called."""
+    """Return the last entries of the service, of systemd about it, and of commands, without the name of the machine."""
     bounds = (f"--lines={_JOURNAL_LINES}", f"--since={_JOURNAL_SINCE}")
     matches = (f"_SYSTEMD_UNIT={_UNIT}", "+", f"UNIT={_UNIT}", "_PID=1", "+", "SYSLOG_IDENTIFIER=edged")
     printed = _run(["journalctl", "--no-pager", "--quiet", "--output=json", *bounds, *matches], _MOST)
@@ -178,7 +178,7 @@ _SECONDS = 60.0
 
 
 class Printed(NamedTuple):
-    """What a command printed. ``code`` is None for one that is absent, or that was ended."""
+    """The output of a command. ``code`` is None for a command that is absent, or was ended."""
 
     code: int | None
     out: str
@@ -209,12 +209,12 @@ def _run(command: Sequence[str], most: int) -> Printed:
 
 
 def _own_command(*arguments: str) -> list[str]:
-    """Return a command line of this edged's own."""
+    """Return a command line of this installation."""
     return [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "edged", *arguments]
 
 
 def _versions() -> dict[str, Any]:
-    """Return what runs here."""
+    """Return the versions of all software here."""
     found: dict[str, Any] = {}
     for name in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -251,7 +251,7 @@ def _machine(directory: Path) -> dict[str, Any]:
 
 
 def _files(directory: Path) -> list[str]:
-    """Return mode, owner, size and name of each file below ``directory``, and nothing of what they hold."""
+    """Return mode, owner, size and name of each file below ``directory``, without content."""
     found = []
     for path in sorted(directory.rglob("*"))[:_MOST_FILES]:
         with suppress(OSError):

@@ -79,7 +79,7 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
 
 
 def explain(error: OSError, address: Address) -> BrokerError:
-    """Say what an error of the operating system or of OpenSSL means here, and what to do."""
+    """Return an error that explains an error of the operating system or of OpenSSL, with a hint."""
     what, hint = _WORDS_BY_TYPE.get(type(error), (_words(error), None))
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _distrust(error, address)
@@ -132,7 +132,7 @@ def _words(error: OSError) -> str:
 class Dialling:
     """One :func:`dial` in a thread of its own, for a name can take half a minute to look up.
 
-    :ivar outcome: what came of it; None as long as it goes on.
+    :ivar outcome: the wire or the error; None while dialling.
     :param done: called from that thread when there is an outcome.
     """
 
@@ -158,7 +158,7 @@ class Dialling:
                 outcome.close()
 
     def abandon(self) -> None:
-        """Take no notice of the outcome any more."""
+        """Ignore the outcome, and close the wire if there is one."""
         with self._lock:
             self._abandoned = True
             if isinstance(self.outcome, Wire):
@@ -166,14 +166,14 @@ class Dialling:
 
 
 _FIRST, _LONGEST, _MOST_DOUBLINGS = 1.0, 15.0, 4
-"""Seconds. What waits for a broker that is back should not wait a minute more for this."""
+"""Seconds. Results should not wait for minutes after a broker is back."""
 _STABLE = 5.0
 _TAKEN_OVER = 142  # MQTT 5 reason code
 _TAKEOVERS, _WITHIN = 3, 60.0
 
 
 class Backoff:
-    """Jittered exponential backoff, set back by a connection that held; and a count of those that were taken over."""
+    """Jittered exponential backoff, reset by a stable connection; and a count of connections that were taken over."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -196,5 +196,5 @@ class Backoff:
             self._takeovers.append(now)
 
     def contested(self, now: float) -> bool:
-        """Return whether another client seems to take each connection over: three within the last minute."""
+        """Return True if another client seems to take each connection over: three within the last minute."""
         return len(self._takeovers) == _TAKEOVERS and now - self._takeovers[0] <= _WITHIN

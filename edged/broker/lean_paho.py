@@ -137,11 +137,11 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Wire:
-    """What paho takes for its socket.
+    """The socket for paho.
 
-    :ivar error: what ended the connection, if it was not simply closed.
-    :ivar held: have :meth:`recv` look empty, so that paho comes back at the end of the packet that it handles.
-    :ivar linger: have :meth:`close` write what waits and let the broker read it, which a bare close may cut off.
+    :ivar error: the error that ended the connection, if there was one.
+    :ivar held: make :meth:`recv` look empty, so that paho returns after the packet that it handles.
+    :ivar linger: make :meth:`close` write queued packets and let the broker read them, which a bare close may cut off.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -157,7 +157,7 @@ class Wire:
         self._ended = False
 
     def fill(self) -> None:
-        """Read what the kernel has, up to about 64 kB. TLS hands out records one by one, often a packet each."""
+        """Read all that the kernel has, up to about 64 kB. TLS hands out records one by one, often a packet each."""
         pieces: list[bytes] = []
         size = 0
         try:
@@ -177,12 +177,12 @@ class Wire:
 
     @property
     def unread(self) -> bool:
-        """Whether :meth:`recv` has something to say before another :meth:`fill`."""
+        """True if :meth:`recv` returns bytes, or the end, without another :meth:`fill`."""
         return not self.held and (self._at < len(self._in) or self._ended)
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes wait for the kernel to take them."""
+        """True while bytes wait for the kernel."""
         return bool(self._out)
 
     @property
@@ -191,7 +191,7 @@ class Wire:
         return self._sock.version() if isinstance(self._sock, ssl.SSLSocket) else None
 
     def flush(self) -> None:
-        """Write what the kernel takes. After an error only reading goes on: the broker may have said why."""
+        """Write all that the kernel accepts. After an error only reading goes on: the broker may have said why."""
         try:
             while self._out:
                 del self._out[: self._sock.send(self._out)]
@@ -201,7 +201,7 @@ class Wire:
             self.error = self.error or error
             self._out.clear()
 
-    # what paho calls
+    # called by paho
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

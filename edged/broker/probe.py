@@ -22,27 +22,27 @@ from edged.broker.talk import Talk
 _SESSION = 60
 """Seconds after which a broker forgets the session by itself, should this process die (MQTT 5)."""
 MOST_AT_ONCE = 64
-"""Unacknowledged messages beyond which nobody asks."""
+"""The most unacknowledged messages that are tried."""
 REDELIVERED_WITHIN = 3.0
-"""Seconds after which nobody waits for what was not acknowledged."""
+"""The longest wait for the redelivery of an unacknowledged message, in seconds."""
 
 
 class Redelivery(Enum):
-    """What becomes of a message that was handed out and not acknowledged, once its client is back."""
+    """The fate of a message that was delivered and not acknowledged, once its client is back."""
 
     NONE = "none"
-    """It does not come again within `REDELIVERED_WITHIN`."""
+    """Not redelivered within `REDELIVERED_WITHIN`."""
     BEHIND = "behind"
-    """It comes again behind what was sent later."""
+    """Redelivered behind later messages."""
     UNMARKED = "unmarked"
-    """It comes again in its place, but without DUP."""
+    """Redelivered in its place, but without DUP."""
     MARKED = "marked"
-    """It comes again in its place, with DUP."""
+    """Redelivered in its place, with DUP."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """What a broker does with messages, seen from a client that may publish and subscribe.
+    """The behaviour of a broker, seen from a client that may publish and subscribe.
 
     :ivar qos: granted where 1 was asked for.
     :ivar wildcards: ``+`` brings what matches.
@@ -63,14 +63,14 @@ class Behaviour:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """What a broker that took this client is like.
+    """The properties of a broker that accepted this client.
 
-    :ivar description: how the connection stands.
+    :ivar description: the connection in words.
     :ivar seconds: from nothing to being accepted.
     :ivar base: first levels of the board's own topics.
     :ivar granted: the QoS granted for each of the sensors' topic filters; None where it is refused.
-    :ivar barred: why the client cannot use the board's own topics; empty if it can.
-    :ivar behaviour: None where that kept it from being seen.
+    :ivar barred: the reason why the client cannot use the board's own topics; empty if it can.
+    :ivar behaviour: None if that kept it from being seen.
     """
 
     description: str
@@ -111,7 +111,7 @@ def probe(options: BrokerOptions, base: str, filters: Mapping[str, int], timeout
 
 
 class _Questions:
-    """Asks as one client.
+    """The questions of one client.
 
     :param client: starts without a session.
     :param base: first levels of topics that nobody else uses.
@@ -148,7 +148,7 @@ class _Questions:
         return description, seconds, {topic: granted.get(topic) for topic in filters}
 
     def behaviour(self) -> tuple[str, Behaviour | None]:
-        """Return why the own topics cannot be used, or what the broker does on them."""
+        """Return the reason why the own topics cannot be used, or the behaviour of the broker on them."""
         with self._talk(self._client) as talk:
             barred, qos = _echo(talk, f"{self._base}/echo", self._mark)
         if barred:
@@ -199,9 +199,9 @@ class _Questions:
         return len(talk.heard) if len(talk.heard) < MOST_AT_ONCE else None
 
     def _session(self, *, acknowledge: bool) -> tuple[bool, Redelivery]:
-        """Leave, have something sent meanwhile, come back, and take what comes.
+        """Disconnect, have a message sent meanwhile, reconnect, and take the messages that arrive.
 
-        :param acknowledge: acknowledge what came before leaving; otherwise it should come again.
+        :param acknowledge: acknowledge the first message before leaving; otherwise it should be redelivered.
         """
         topic = f"{self._base}/session"
         before, meanwhile = self._mark + b"1", self._mark + b"2"
@@ -241,7 +241,7 @@ class _Questions:
 
 
 def _echo(talk: Talk, topic: str, payload: bytes) -> tuple[str, int]:
-    """Return why what is published does not come back, and the QoS that is granted if it does."""
+    """Return the reason why a published message does not come back, or else the granted QoS."""
     qos = talk.subscribe(topic)
     if qos is None:
         return "it refuses a subscription there", 0

@@ -1,4 +1,4 @@
-"""One short conversation with a broker: ask, and wait for each answer within bounds."""
+"""A short conversation with a broker: ask, and wait for each answer within bounds."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _SILENCE = 4  # round trips
 
 
 class Talk:
-    """One connection, until its block ends.
+    """A connection that lasts until its block ends.
 
-    :param protocol: what is spoken first; 3.1.1 follows where the broker does not speak 5.
-    :ivar heard: what arrived and is not acknowledged.
+    :param protocol: the first version to try; 3.1.1 follows if the broker does not speak 5.
+    :ivar heard: messages that arrived and are not acknowledged.
     :ivar seconds: from nothing to being accepted.
     :raises BrokerError: the broker cannot be reached within ``timeout`` seconds, or refuses.
     """
@@ -91,7 +91,7 @@ class Talk:
 
     @property
     def stands(self) -> bool:
-        """Whether the broker has not ended it."""
+        """True until the broker ends it."""
         return self._connection.lost is None
 
     # --- questions
@@ -106,11 +106,11 @@ class Talk:
         return self._granted.get(topic)
 
     def unsubscribe(self, topic: str) -> None:
-        """Take a subscription back."""
+        """End a subscription."""
         self._connection.unsubscribe([topic])
 
     def publish(self, topic: str, payloads: Sequence[bytes], *, retain: bool = False) -> str:
-        """Publish with QoS 1, no faster than the broker allows; return why it does not take them all, or nothing."""
+        """Publish with QoS 1, no faster than the broker allows; return the reason if it does not take them all."""
         mids: list[int] = []
         connection = self._connection
         deadline = time.monotonic() + _ANSWER_WITHIN
@@ -136,17 +136,17 @@ class Talk:
         return self.wait(lambda: self.find(topic, payload) is not None, self._patience)
 
     def find(self, topic: str, payload: bytes) -> Delivery | None:
-        """Return the last delivery of a message, if it has come."""
+        """Return the last delivery of a message, if it has arrived."""
         return next((one for one in reversed(self.heard) if (one.topic, one.payload) == (topic, payload)), None)
 
     def acknowledge(self) -> None:
-        """Acknowledge what was heard, and forget it."""
+        """Acknowledge all messages heard, and forget them."""
         for delivery in self.heard:
             delivery.ack()
         self.heard.clear()
 
     def settle(self) -> None:
-        """Wait until nothing more comes."""
+        """Wait until no more messages arrive."""
         count = -1
         while count != len(self.heard):
             count = len(self.heard)
@@ -159,7 +159,7 @@ class Talk:
         return min(max(_SHORTEST_SILENCE, _SILENCE * self._slowest), _LONGEST_SILENCE)
 
     def wait(self, until: Callable[[], bool], seconds: float) -> bool:
-        """Let the connection work until something holds, it ends, or the time is over; tell whether it holds."""
+        """Serve the connection until a condition holds, it ends, or time is up; return True if the condition holds."""
         deadline = time.monotonic() + seconds
         connection = self._connection
         while not until():

@@ -1,4 +1,4 @@
-"""What the daemon writes down of itself: the audit log, and which versions proved themselves or failed."""
+"""The audit trail of the daemon: entries of the audit log, and versions that passed or failed their trial."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AuditTrail:
             self._health.trouble(error.message, "StateError")
 
     def started(self, engine: str, crashes: int) -> None:
-        """Note that the daemon begins.
+        """Record the start of the daemon.
 
         :param crashes: how many runs before ended without a goodbye.
         """
@@ -45,7 +45,7 @@ class AuditTrail:
         self._add("start", edged=__version__, engine=engine, **facts)
 
     def stopped(self) -> None:
-        """Note that the daemon leaves, and sign the log."""
+        """Record the end of the daemon, and sign the log."""
         self._add("stop", messages=self._health.messages, results=self._health.results)
         try:
             self._log.sign()
@@ -53,19 +53,19 @@ class AuditTrail:
             self._health.trouble(error.message, "StateError")
 
     def epoch(self, number: int, kid: bytes) -> None:
-        """Note a new channel key."""
+        """Record a new channel key."""
         _LOG.info("epoch %d begins", number, extra=Event.EPOCH_BEGUN.about(epoch=number))
         self._add("epoch", number=number, kid=kid.hex())
 
     def hubs(self, keys: Iterable[PublicKey]) -> None:
-        """Note who is granted results, where that has changed."""
+        """Record the hubs that are granted results, if they have changed."""
         kids = [key.thumbprint.hex() for key in keys]
         if kids != self._hubs:
             self._hubs = kids
             self._add("hubs", kids=" ".join(kid[:16] for kid in kids))
 
     def serving(self, lanes: Mapping[str, Lane], errors: Mapping[str, EdgedError]) -> None:
-        """Note which models answer from now on where they have changed, and which were refused."""
+        """Record the models that answer from now on, if they have changed, and those that were refused."""
         for channel, lane in lanes.items():
             manifest = lane.model.manifest
             live = (manifest.name, manifest.version, lane.model.identity.hex())
@@ -83,7 +83,7 @@ class AuditTrail:
         self._refused = {channel: error.message for channel, error in errors.items()}
 
     def trial_ended(self, lane: Lane, tried: LiveModel, error: TrialError | None) -> None:
-        """Remember whether a version proved itself; one that did not is not loaded again, what took its place is."""
+        """Record the end of a trial. A version that failed is not loaded again; the one that took its place is."""
         manifest = tried.manifest
         version = Floor(manifest.version, tried.identity)
         try:

@@ -1,4 +1,4 @@
-"""Windows on their way into ``examples.db``: taken after they were answered, written by a thread of their own.
+"""Writes examples to ``examples.db``: windows are taken after they were answered, and written by a thread.
 
 Nothing here holds up an answer: a window is copied when its turn has come, and all the rest is the thread's, which naps
 after each. What the disk does not take waits, up to a bound, and is dropped and counted beyond it.
@@ -31,7 +31,7 @@ GROUP = 64
 GROUP_SECONDS = 30.0
 _AGAIN_SECONDS = 10.0
 _MOST_WINDOWS, _MOST_BYTES = 1024, 8 << 20
-"""What may wait in RAM."""
+"""The most that may wait in RAM."""
 _NAP = 0.0005
 """Seconds after each window, in which other threads go on: Python runs one at a time, up to 5 ms."""
 _NICENESS = 10
@@ -39,11 +39,11 @@ KEPT, DROPPED, REFUSED = "kept", "dropped", "refused"
 
 
 class ExampleWriter:
-    """Takes windows of all lanes.
+    """Takes the windows of all lanes.
 
     :param open_store: called in the thread, when there is something to write.
-    :ivar error: why nothing can be written now; empty while that works.
-    :ivar counts: what became of windows whose turn had come, by channel and outcome.
+    :ivar error: the reason why nothing can be written now; empty while writing works.
+    :ivar counts: number of windows whose turn had come, by channel and outcome.
     :ivar sizes: sealed bytes that are stored, by model, as far as this process has added any.
     """
 
@@ -60,7 +60,7 @@ class ExampleWriter:
         self._thread: threading.Thread | None = None
 
     def set_lanes(self, lanes: Iterable[Lane]) -> None:
-        """Hear labels for these lanes."""
+        """Listen for the labels of these lanes."""
         found = (lane.example_selector for lane in lanes)
         self._selectors = tuple(one for one in found if one is not None and one.topic is not None)
 
@@ -71,7 +71,7 @@ class ExampleWriter:
         return {topic for topic in topics if topic not in read and not any(topic_matches(one, topic) for one in read)}
 
     def hear(self, delivery: Delivery) -> None:
-        """Take a label, if it is one. How old a retained one is nobody knows: it is passed over."""
+        """Take a label, if the message is one. Retained ones are passed over: their age is unknown."""
         if self._selectors and not delivery.retain:
             now = time.monotonic()
             for selector in self._selectors:
@@ -107,7 +107,7 @@ class ExampleWriter:
             self._thread.start()
 
     def close(self, patience: float = 5.0) -> None:
-        """Write what waits; a disk that takes longer than ``patience`` seconds is not waited for."""
+        """Write all waiting windows; stop waiting for the disk after ``patience`` seconds."""
         with self._change:
             self._closing = True
             self._change.notify()
@@ -125,7 +125,7 @@ class ExampleWriter:
         writer.close()
 
     def _wait(self) -> bool:
-        """Wait until there is something to write; tell whether there is, or ever will be."""
+        """Wait until there is something to write; return False if nothing will come any more."""
         with self._change:
             self._change.wait_for(lambda: self._pending or self._closing)
             seconds = _AGAIN_SECONDS if self.error else GROUP_SECONDS
@@ -156,7 +156,7 @@ class ExampleWriter:
             self._settle(group, KEPT, stored)
 
     def _settle(self, done: list[Example], outcome: str, count: int | None = None) -> None:
-        """Be done with the windows that waited longest.
+        """Drop the windows that waited longest from the queue, and count them.
 
         :param count: how many of them were stored, where not all may have been.
         """
@@ -173,7 +173,7 @@ class ExampleWriter:
 
 
 def open_examples(board: Board, keystore: Keystore) -> Examples:
-    """Open a board's store, whatever has happened to it: a damaged one is put aside and a new one begun.
+    """Open the examples of a board; a damaged file is renamed and a new one created.
 
     :raises StateError: it cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""Load what the configuration wants, beside what already runs, so that messages keep flowing meanwhile."""
+"""Load the configured models beside the running ones, so that messages keep flowing meanwhile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class LoadedModels:
-    """What a load found: models that are new, by channel, and why others cannot be used.
+    """The outcome of a load: new models by channel, and the errors of models that cannot be used.
 
     :ivar proven: channels whose new model got through its trial before.
     """
@@ -40,7 +40,7 @@ class LoadedModels:
 
 
 Running = Mapping[str, tuple[ModelConfig, str, int]]
-"""What runs already: table, name and version, by channel."""
+"""The running models: table, name and version, by channel."""
 
 
 def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> LoadedModels:
@@ -76,9 +76,9 @@ def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, 
 
 
 def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[Installed]:
-    """Return what may be loaded, the best first.
+    """Return the packages that may be loaded, the best first.
 
-    :param stays: whether a version serves that goes on if the newest fails.
+    :param stays: True if the running version goes on should the newest fail.
     """
     good = [] if stays else [board.packages.find(name, one.version) for one in state.good(name)]
     return [one for one in dict.fromkeys((board.packages.newest(name), *good)) if one is not None]
@@ -87,10 +87,10 @@ def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[I
 def next_lanes(
     loaded: LoadedModels, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders
 ) -> dict[str, Lane]:
-    """Return the lanes that follow from a load: those that stay, those that swap their model, and new ones.
+    """Return the lanes after a load: unchanged ones, those with another model, and new ones.
 
-    A lane whose new version cannot be used goes on with the old one, and the log says why. One that stands on a lane
-    which cannot be used, or that says something else now, is left out.
+    A lane whose new version cannot be used goes on with the old one, and the log says why. A lane that depends
+    on one which cannot be used, or whose labels have changed, is left out.
     """
     following: dict[str, Lane] = {}
     limit = parse_size(loaded.board.config.limits.message)
@@ -135,7 +135,7 @@ def _log_refusal(table: ModelConfig, error: EdgedError) -> None:
 
 
 class BackgroundLoad:
-    """One load in a thread of its own.
+    """A load in a thread of its own.
 
     :param wake: called from that thread when the load is done.
     """
@@ -158,11 +158,11 @@ class BackgroundLoad:
 
     @property
     def done(self) -> bool:
-        """Whether :meth:`result` will not wait."""
+        """True once :meth:`result` will not wait."""
         return not self._thread.is_alive()
 
     def result(self) -> LoadedModels:
-        """Return what was loaded.
+        """Return the outcome.
 
         :raises EdgedError: the configuration itself could not be used.
         """

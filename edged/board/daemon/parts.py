@@ -45,7 +45,7 @@ class Parts:
         self.recovery = StateRecovery(board.directory, self.health)
         self._state = state = self.recovery.state
         self.keystore = board.keystore()
-        board.keys.opened_record(self.keystore)  # keys that no hub was told of would announce what none believes
+        board.keys.opened_record(self.keystore)  # hubs would trust no announcement under keys that they were not given
         self.engine = board.engine()
         _LOG.info("runtime %s %s: %s", self.engine.name, self.engine.version, self.engine.reason)
         self.marks = ReplayMarks(state)
@@ -82,7 +82,7 @@ class Parts:
         return None if installed is None else installed.version
 
     def topic(self, level: str) -> str:
-        """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""
+        """Return the topic of this board that ends in ``level``: a channel, or one of the reserved words."""
         return f"{self._base}/{level}"
 
     def _make_announcer(self) -> Announcer:
@@ -146,10 +146,10 @@ class Parts:
 
 
 class Links:
-    """One broker or two, served from one loop.
+    """The sensor broker and the uplink, often the same, served from one loop.
 
-    :ivar sensors: readings come from it.
-    :ivar uplink: results go to it.
+    :ivar sensors: the broker that readings come from.
+    :ivar uplink: the broker that results go to.
     """
 
     def __init__(self, board: Board, status: str) -> None:
@@ -163,12 +163,12 @@ class Links:
         self._all = tuple(dict.fromkeys((self.sensors, self.uplink)))
 
     def on_error(self, callback: Callable[[Exception], None]) -> None:
-        """Have what goes wrong with any of them told."""
+        """Call ``callback`` with each error of either broker."""
         for broker in self._all:
             broker.on_error = callback
 
     def on_sensors_up(self, callback: Callable[[], None]) -> None:
-        """Have it told when the connection that readings come over stands, beside what else is told then."""
+        """Call ``callback`` when the sensor broker connects, before the existing ``on_up``."""
         before = self.sensors.on_up
 
         def both() -> None:
@@ -178,30 +178,30 @@ class Links:
         self.sensors.on_up = both
 
     def connect(self) -> None:
-        """Connect, and again whenever a connection is lost."""
+        """Connect, and reconnect whenever a connection is lost."""
         for broker in self._all:
             broker.connect()
 
     def run_once(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for something to do, and do it."""
+        """Wait up to ``timeout`` seconds for socket events, and process them."""
         run_once(self._all, timeout)
 
     def wake(self) -> None:
-        """Have :meth:`run_once` return at once; from any thread, and from signal handlers."""
+        """Make :meth:`run_once` return at once; from any thread, and from signal handlers."""
         self.sensors.wake()
 
     @property
     def tried(self) -> bool:
-        """Whether the first attempts to connect have come to an end, good or bad."""
+        """True once the first attempts to connect have succeeded or failed."""
         return all(broker.tried for broker in self._all)
 
     def describe(self) -> str:
-        """Say in a few words how things stand."""
+        """Describe the connections in a few words."""
         if len(self._all) == 1:
             return self.sensors.describe()
         return f"{self.sensors.describe()}; uplink {self.uplink.describe()}"
 
     def close(self) -> None:
-        """Say goodbye. Blocks for about three seconds a broker at most."""
+        """Disconnect. Blocks for about three seconds a broker at most."""
         for broker in self._all:
             broker.close()

@@ -35,13 +35,13 @@ _STATUS_EVERY = 5.0
 _MARKS_EVERY, _MARKS_ON_DISK_EVERY = 0.1, 10.0
 _MARKS_WITHOUT_RAM_EVERY = 2.0
 _GOODBYE = 5.0
-"""Seconds that results on their way are waited for before the daemon leaves."""
+"""Seconds to wait for results on their way before the daemon leaves."""
 _STUCK = 30.0
 """Seconds at one window after which a model's thread makes no progress, or ten times what its self-test took."""
 
 
 class Daemon:
-    """One board's daemon.
+    """The daemon of one board.
 
     :param path: its configuration.
     :raises EdgedError: why it cannot start.
@@ -130,7 +130,7 @@ class Daemon:
         self._replay()
 
     def _replay(self) -> None:
-        """Fill the windows that the run before left open."""
+        """Fill the windows that the last run left open."""
         store = RowStore(self._state)
         try:
             count = self._inbox.replay(store.readings(), store.windows())
@@ -141,7 +141,7 @@ class Daemon:
             _LOG.info("%d readings taken from the journal", count, extra=Event.REPLAYED.about())
 
     def _take(self, loaded: LoadedModels) -> None:
-        """Serve what was loaded, and only that."""
+        """Serve the loaded models, and no others."""
         sensors = self._links.sensors
         before = self._topics()
         self._inference.rest()
@@ -164,7 +164,7 @@ class Daemon:
         self._audit_trail.serving(lanes, loaded.errors)
 
     def _topics(self) -> dict[str, Literal[0, 1]]:
-        """Return what is subscribed to, with its QoS. Labels that waited at the broker would be of an unknown age."""
+        """Return the topics to subscribe to, with their QoS: 0 for labels, as the age of a queued label is unknown."""
         read = {topic: lane.config.qos for lane in self._inference.lanes.values() for topic in lane.config.filters}
         return {**dict.fromkeys(self._example_writer.topics(read), 0), **read}
 
@@ -191,7 +191,7 @@ class Daemon:
         self._links.wake()
 
     def _set_pace(self) -> None:
-        """Write in groups as large as the broker allows: it hands out no more than so much ahead."""
+        """Write in groups that suit the broker: some deliver few messages ahead of their acknowledgement."""
         hasty = self._links.sensors.limits_redelivery
         self._rows.group_seconds = row_log.HASTY if hasty else row_log.PATIENT
         self._outgoing.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
@@ -205,7 +205,7 @@ class Daemon:
         self._beat()
 
     def _after_turn(self, now: float) -> None:
-        """Do what may follow from any turn of the loop: go on with what waited, be ready, begin a reload, end one."""
+        """Do the work that may follow any turn of the loop: waiting messages, readiness, reloads."""
         self._inference.conclude_slow()
         self._inbox.turn(now)
         self._rows.turn(now)
@@ -278,7 +278,7 @@ class Daemon:
         notify.ready()
 
     def _write_down(self) -> None:
-        """Write into a state that was begun anew what must not be forgotten."""
+        """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
         for lane in self._inference.lanes.values():
             accept(lane.model, self._state)
         self._announcer.write_down()
@@ -294,7 +294,7 @@ class Daemon:
         self._heartbeat.beat(self._inference.lanes)
 
     def _show_progress(self) -> None:
-        """Tell systemd that all goes on: this loop, which says so, and each model that has a thread."""
+        """Feed the watchdog if this loop and each model in a thread make progress."""
         slowest = max((lane.model.seconds for lane in self._inference.lanes.values()), default=0.0)
         if self._inference.progress() < max(_STUCK, 10 * slowest):
             notify.watchdog()
@@ -306,7 +306,7 @@ class Daemon:
             self._health.trouble(error.message, "StateError")
 
     def _leave(self) -> None:
-        """Say goodbye: results on their way first, then the status, then wipe the models."""
+        """Shut down: deliver results on their way, publish the status, wipe the models."""
         notify.stopping()
         if self._ready:
             _LOG.info("stops: %s", self._health.line(), extra=Event.STOPPED.about())

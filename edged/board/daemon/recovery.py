@@ -28,11 +28,11 @@ _RUNNING, _CRASHES, _OPEN_WINDOWS = "running", "crashes", "open-windows"
 
 
 class StateRecovery:
-    """Opens the state and keeps it usable.
+    """Opens the state, keeps it usable, and notes how runs end.
 
-    :param on_new_state: called after a damaged state was begun anew while the daemon runs: to write down what it knows.
-    :ivar crashes: how many runs in a row, up to this one, ended without a goodbye.
-    :ivar lost: windows of rows that the last crash took.
+    :param on_new_state: called after a damaged state was replaced while the daemon runs.
+    :ivar crashes: number of runs in a row, up to this one, that ended without a shutdown.
+    :ivar lost: windows of rows that were lost in the last crash.
     """
 
     def __init__(self, directory: Path, health: Health) -> None:
@@ -67,17 +67,17 @@ class StateRecovery:
         self.state.note(name, value)
 
     def calm(self) -> None:
-        """Note that this run does not end as the last one did."""
+        """Reset the count of crashes: this run is stable."""
         self._attempt(_CRASHES, 0)
 
     def note_open_windows(self, count: int) -> None:
-        """Note how many windows of rows a crash would take, where that has changed."""
+        """Note the number of windows that a crash would lose, if it has changed."""
         if count != self._open_windows:
             self._open_windows = count
             self._attempt(_OPEN_WINDOWS, count)
 
     def end(self) -> None:
-        """Note that this run ends as it should, and close the state."""
+        """Note a clean end of this run, and close the state."""
         self._attempt(_CRASHES, 0)
         self._attempt(_RUNNING, 0)
         self.state.close()
@@ -89,7 +89,7 @@ class StateRecovery:
             self._health.trouble(error.message, "StateError")
 
     def mend_if_due(self) -> None:
-        """Go back to the disk once it can be written again; begin a damaged state anew."""
+        """Return to the disk once it can be written again; replace a damaged state."""
         now = time.monotonic()
         if not (self.state.in_memory or self.state.damaged) or now < self._retry_at:
             return
@@ -113,10 +113,10 @@ _FIELDS = 5
 
 
 class ReplayMarks:
-    """Loads and saves what a guard has settled.
+    """Loads and saves the settled counts of a replay guard.
 
-    :ivar in_ram: whether there is a directory in RAM, so that the disk may be written seldom.
-    :ivar guard: made from all that was saved.
+    :ivar in_ram: True if there is a directory in RAM, so that the disk may be written seldom.
+    :ivar guard: a guard with all saved marks.
     """
 
     def __init__(self, state: State) -> None:
@@ -144,7 +144,7 @@ class ReplayMarks:
         ]
 
     def save_in_ram(self) -> None:
-        """Write what has changed to the directory in RAM."""
+        """Write changed marks to the directory in RAM."""
         settled = self.guard.take_settled()
         if not settled:
             return
@@ -155,7 +155,7 @@ class ReplayMarks:
                 write_atomically(self._path, [data], mode=SHARED_FILE, replace=True, durable=False)
 
     def save(self) -> None:
-        """Write what has changed to ``state.db``.
+        """Write changed marks to ``state.db``.
 
         :raises StateError: it cannot be written; it is tried again with the next call.
         """

@@ -31,9 +31,9 @@ STATUS_FILE = "status.json"
 
 
 class Heartbeat:
-    """Says how the board is.
+    """Reports the health of the board.
 
-    :param topic: where the sealed report goes.
+    :param topic: the topic of the sealed report.
     """
 
     def __init__(self, uplink: Broker, announcer: Announcer, outgoing: Outgoing, health: Health, topic: str) -> None:
@@ -52,14 +52,14 @@ class Heartbeat:
         return self._health.report(time.time(), models, waiting, outbox.bytes)
 
     def beat(self, lanes: Mapping[str, Lane]) -> None:
-        """Publish a report. One that the broker is not there for is not kept: the next one says more."""
+        """Publish a report. Without a connection it is dropped: the next one says more."""
         if self._uplink.is_up:
             message = self._announcer.seal_health(self._report(lanes).encode())
             self._outgoing.announce_if_due()
             self._uplink.publish(self._topic, message)
 
     def say(self, lanes: Mapping[str, Lane], links: str) -> None:
-        """Tell systemd, and whoever asks on this board."""
+        """Report to systemd, and to `edged status` on this board."""
         self._health.measure()
         notify.status(f"{links}; {self._health.line()}")
         if self._file is not None:
@@ -86,9 +86,9 @@ INVENTORY = "inventory"
 
 
 class InventoryPublisher:
-    """Says what is served.
+    """Publishes the models that are served.
 
-    :param topic: where the sealed inventory stands.
+    :param topic: the topic of the sealed inventory, which is retained.
     :param heartbeat: seconds between two reports.
     :param newest: the newest installed version of a model's name; None for none.
     """
@@ -109,9 +109,9 @@ class InventoryPublisher:
         self._told: tuple[int, tuple[ServedModel, ...]] | None = None
 
     def publish(self, lanes: Mapping[str, Lane], *, repeat: bool = False) -> bool:
-        """Publish the inventory where it, or the epoch, has changed; tell whether that was so.
+        """Publish the inventory if the models or the epoch have changed; return True if it was published.
 
-        :param repeat: publish it all the same: the broker may have lost what it retained.
+        :param repeat: publish it in any case: the broker may have lost its retained messages.
         """
         if not self._uplink.is_up:
             return False
@@ -144,7 +144,7 @@ class InventoryPublisher:
 
 
 def _binary(chain: Chain) -> dict[str, str]:
-    """Return the labels that are shown by themselves, the watched one first, each with its device class."""
+    """Return the labels with an entity of their own, the watched one first, each with its device class."""
     shown = chain.home_assistant
     binary: dict[str, str] = {}
     if chain.watched is not None:
@@ -189,7 +189,7 @@ FAMILIES = (
 
 
 class Metrics:
-    """Takes the numbers from where they stand, from time to time: nothing is counted for them alone."""
+    """Collects the numbers of all parts from time to time: nothing is counted for metrics alone."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class Metrics:
         self.close = server.close
 
     def show(self, lanes: Mapping[str, Lane]) -> None:
-        """Serve the numbers as they are now."""
+        """Serve the current numbers."""
         self._server.show(render({**self._counts(), **self._models(lanes), **self._board()}))
 
     def _counts(self) -> dict[Family, Values]:

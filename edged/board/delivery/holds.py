@@ -1,4 +1,4 @@
-"""Who still needs a message: its acknowledgement waits for all of them, and so do messages that have no room yet."""
+"""Acknowledgements that wait until nothing needs their message any longer, and messages that wait for room."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from edged.board.pipeline import Message, Reading
 from edged.formats.channel.result import Sealed
 
 WindowKey = tuple[str, str, bytes | Sealed]
-"""What a reading of one model is known by: channel, topic, and its name."""
+"""The identity of a reading for one model: channel, topic, and the name of the reading."""
 
 
 class Hold(Protocol):
-    """What waits until a result is safe."""
+    """A reading that waits until its results are safe."""
 
     def hold(self) -> None:
-        """Wait for one more."""
+        """Wait for one more step."""
 
     def step_done(self) -> None:
-        """End what :meth:`hold` began."""
+        """End a step that :meth:`hold` began."""
 
 
 class MessageAck:
     """A message's acknowledgement.
 
-    :ivar can_wait: whether the broker waits for it: not with QoS 0.
+    :ivar can_wait: True if the broker waits for it: not with QoS 0.
     """
 
     __slots__ = ("_acknowledge", "_holders", "can_wait")
@@ -37,21 +37,21 @@ class MessageAck:
         self.can_wait = can_wait
 
     def hold(self) -> None:
-        """Let the acknowledgement wait for one more."""
+        """Delay the acknowledgement by one more holder."""
         self._holders += 1
 
     def release(self) -> None:
-        """Need the message no longer; the last one to say so acknowledges it."""
+        """End one hold; the last one acknowledges the message."""
         self._holders -= 1
         if not self._holders:
             self._acknowledge()
 
 
 class PendingReading:
-    """A reading of one model, until that model is done with it.
+    """A reading of one model that is not settled yet.
 
-    :ivar key: its name if it is a whole window; None of rows, which are done with once they are in their window.
-    :ivar acks: of the message, and of each further copy of it that the broker hands out meanwhile.
+    :ivar key: its identity if it is a whole window; None for rows, which are settled once they are in their window.
+    :ivar acks: the acknowledgements of the message, and of each copy that the broker redelivers meanwhile.
     """
 
     __slots__ = ("_done", "_holders", "acks", "key", "name", "reading")
@@ -73,11 +73,11 @@ class PendingReading:
         ack.hold()
 
     def hold(self) -> None:
-        """Let it wait for one more step: a place in a queue, its result's way to the broker, or the journal."""
+        """Wait for one more step: a place in a queue, the way of a result to the broker, or the row log."""
         self._holders += 1
 
     def release(self) -> None:
-        """End a step; the last one ends it all. Each call follows :meth:`hold`, or ends what was begun with it."""
+        """End a step; the last one settles the reading. Each call pairs with :meth:`hold` or the constructor."""
         self._holders -= 1
         if not self._holders:
             self._done(self)
@@ -90,7 +90,7 @@ class PendingReading:
 
 
 _MOST = 2000
-"""Messages: twice what a broker may hand out ahead of their acknowledgement. A broker keeps to that."""
+"""Messages: twice the number that a broker may deliver ahead of their acknowledgement."""
 
 
 class Waiting(NamedTuple):
@@ -98,7 +98,7 @@ class Waiting(NamedTuple):
 
     :ivar channel: the model's.
     :ivar acks: the acknowledgement of each copy.
-    :ivar attempt: which one it will be.
+    :ivar attempt: the number of the next attempt.
     """
 
     channel: str
@@ -107,23 +107,23 @@ class Waiting(NamedTuple):
     attempt: int
 
     def release(self) -> None:
-        """Need no copy of it any longer."""
+        """Release the acknowledgement of every copy."""
         for ack in self.acks:
             ack.release()
 
 
 class Postponed:
-    """Served in their order, before anything of their topic that comes later: counts of sealed readings grow."""
+    """Messages that wait for room, in order, ahead of later ones of their topic: counts of sealed readings grow."""
 
     def __init__(self) -> None:
         self._topics: dict[str, OrderedDict[tuple[str, bytes], Waiting]] = {}
 
     def holds(self, topic: str) -> bool:
-        """Tell whether messages of a topic wait."""
+        """Return True if messages of a topic wait."""
         return topic in self._topics
 
     def add(self, channel: str, message: Message, ack: MessageAck, attempt: int = 1) -> bool:
-        """Have a message wait; a copy of one that does, waits with it. Return whether there is room."""
+        """Queue a message; a copy of a queued message joins it. Return False if there is no room."""
         key = channel, message.digest
         waiting = self._topics.get(message.topic)
         there = None if waiting is None else waiting.get(key)
@@ -137,9 +137,9 @@ class Postponed:
         return True
 
     def due(self, has_room: Callable[[str], bool]) -> Iterator[Waiting]:
-        """Yield and forget what may be served now.
+        """Yield and remove the messages that may be served now.
 
-        :param has_room: whether one more window of a topic may wait for its result.
+        :param has_room: returns True if one more window of a topic may wait for its result.
         """
         for topic in list(self._topics):
             waiting = self._topics[topic]

@@ -29,7 +29,7 @@ _ANSWERED = 4096
 
 
 class Inbox:
-    """Takes messages, and pays what they are owed.
+    """Serves messages to all models that read them, and acknowledges each.
 
     :ivar on_delivery: called with each message of the sensors before models get it.
     """
@@ -62,7 +62,7 @@ class Inbox:
         self.on_delivery: Callable[[Delivery], None] | None = None
 
     def on_message(self, delivery: Delivery) -> None:
-        """Serve one message. Nothing that a message can hold raises."""
+        """Serve one message. No content of a message makes this raise."""
         if self._outgoing.is_own(delivery.topic):
             try:
                 self._outgoing.on_own_topic(delivery)
@@ -89,7 +89,7 @@ class Inbox:
             ack.release()
 
     def _attempt(self, lane: Lane, message: Message, ack: MessageAck, attempt: int = 1) -> None:
-        """Serve a message to one model; what nobody foresaw is tried again later, and set aside in the end."""
+        """Serve a message to one model; after an unforeseen error retry later, and quarantine it in the end."""
         try:
             self._serve(lane, message, ack, known=attempt > 1)
         except ReplayError as error:
@@ -106,14 +106,14 @@ class Inbox:
             self._quarantine.failed(lane, message, error, ack.release, attempt)
 
     def _postpone(self, lane: Lane, message: Message, ack: MessageAck, attempt: int = 1) -> bool:
-        """Have a message wait for its turn where its broker waits, too; return whether it does."""
+        """Postpone a message if its broker waits for the acknowledgement; return True if it was postponed."""
         return ack.can_wait and self._postponed.add(lane.config.channel, message, ack, attempt)
 
     def _has_room(self, topic: str) -> bool:
         return self._waiting.get(topic, 0) < self._most_windows
 
     def turn(self, now: float) -> None:
-        """Go on with what is to be tried again, and with what waits until results leave."""
+        """Retry failed messages, and serve postponed ones that have room now."""
         for one in self._quarantine.due(now):
             ack = MessageAck(one.done)
             if self._inference.lanes.get(one.lane.config.channel) is one.lane:
@@ -130,7 +130,7 @@ class Inbox:
             self._unacknowledged.popleft().release()
 
     def _note_served(self) -> None:
-        """Suspect none of the messages that were taken, once no model's thread is at any of them."""
+        """Clear the messages in hand of suspicion, once no thread of a model works on any of them."""
         if self._quarantine.watching and not self._inference.busy:
             self._quarantine.all_served()
 
@@ -155,7 +155,7 @@ class Inbox:
         key, waiting = name if lane.holds_whole_windows else None, 0
         if key is not None:
             if (before := self._windows.get(key)) is not None:
-                ack.hold()  # handed out again while its result is on its way: that result settles this copy too
+                ack.hold()  # redelivered while its result is on its way: that result settles this copy too
                 before.acks.append(ack)
                 return
             waiting = self._waiting.get(message.topic, 0)
@@ -175,7 +175,7 @@ class Inbox:
             pending.release()
 
     def _take_row(self, lane: Lane, reading: Reading, pending: PendingReading, *, known: bool) -> None:
-        """Take rows that are journalled: the journal acknowledges them."""
+        """Take rows that go to the row log: the log acknowledges them."""
         number = self._rows.next_number()
         jobs = lane.take(reading, clock_synchronised=self._outgoing.clock.synchronised, known=known, number=number)
         self._run_journalled(lane, jobs)
@@ -185,9 +185,9 @@ class Inbox:
         self._rows.window_begins(key, lane.open_from(reading.message.topic), now)
 
     def replay(self, stored: Iterable[StoredReading], windows: Mapping[tuple[str, str], Start]) -> int:
-        """Take readings from the journal, as the crash of the run before left them; return how many there were.
+        """Take the readings that the last crash left in the row log; return their number.
 
-        :param windows: where each stream's open window begins: reading, and rows before it there.
+        :param windows: the start of each stream's open window: reading, and rows before it there.
         """
         count = 0
         for one in stored:
@@ -225,7 +225,7 @@ class Inbox:
         return count
 
     def _note_replayed(self, lane: Lane, message: Message) -> None:
-        """Know a reading of the journal that its windows are done with: its acknowledgement may not have gone out."""
+        """Remember a stored reading that no window needs: its acknowledgement may not have been sent."""
         with suppress(*REFUSALS):
             self._note_answered((lane.config.channel, message.topic, lane.open(message).name))
 
@@ -250,13 +250,13 @@ class Inbox:
             self._guard.settle(sealed.key, sealed.count)
 
     def _note_answered(self, name: WindowKey) -> None:
-        """Remember a reading that is dealt with: a broker that crashed may hand it out once more."""
+        """Remember a reading that is dealt with: a broker that crashed may redeliver it."""
         self._answered[name] = None
         if len(self._answered) > _ANSWERED:
             self._answered.popitem(last=False)
 
     def open_windows(self) -> int:
-        """Return how many windows of rows a crash would take: those that are being filled, and are not journalled."""
+        """Return the number of windows that a crash would lose: those that are being filled without a row log."""
         return sum(lane.open_windows() for lane in self._inference.lanes.values() if not lane.config.journal)
 
 
@@ -264,7 +264,7 @@ _MOST_TOPICS = 4096
 
 
 class _Bucket:
-    """What one topic may still bring now, and when that was."""
+    """The tokens of one topic, and their time."""
 
     __slots__ = ("at", "tokens")
 
@@ -281,7 +281,7 @@ class RateLimit:
         self._topics: dict[str, _Bucket] = {}
 
     def admits(self, topic: str) -> bool:
-        """Tell whether one more message of a topic is let through."""
+        """Return True if one more message of a topic is let through."""
         now = time.monotonic()
         bucket = self._topics.get(topic)
         if bucket is None:

@@ -19,13 +19,13 @@ from edged.board.pipeline import Job, Lane
 from edged.model.live import Floats, LiveModel
 
 REFUSALS = (ReadingError, TrustError, FormatError, ModelError)
-"""What a message may come to without anything being wrong with the board."""
+"""Errors of a message that say nothing about the board."""
 
 
 class _Task(NamedTuple):
-    """A window that a slow model is to answer.
+    """A window that waits for a slow model.
 
-    :ivar hold: what waits for its result.
+    :ivar hold: the reading that waits for its result.
     """
 
     lane: Lane
@@ -34,12 +34,12 @@ class _Task(NamedTuple):
 
 
 class Inference:
-    """Serves lanes: has their models answer windows, and publishes what that comes to.
+    """Serves lanes: their models answer windows, and the answers are published.
 
     :param slow: seconds of a window's answer above which a model has a thread of its own.
     :param wake: called from such a thread when it has an answer.
-    :ivar lanes: by channel; of two, the one that the other stands on comes first.
-    :ivar on_answered: called with each window of a lane that collects them, after all else has been done with it.
+    :ivar lanes: by channel; a lane comes after those whose answers it reads.
+    :ivar on_answered: called with each window of a lane that keeps examples, after its answer was published.
     :ivar on_trial: called when a version's trial is over: with the lane, the version, and why it failed, if it did.
     """
 
@@ -56,14 +56,14 @@ class Inference:
         self.on_answered: Callable[[Lane, Job], None] | None = None
 
     def rest(self) -> None:
-        """Let no thread use a model any more; what waits goes on with :meth:`set_lanes`."""
+        """Stop the threads of models; waiting windows go on with :meth:`set_lanes`."""
         for worker in self._threads.values():
             self._resting += worker.close()
         self.conclude_slow()
         self._threads.clear()
 
     def set_lanes(self, lanes: Mapping[str, Lane]) -> None:
-        """Serve these lanes, by channel; of two, the one that the other stands on comes first."""
+        """Serve these lanes, by channel; a lane comes after those whose answers it reads."""
         self.rest()
         self.lanes = dict(lanes)
         self._followers = {
@@ -71,7 +71,7 @@ class Inference:
         }
         for lane in lanes.values():
             self._employ(lane)
-            if lane.probation is not None and lane.probation.passed:  # it is to have no trial
+            if lane.probation is not None and lane.probation.passed:  # trial.windows is 0: no trial
                 self._end_trial(lane, None)
         resting, self._resting = self._resting, []
         for task in resting:
@@ -81,12 +81,12 @@ class Inference:
                 task.hold.step_done()
 
     def _employ(self, lane: Lane) -> None:
-        """Give a slow model a thread."""
+        """Start a thread for a slow model."""
         if lane.model.seconds > self._slow:
             self._threads[lane.config.channel] = ModelThread(_ask, self._wake)
 
     def is_slow(self, channel: str) -> bool:
-        """Tell whether a lane's model has a thread of its own."""
+        """Return True if the model of a lane has a thread of its own."""
         return channel in self._threads
 
     def run(self, lane: Lane, jobs: Iterable[Job], hold: Hold | None) -> None:
@@ -113,7 +113,7 @@ class Inference:
             return lane.ask(job)
 
     def _end_trial(self, lane: Lane, error: TrialError | None) -> None:
-        """End a version's trial. If it failed, the version before it answers again, where there is one."""
+        """End the trial of a version. If it failed, the version before it answers again, where there is one."""
         if lane.probation is None:
             return
         tried = lane.model
@@ -124,7 +124,7 @@ class Inference:
         self.on_trial(lane, tried, error)
 
     def _conclude(self, lane: Lane, job: Job, scores: Floats, hold: Hold | None) -> None:
-        """Publish what scores come to, and tell the models that stand on this one."""
+        """Publish the answer for a window, and feed the scores to the models that read them."""
         if lane.probation is not None and lane.probation.passed:
             self._end_trial(lane, None)
         answered = lane.decide(job, scores)
@@ -151,7 +151,7 @@ class Inference:
             self._finish(displaced, OverloadError("the model is slower than its windows come"))
 
     def conclude_slow(self) -> None:
-        """Go on with what slow models have answered since the last call."""
+        """Conclude the windows that slow models have answered since the last call."""
         for worker in list(self._threads.values()):
             self._finish_all(worker.take_done())
 
@@ -163,7 +163,7 @@ class Inference:
             self._finish(task, outcome)
 
     def _ask_again(self, lane: Lane, error: TrialError, tasks: list[_Task]) -> None:
-        """Have the version before a failed trial do what the failed one has not done, in order."""
+        """Give the windows of a version that failed its trial to the version before it, in order."""
         worker = self._threads.pop(lane.config.channel)
         waiting = worker.close()
         tasks += [task for task, _ in worker.take_done()] + waiting
@@ -185,7 +185,7 @@ class Inference:
 
     @property
     def busy(self) -> bool:
-        """Whether windows wait for a model's thread, or are in it."""
+        """True while windows wait for the thread of a model, or are in it."""
         return bool(self._resting) or any(worker.busy for worker in self._threads.values())
 
     def progress(self) -> float:
@@ -217,7 +217,7 @@ _NICENESS = 10
 class ModelThread(Generic[_Work, _Outcome]):
     """Asks a model in a thread of its own, one task after the other.
 
-    :param ask: what the thread does with a task.
+    :param ask: called in the thread with each task.
     :param wake: called from the thread when an answer is there.
     """
 
@@ -233,7 +233,7 @@ class ModelThread(Generic[_Work, _Outcome]):
         self._thread.start()
 
     def submit(self, task: _Work) -> _Work | None:
-        """Have a task done; return the one that has to give way because the model does not keep up."""
+        """Queue a task; return the oldest one if it has to give way because the model does not keep up."""
         with self._change:
             displaced = self._waiting.popleft() if len(self._waiting) >= WAITING else None
             self._waiting.append(task)
@@ -241,7 +241,7 @@ class ModelThread(Generic[_Work, _Outcome]):
         return displaced
 
     def take_done(self) -> list[tuple[_Work, _Outcome | EdgedError]]:
-        """Return what was answered since the last call, in order."""
+        """Return the tasks done since the last call, in order, each with its outcome."""
         done = []
         while self._done:
             done.append(self._done.popleft())
@@ -249,7 +249,7 @@ class ModelThread(Generic[_Work, _Outcome]):
 
     @property
     def busy(self) -> bool:
-        """Whether a task waits, or is being done."""
+        """True while a task waits or runs."""
         return bool(self._waiting) or self._busy_since is not None
 
     def busy_for(self) -> float:

@@ -1,7 +1,7 @@
-"""Results that wait for the broker: a moment in RAM, then in ``state.db``, and back in order at a bounded rate.
+"""The outbox: results wait in RAM for a moment, then in ``state.db``, and are sent in order at a bounded rate.
 
-While the broker is there this writes nothing. While it is away results are stored in groups; what waits for a result
-is told once its group is durable.
+While the broker is connected this writes nothing. While it is away results are stored in groups; the readings of a
+result are released once its group is durable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edged.formats.channel.closed import StoredEpoch
 GROUP = 64
 """Results that are written at once ..."""
 PATIENT, HASTY = 0.5, 0.05
-"""... or so many seconds after the first of them: their readings wait, and some brokers hand out few meanwhile."""
+"""... or so many seconds after the first of them: their readings wait, and some brokers deliver few meanwhile."""
 RETRY_SECONDS = 1.0
 """From a write that failed to the next try."""
 IN_FLIGHT = 100
@@ -36,13 +36,13 @@ class _Fresh(NamedTuple):
 
 
 class Outbox:
-    """Results that wait, bounded in bytes and age; what comes beyond pushes the oldest out, counted.
+    """Waiting results, bounded in bytes and age; beyond that the oldest are dropped and counted.
 
     :param most: bytes of results, stored and not stored yet.
     :param longest: seconds.
-    :param epoch_of: what is to be stored of the epoch of a key id.
-    :param on_gone: called with the key id of each result that is sent or dropped, and with why it was dropped.
-    :ivar error: why nothing can be stored now; empty while that works.
+    :param epoch_of: returns the epoch of a key id as it is stored.
+    :param on_gone: called with the key id of each result that is sent or dropped, and the reason why it was dropped.
+    :ivar error: the reason why nothing can be stored now; empty while storing works.
     """
 
     def __init__(
@@ -77,33 +77,33 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Results that wait."""
+        """Number of waiting results."""
         return self._stored + len(self._fresh)
 
     @property
     def bytes(self) -> int:
-        """Their bytes."""
+        """Bytes of waiting results."""
         return self._bytes + self._fresh_bytes
 
     @property
     def unstored(self) -> int:
-        """Results that are not durable yet."""
+        """Number of results that are not durable yet."""
         return len(self._fresh)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, nothing is to be removed, and nothing is wrong."""
+        """True while nothing waits, nothing has to be removed, and nothing is wrong."""
         return not (self._stored or self._fresh or self._remove or self.error)
 
     @property
     def unsent(self) -> bool:
-        """Whether stored results wait that are not on their way yet."""
+        """True while stored results wait that are not on their way yet."""
         return self._stored > len(self._in_flight)
 
     def add(self, result: StoredResult, now: float, done: Callable[[], None]) -> None:
         """Take a sealed result.
 
-        :param result: its number is passed over.
+        :param result: its number is ignored.
         :param now: monotonic seconds.
         :param done: called once it is durable, or gone.
         """
@@ -120,7 +120,7 @@ class Outbox:
         return min(self._write_at, self._remove_at) - now
 
     def turn(self, wall: float, now: float) -> None:
-        """Write what is due.
+        """Write results and removals that are due.
 
         :param wall: Unix seconds; 0 while the clock is not known to be right.
         """
@@ -131,7 +131,7 @@ class Outbox:
         self._shrink(wall)
 
     def flush(self, now: float) -> None:
-        """Write all that is to be written: the process ends."""
+        """Write everything now: the process ends."""
         if self._fresh:
             self._write(now)
         if self._remove:
@@ -194,7 +194,7 @@ class Outbox:
         self._remove_at = float("inf")
 
     def start_over(self) -> None:
-        """Go on after the disk has lost what was stored: those results are gone, but for what is on its way."""
+        """Go on after the disk has lost the stored results: all are gone but those on their way."""
         lost = self._stored - len(self._in_flight)
         self._stored, self._bytes = len(self._in_flight), sum(len(one.message) for one in self._in_flight.values())
         self._ready.clear()
@@ -207,7 +207,7 @@ class Outbox:
     def next_to_send(self, now: float, most: int = IN_FLIGHT) -> Iterable[StoredResult]:
         """Yield stored results that may be sent now, in order; each then waits for :meth:`sent` or :meth:`requeue`.
 
-        :param most: how many may be on their way.
+        :param most: the most that may be on their way.
         """
         self._allowance = min(self._allowance + (now - self._allowed_at) * RATE, RATE * _BURST)
         self._allowed_at = now
@@ -232,7 +232,7 @@ class Outbox:
         return self._ready.popleft()
 
     def sent(self, number: int, now: float, why: str = "") -> None:
-        """Note that the broker has a stored result, or, with a reason, that it will never have it."""
+        """Note that the broker has a stored result, or, with a reason, that it never will."""
         result = self._in_flight.pop(number)
         self._stored -= 1
         self._bytes -= len(result.message)
@@ -241,5 +241,5 @@ class Outbox:
         self._on_gone(result.kid, why)
 
     def requeue(self, number: int) -> None:
-        """Note that nobody got a stored result: it is the next to be sent."""
+        """Put back a stored result that nobody received: it is the next to be sent."""
         self._ready.appendleft(self._in_flight.pop(number))

@@ -1,4 +1,4 @@
-"""Results on their way: sealed and handed to the broker, or stored until it is there, and counted off by it."""
+"""Results on their way: sealed, then published, or stored while the broker is away, until the broker has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NONCE_LIMITS = cbor.Limits(size=128, depth=2, items=3)
 _STALLED = 10.0
 """Seconds without an answer to a result after which further ones are stored: the broker is there, and does nothing."""
 _PROBE_EVERY = 5.0
-"""Seconds between two tries whether somebody subscribes to results again."""
+"""Seconds between two tests whether somebody subscribes to results again."""
 _REFUSED = "the broker refuses it: may this board publish to its own topics?"
 _SOON = 0.01
 _LIVE = 4096
@@ -34,11 +34,11 @@ _LIVE = 4096
 
 
 class _Sent(NamedTuple):
-    """A result on its way.
+    """A published result without an acknowledgement.
 
     :ivar kid: the key that sealed it.
     :ivar since: when it was sealed, monotonic seconds.
-    :ivar hold: what waits for it.
+    :ivar hold: the reading that waits for it.
     """
 
     kid: bytes
@@ -53,9 +53,9 @@ class _Sent(NamedTuple):
 class Outgoing:
     """Seals results and follows them to the broker.
 
-    :param broker: the one that results go to.
+    :param broker: the uplink.
     :param base: first levels of this board's topics.
-    :param read_clock: the time as well as the board knows it, read again with each announcement.
+    :param read_clock: returns the best known time; called with each announcement.
     :param most_waiting: bytes of results that may wait for the broker; the oldest beyond are dropped and counted.
     :param longest_waiting: seconds after which a result that still waits is dropped and counted.
     """
@@ -97,18 +97,18 @@ class Outgoing:
 
     @property
     def waiting(self) -> int:
-        """Results that the broker has not acknowledged yet, stored ones left out."""
+        """Number of results that the broker has not acknowledged yet, stored ones left out."""
         return len(self._sent) + self.outbox.unstored
 
     @property
     def congested(self) -> bool:
-        """Whether readings are to be taken no faster than results leave: nothing more fits, in RAM or on disk."""
+        """True while readings must be taken no faster than results leave: RAM and disk are full."""
         return self.outbox.unstored > _LIVE
 
     def publish(self, lane: Lane, answered: Answered, hold: Hold | None) -> None:
         """Seal an answer, and send it or store it.
 
-        :param hold: what waits for it.
+        :param hold: the reading that waits for it.
         """
         if hold is not None:
             hold.hold()
@@ -131,7 +131,7 @@ class Outgoing:
             self.outbox.add(StoredResult(0, kid, count, topic, message, self._wall()), now, done)
 
     def _is_live(self, now: float) -> bool:
-        """Tell whether the broker takes results, and somebody gets them."""
+        """Return True if the broker takes results, and somebody receives them."""
         if not self._broker.is_up or self._unheard or len(self._sent) >= _LIVE:
             return False
         oldest = next(iter(self._sent.values()), None)
@@ -141,7 +141,7 @@ class Outgoing:
         return time.time() if self.clock.synchronised else 0.0
 
     def on_delivered(self, token: int, outcome: Outcome) -> None:
-        """Note what became of a message: what waited for it goes on."""
+        """Note the outcome of a message, and release the reading that waited for it."""
         number = self._resent.pop(token, None)
         if number is not None:
             self._on_stored_delivered(number, outcome)
@@ -167,7 +167,7 @@ class Outgoing:
         self.outbox.sent(number, time.monotonic(), _REFUSED if outcome is Outcome.REFUSED else "")
 
     def _deaf(self) -> None:
-        """Store results from now on: nobody subscribes to them. One is tried from time to time."""
+        """Store results from now on: nobody subscribes to them. From time to time one is sent as a test."""
         if not self._unheard:
             self._health.trouble(
                 "nobody subscribes to results: they wait in the outbox", "unheard", Event.RESULTS_UNHEARD
@@ -181,11 +181,11 @@ class Outgoing:
             self._health.drop(why)
 
     def on_up(self) -> None:
-        """Go on: the broker is there again."""
+        """Resume sending: the broker is connected."""
         self._unheard = False
 
     def turn(self, now: float) -> None:
-        """Write what is due, and send what waited."""
+        """Write stored results that are due, and send those that waited."""
         if self.outbox.idle:
             return
         self.outbox.turn(self._wall(), now)
@@ -205,7 +205,7 @@ class Outgoing:
         return min(soon, self.outbox.due_in(now))
 
     def seal_again(self) -> None:
-        """Seal what the broker has not acknowledged under the epoch that has just begun: hubs refuse it otherwise."""
+        """Seal all unacknowledged results under the new epoch: hubs refuse the old one."""
         sent, self._sent = self._sent, {}
         for token, one in sent.items():
             self._broker.withdraw(token)
@@ -213,7 +213,7 @@ class Outgoing:
             self._announcer.delivered(one.kid)
 
     def stash(self) -> None:
-        """Store what the broker has not acknowledged: the process ends, and its key with it."""
+        """Store all unacknowledged results: the process ends, and its key with it."""
         sent, self._sent = self._sent, {}
         if sent:
             self._announcer.rotate()  # the broker may have taken one all the same: hubs tell two answers by their keys
@@ -225,11 +225,11 @@ class Outgoing:
         self.outbox.flush(time.monotonic())
 
     def is_own(self, topic: str) -> bool:
-        """Tell whether a topic is one on which this board hears of itself: its announcements, and hubs' questions."""
+        """Return True for the topics of this board's announcements and of hubs' questions."""
         return topic in self._own_topics
 
     def on_own_topic(self, delivery: Delivery) -> None:
-        """Look at a message on such a topic.
+        """Handle a message on one of the board's own topics.
 
         :raises DuplicateDeviceError: another board announces under this board's identity.
         :raises FormatError: it is no hub's question.
@@ -241,7 +241,7 @@ class Outgoing:
         self.announce_if_due()
 
     def announce_if_due(self) -> None:
-        """Publish the announcement where a new one is due: ahead of the first result under a new epoch."""
+        """Publish the announcement if one is due: ahead of the first result under a new epoch."""
         if self._announcer.due:
             self.clock = self._read_clock()
             announcement = self._announcer.announcement(self.clock.now)

@@ -1,4 +1,4 @@
-"""Readings that fail a stage again and again, or kill the process: set aside, so that the next one flows."""
+"""Quarantine: a message that fails repeatedly, or kills the process, is taken out, so that the next one flows."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ATTEMPTS = 3
 _RETRY_AFTER = 0.1
 _WARY_MESSAGES, _MOST_WARY = 100, 1000
 _WARY_SECONDS = 30.0
-"""After a crash, so many messages that were handed out before, or so long, are noted before they are touched.
+"""After a crash, this many redelivered messages are noted before they are touched, for this many seconds at most.
 
-Only what is in hand when the process dies is suspected: a board that loses its power three times while messages wait
-for their acknowledgement is to lose none of them.
+Only messages in hand when the process dies are suspected: a board that loses its power three times while messages wait
+for their acknowledgement must lose none of them.
 """
 _MOST_RETRIES = 100
 _LARGEST = 256 * 1024
-"""Bytes of a message that are kept when it is set aside."""
+"""Bytes that are kept of a quarantined message."""
 
 
 class _Retry(NamedTuple):
@@ -42,15 +42,15 @@ class _Retry(NamedTuple):
 
 
 def quarantine_aad(digest: bytes) -> bytes:
-    """Return the external_aad of a message that was set aside."""
+    """Return the external_aad of a quarantined message."""
     return cbor.encode(["edged.set-aside.1", digest])
 
 
 class Quarantine:
-    """Counts attempts, in RAM for what raises, on disk for what kills.
+    """Counts attempts: in RAM for messages that raise, on disk for messages that kill.
 
-    :param hubs: keys that what is set aside is sealed to: a board that is stolen holds no readings.
-    :param crashes: how many runs in a row ended without a goodbye.
+    :param hubs: keys that quarantined messages are sealed to: a stolen board holds no readings.
+    :param crashes: number of runs in a row that ended without a shutdown.
     """
 
     def __init__(self, store: QuarantineStore, hubs: Sequence[PublicKey], crashes: int) -> None:
@@ -65,12 +65,12 @@ class Quarantine:
         self._in_hand: list[bytes] = []
         self._served: list[bytes] = []
 
-    # --- what kills
+    # --- messages that kill
 
     def admits(self, message: Message, *, replayed: bool = False) -> bool:
-        """Tell whether a message may be served: it has not killed the process so often that it is set aside now.
+        """Return True if a message may be served; quarantine one that has killed the process too often.
 
-        :param replayed: it comes from the journal: that is suspected after the second crash only, all of it as it is.
+        :param replayed: it comes from the row log, which is suspected after the second crash only.
         """
         if not self._left or not message.redelivered or (replayed and not self._doubts_row_log):
             return True
@@ -78,7 +78,7 @@ class Quarantine:
         try:
             before = self._store.begin(message.digest, self._served)
         except StateError:
-            return True  # the disk's trouble is told elsewhere
+            return True  # the trouble with the disk is reported elsewhere
         self._served.clear()
         self._in_hand.append(message.digest)
         if before + 1 < ATTEMPTS:
@@ -88,16 +88,16 @@ class Quarantine:
 
     @property
     def watching(self) -> bool:
-        """Whether messages are in hand that would be suspected if the process died now."""
+        """True while messages are in hand that would be suspected if the process died now."""
         return bool(self._in_hand)
 
     def all_served(self) -> None:
-        """Suspect none of the messages that were taken: all has been done with them that could kill."""
+        """Clear the messages in hand of suspicion: they can do no more harm."""
         self._served += self._in_hand
         self._in_hand.clear()
 
     def turn(self) -> None:
-        """Write down what was served: it is not to be blamed for a death that comes later."""
+        """Store which messages were served: a later death is not their fault."""
         if not self._served:
             return
         try:
@@ -107,7 +107,7 @@ class Quarantine:
         self._served.clear()
 
     def is_calm(self, now: float) -> bool:
-        """Suspect nothing more once what was handed out again did no harm; tell whether that has just come true."""
+        """End all suspicion once redelivered messages did no harm; return True when that has just happened."""
         if not self._wary or now < self._until:
             return False
         self._wary, self._left = False, 0
@@ -117,10 +117,10 @@ class Quarantine:
             _LOG.warning("%s", error.message, extra=Event.STATE_TROUBLE.about())
         return True
 
-    # --- what raises
+    # --- messages that raise
 
     def failed(self, lane: Lane, message: Message, error: Exception, done: Callable[[], None], attempt: int) -> None:
-        """Note that a stage failed in a way that nobody foresaw; it is tried again a little later.
+        """Note an unforeseen failure of a stage; the message is retried a little later.
 
         :param done: called once the message is dealt with.
         """
@@ -142,7 +142,7 @@ class Quarantine:
         done()
 
     def due(self, now: float) -> list[_Retry]:
-        """Return what is to be tried again now."""
+        """Return the messages to retry now."""
         due = []
         while self._retries and self._retries[0].at <= now:
             due.append(self._retries.popleft())

@@ -1,7 +1,7 @@
-"""The journal of rows: a reading is acknowledged once it is durable, and forgotten once no window needs it.
+"""The row log: a reading of rows is acknowledged once it is durable, and deleted once no window needs it.
 
-Readings are written in groups. What a crash interrupts begins anew where the window that was being filled began, so
-that the same windows are answered, under the same names, that would have been without it.
+Readings are written in groups. After a crash the daemon restarts where the open window began, so that the same windows
+are answered under the same names as without the crash.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ from edged.board.state import RowStore, StoredReading
 GROUP = 256
 """Readings that are written at once ..."""
 PATIENT, HASTY = 1.0, 0.05
-"""... or so many seconds after the first of them: each write wears a card, but a broker that hands out few waits."""
+"""... or so many seconds after the first of them: each write wears a card, but a broker that delivers few waits."""
 KEPT = 1000
-"""Readings that stay when no window needs them any more: as many as a broker hands out again after a crash."""
+"""Readings that stay when no window needs them any more: as many as a broker redelivers after a crash."""
 _TIDY_SECONDS = 1.0
 _GIVE_UP = 5.0
 """Seconds of failed writes after which readings are acknowledged all the same: inference goes on."""
 
 StreamKey = tuple[str, str]
-"""Channel of the model, and key of its stream."""
+"""Channel of the model, and key of the stream."""
 
 
 @dataclass
 class _Track:
-    """One stream: the readings that are kept, where its open window begins, and windows whose results are not safe."""
+    """A stream: its stored readings, the start of its open window, and windows whose results are not safe."""
 
     numbers: deque[int] = field(default_factory=deque)
     begins: Start | None = None
     held: Counter[Start] = field(default_factory=Counter)
 
     def needed_from(self) -> Start | None:
-        """Return where the first window begins that is needed."""
+        """Return the start of the first window that is needed."""
         starts = [*self.held] if self.begins is None else [self.begins, *self.held]
         return min(starts, default=None)
 
 
 class RowHold:
-    """Keeps a window's readings until its result is safe."""
+    """Keeps the readings of a window until its result is safe."""
 
     __slots__ = ("_key", "_log", "_start", "_steps")
 
@@ -73,7 +73,7 @@ class RowHold:
 class RowLog:
     """Writes readings of rows before they are acknowledged.
 
-    :ivar error: why nothing can be written now; empty while that works.
+    :ivar error: the reason why nothing can be written now; empty while writing works.
     """
 
     def __init__(self, store: RowStore) -> None:
@@ -89,12 +89,12 @@ class RowLog:
         self._failing_since = float("inf")
 
     def next_number(self) -> int:
-        """Return the number of a reading that is about to be taken."""
+        """Return the number for the next reading."""
         self._last += 1
         return self._last
 
     def held(self, key: StreamKey) -> Counter[Start]:
-        """Return where a stream's windows begin whose results are not safe yet."""
+        """Return the starts of those windows of a stream whose results are not safe yet."""
         return self._track(key).held
 
     def _track(self, key: StreamKey) -> _Track:
@@ -104,7 +104,7 @@ class RowLog:
         return track
 
     def add(self, key: StreamKey, number: int, message: Message, hold: Hold, now: float) -> None:
-        """Have a reading written; what it is owed, and its replay mark, wait for that."""
+        """Queue a reading for writing; its acknowledgement and its replay mark wait for that."""
         hold.hold()
         self._track(key).numbers.append(number)
         self._pending.append((StoredReading(number, key[0], message.topic, message.payload), hold))
@@ -113,15 +113,15 @@ class RowLog:
             self._write(now)
 
     def keep(self, key: StreamKey, number: int) -> None:
-        """Know a reading that is written already."""
+        """Track a reading already on disk."""
         self._track(key).numbers.append(number)
 
     def retire(self, number: int) -> None:
-        """Know a reading that is written already and is not needed."""
+        """Schedule a reading on disk for deletion."""
         self._gone.append(number)
 
     def window_begins(self, key: StreamKey, begins: Start | None, now: float) -> None:
-        """Note where a stream's open window begins."""
+        """Note the start of a stream's open window."""
         self._track(key).begins = begins
         self._changed.add(key)
         self._write_at = min(self._write_at, now + _TIDY_SECONDS)
@@ -135,7 +135,7 @@ class RowLog:
         return self._write_at - now
 
     def turn(self, now: float) -> None:
-        """Write what is due."""
+        """Write readings that are due."""
         if now >= self._write_at:
             self._write(now)
 
@@ -164,7 +164,7 @@ class RowLog:
         self._write_at = float("inf")
 
     def _failed(self, error: StateError, now: float) -> None:
-        """Try again; readings that cannot be written for long are acknowledged all the same."""
+        """Schedule a retry; readings that cannot be written for long are acknowledged all the same."""
         self.error = error.message
         self._failing_since = min(self._failing_since, now)
         self._write_at = now + _TIDY_SECONDS

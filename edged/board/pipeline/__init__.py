@@ -1,6 +1,6 @@
-"""One model's way from a message to an answer: open, decode, clean, window, infer, decide.
+"""The way from a message to an answer of one model: open, decode, clean, window, infer, decide.
 
-Sealing, publishing and time are the daemon's.
+Delivery seals and publishes the answers.
 """
 
 from edged.board.pipeline.binding import check_binding, check_chain, check_state

@@ -1,4 +1,4 @@
-"""Which windows stay on the board to train the model with, and under which label."""
+"""Selects the windows that stay on the board to train the model with, and their labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from edged.model.signal.chain import Prepared
 from edged.model.signal.decode.pointer import compile_pointers
 
 NO_LABEL, UNKNOWN_LABEL = "no-label", "unknown-label"
-"""Why a window is left out."""
+"""Reasons to leave a window out."""
 
 _LONGEST = 64 * 1024
-"""Bytes of a message that a label stands in."""
+"""The most bytes of a message with a label."""
 
 _MOST_STREAMS = 64
 
@@ -38,12 +38,12 @@ _REDUCE: dict[str, Callable[[Floats], float]] = {
 
 
 class Example(NamedTuple):
-    """A window that is to be stored.
+    """A window to be stored.
 
     :ivar channel: of the model.
-    :ivar most: bytes that may be stored of the model.
+    :ivar most: the most bytes that may be stored of the model.
     :ivar window: float32 [rows, channels], its own copy.
-    :ivar prepare: makes of it what the model is fed with.
+    :ivar prepare: turns it into the input of the model.
     :ivar at: Unix microseconds.
     """
 
@@ -56,7 +56,7 @@ class Example(NamedTuple):
     at: int
 
     def values(self) -> bytes:
-        """Return what the model was fed with, before quantisation: float32, little-endian.
+        """Return the input of the model before quantisation: float32, little-endian.
 
         :raises ReadingError: the signal chain refuses the window.
         """
@@ -64,7 +64,7 @@ class Example(NamedTuple):
 
 
 class ExampleSelector:
-    """Chooses among the windows of one ``[[model]]``.
+    """Selects windows of one ``[[model]]``.
 
     :param config: its table; ``table`` is the ``collect`` of it.
     """
@@ -81,11 +81,11 @@ class ExampleSelector:
         self._passed = table.every - 1
         self._next = -float("inf")
         self.topic = table.topic
-        """Where labels come from."""
+        """The topic of labels."""
         self.use(model)
 
     def use(self, model: LiveModel) -> None:
-        """Go on with another version."""
+        """Use another version from now on."""
         manifest = model.manifest
         self._of = Of(manifest.name, fingerprint(manifest))
         self._labels = {label: number for number, label in enumerate(manifest.output.labels)}
@@ -93,7 +93,7 @@ class ExampleSelector:
         self._prepare = model.prepare
 
     def hear(self, topic: str, payload: bytes, now: float) -> None:
-        """Take what came on a topic that labels may come on.
+        """Take a message on a topic that may bring labels.
 
         :param now: monotonic seconds.
         """
@@ -105,9 +105,9 @@ class ExampleSelector:
                 self._heard.popitem(last=False)
 
     def take(self, window: Floats, stream: str, now: float) -> Example | str | None:
-        """Return what is to be stored of a window that was answered: why it is left out, or None if it is not its turn.
+        """Return the example to store of a window, or the reason to leave it out, or None if its turn has not come.
 
-        :param stream: key of the stream that it is of.
+        :param stream: key of its stream.
         :param now: monotonic seconds.
         """
         self._passed += 1
@@ -141,7 +141,7 @@ class ExampleSelector:
         return None if said is None else self._table.names.get(said, said)
 
     def _read(self, payload: bytes) -> str | None:
-        """Return what a message says: its text, or what a JSON pointer finds in it."""
+        """Return the label in a message: its text, or the value that a JSON pointer finds."""
         try:
             if self._find is None:
                 return payload.decode().strip()
@@ -152,7 +152,7 @@ class ExampleSelector:
 
 
 def like(manifest: Manifest, shape: tuple[int, ...]) -> Like:
-    """Return what stored windows must be like to train a model.
+    """Return the properties that stored windows need to train a model.
 
     :param shape: of one window, as the model takes it.
     """

@@ -48,11 +48,11 @@ class Lane:
     ) -> None:
         self.config = config
         self.label: str | None = None
-        """What the model decided last."""
+        """The last decision of the model."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
         self.example_selector: ExampleSelector | None = None
-        """Set where windows are kept to train the model with."""
+        """Set if windows are kept to train the model with."""
         self._sensors = tuple(sensors)
         self._guard = guard
         self._limit = limit
@@ -64,24 +64,24 @@ class Lane:
 
     @property
     def holds_whole_windows(self) -> bool:
-        """Whether each message is a window of its own, so that its acknowledgement can wait for its result."""
+        """True if each message is a window of its own, so that its acknowledgement can wait for its result."""
         return self.config.each == "window"
 
     def reads(self, topic: str) -> bool:
-        """Tell whether messages of a topic are for this model."""
+        """Return True if messages of a topic are for this model."""
         return any(topic_matches(one, topic) for one in self.config.filters)
 
     def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
-        """Take readings under other keys from now on, where those have changed."""
+        """Use other keys for readings from now on, if the keys have changed."""
         kids = {key.kid for key in sensors}
         if kids != {key.kid for key in self._sensors}:
             self._sensors = tuple(sensors)
             self._streams.use_sensors(self._sensors)
 
     def swap(self, model: LiveModel, *, proven: bool = False) -> None:
-        """Answer with another version from the next window on; the old one stands by until its trial is over.
+        """Answer with another version from the next window on; the old one stays in memory until the trial is over.
 
-        Windows that are being filled go on, unless the new version wants them otherwise.
+        Windows that are being filled go on, unless the new version needs other windows.
 
         :param proven: the other version got through its trial before: it has none, and the old one is wiped.
         :raises ConfigError: the board's table does not fit the new version; the old one goes on.
@@ -98,11 +98,11 @@ class Lane:
             self.end_trial()
 
     def begin_trial(self, *, proven: bool) -> None:
-        """Put the model on trial, with no other version to come back; not one that is proven."""
+        """Put the model on trial, without a version to fall back to; a proven one has no trial."""
         self.probation = None if proven else Probation(self.config.trial, None)
 
     def end_trial(self) -> None:
-        """Wipe the version that stands by."""
+        """End the trial, and wipe the version kept for a fallback."""
         probation, self.probation = self.probation, None
         if probation is not None and probation.before is not None:
             probation.before.close()
@@ -123,7 +123,7 @@ class Lane:
         self._use(model, self._streams if kept else None)
 
     def close(self) -> None:
-        """Wipe the model, and the one that stands by."""
+        """Wipe the model, and the version kept for a fallback."""
         self.end_trial()
         self.model.close()
 
@@ -180,9 +180,9 @@ class Lane:
     ) -> Iterator[Job]:
         """Take a reading into its window, and yield each window that it fills.
 
-        :param known: whether its count was accepted before, and it is taken once more all the same.
-        :param number: in the journal.
-        :param skip: rows at its beginning that are left out.
+        :param known: True if its count was accepted before, and it is taken once more all the same.
+        :param number: in the row log.
+        :param skip: rows at its beginning to leave out.
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
         """
@@ -197,7 +197,7 @@ class Lane:
             rows = self._clean(rows)
             decode.keep()
         except ReadingValueError:
-            stream.restart()  # a window without this row would not be what the sensor saw
+            stream.restart()  # a window without this row would differ from what the sensor saw
             raise
         if self.model.manifest.model.reset == "message":
             stream.restart_state = True
@@ -221,8 +221,8 @@ class Lane:
         """Take another model's scores as a row, and yield each window that it fills.
 
         :param key: of the other model's stream.
-        :param of: the readings that they are of.
-        :param redelivered: whether they may have been taken before.
+        :param of: the readings behind the scores.
+        :param redelivered: True if they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
         if self._columns is None or self._columns[0] != source.model.identity:
@@ -257,7 +257,7 @@ class Lane:
             raise
 
     def decide(self, job: Job, scores: Floats) -> Answered:
-        """Return what a window's scores come to."""
+        """Return the answer that follows from the scores of a window."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
         return Answered(
@@ -265,7 +265,7 @@ class Lane:
         )
 
     def has(self, stream: Stream) -> bool:
-        """Tell whether a stream is still in use: a new version may have wanted its windows otherwise."""
+        """Return True if a stream is still in use: a new version may need other windows."""
         return self._streams.find(stream.key) is stream
 
     def open_from(self, key: str) -> Start | None:
@@ -274,11 +274,11 @@ class Lane:
         return None if stream is None else stream.open_from()
 
     def open_windows(self) -> int:
-        """Return how many windows of rows are being filled."""
+        """Return the number of windows of rows that are being filled."""
         return 0 if self.holds_whole_windows else self._streams.open_windows()
 
     def says(self, key: str) -> str | None:
-        """Return what the model decided last: on that stream if it has it, else on any."""
+        """Return the last decision of the model: on that stream if it exists, else on any."""
         stream = self._streams.find(key)
         return self.label if stream is None else stream.label
 
@@ -294,13 +294,13 @@ def _answer(decision: Decision) -> Answer:
 
 
 _SLOW = 3
-"""Windows that take too long before a version has failed: one may have met a busy moment."""
+"""Slow windows before a version has failed: a single one may have met a busy moment."""
 
 
 class Probation:
     """Watches a version until it has answered enough windows.
 
-    :param before: the version that comes back if this one fails; None: there is none in memory.
+    :param before: the version to fall back to; None if there is none in memory.
     """
 
     def __init__(self, trial: TrialTable, before: LiveModel | None) -> None:
@@ -312,13 +312,13 @@ class Probation:
 
     @property
     def passed(self) -> bool:
-        """Whether it has answered enough windows."""
+        """True once the version has answered enough windows."""
         return self._left <= 0
 
     def ask(self, model: LiveModel, window: Floats, memory: Memory | None) -> Floats:
         """Return the model's scores for a window.
 
-        :raises TrialError: it errs, answers with what is not finite, or takes too long once too often.
+        :raises TrialError: it fails, its answers are not finite, or it is too slow too often.
         """
         if self._failed is not None:
             raise TrialError(self._failed.message)

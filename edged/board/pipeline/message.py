@@ -1,4 +1,4 @@
-"""What passes along the pipeline: a message, opened and decoded once; a reading of it; a job; an answer."""
+"""Values in the pipeline: a message, opened and decoded once, its reading by one model, a job, an answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edged.model.signal.decode import Decoded, Decoder
 
 
 class Message:
-    """A message as it arrived, and what was made of it so far.
+    """A message as it arrived, with its opened and decoded content.
 
-    :ivar redelivered: whether it may have been handed out before.
+    :ivar redelivered: True if the broker may have delivered it before.
     """
 
     __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "redelivered", "topic")
@@ -31,13 +31,13 @@ class Message:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of its bytes."""
+        """SHA-256 of the payload."""
         if self._digest is None:
             self._digest = hashlib.sha256(self.payload).digest()
         return self._digest
 
     def open(self, opener: ReadingOpener, limit: int) -> OpenedReading:
-        """Open it, or hand out what the same key has opened already.
+        """Return the opened content; one key opens it once.
 
         :raises FormatError: as :meth:`ReadingOpener.open`.
         :raises TrustError: as :meth:`ReadingOpener.open`.
@@ -50,7 +50,7 @@ class Message:
         return OpenedReading(opener.mark, opened.count, opened.payload)
 
     def decode(self, decoder: Decoder, payload: bytes) -> Decoded:
-        """Decode its content, or hand out what the same decoder has made of it already.
+        """Return the decoded content; one decoder decodes it once.
 
         :raises ReadingError: as :class:`Decoder`.
         """
@@ -61,11 +61,11 @@ class Message:
 
 
 class Reading:
-    """A message that one model has opened and not yet decoded.
+    """A message, opened for one model.
 
-    :ivar topic_input: its topic's way into its stream.
-    :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
-    :ivar accepted: whether its count is new and was taken.
+    :ivar topic_input: the way from its topic into its stream.
+    :ivar name: its name in results: key id and count if it was sealed, else the SHA-256 of the payload.
+    :ivar accepted: True once its count was accepted.
     """
 
     __slots__ = ("accepted", "message", "name", "payload", "sealed", "topic_input")
@@ -87,12 +87,12 @@ class Reading:
 
 
 class Job(NamedTuple):
-    """A window that the model is to be asked about.
+    """A window for the model to answer.
 
     :ivar window: float32 [rows, channels], valid until the next job is taken.
-    :ivar restart_state: whether the model has to forget the windows before.
-    :ivar redelivered: whether it may have been answered before.
-    :ivar start: where it begins, in the journal.
+    :ivar restart_state: True if the model must forget the windows before.
+    :ivar redelivered: True if it may have been answered before.
+    :ivar start: its start in the row log.
     """
 
     stream: Stream
@@ -108,7 +108,7 @@ class Job(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
+    """An answer: its readings, whether to publish it, and whether it may have been published before."""
 
     answer: Answer
     of: Input

@@ -29,7 +29,7 @@ from edged.model.signal.window import Slice, new_window
 
 Doubles = npt.NDArray[np.float64]
 Name = bytes | Sealed
-"""What a result calls a reading: SHA-256 of a plain one, key id and count of a sealed one, or what an answer was of."""
+"""The name of a reading in results: SHA-256 of a plain one, key id and count of a sealed one, input of an answer."""
 
 
 def as_bytes(name: Name) -> bytes:
@@ -40,9 +40,9 @@ def as_bytes(name: Name) -> bytes:
 
 
 class TopicInput(NamedTuple):
-    """One topic's way into a stream.
+    """The way from one topic into a stream.
 
-    :ivar place: which of the stream's topics it is.
+    :ivar place: its index among the topics of the stream.
     :ivar openers: by key id; empty where readings are not sealed.
     """
 
@@ -53,13 +53,13 @@ class TopicInput(NamedTuple):
 
 
 Start = tuple[int, int]
-"""Where a window begins: number in the journal of the reading with its first row, and the rows before that there."""
+"""The start of a window: number in the row log of the reading with its first row, and the rows before it in there."""
 
 
 class Windowed(NamedTuple):
-    """A full window: float32 [rows, channels], valid until the iterator goes on, and the readings that brought it.
+    """A full window: float32 [rows, channels], valid until the iterator goes on, and its readings.
 
-    :ivar start: where it begins.
+    :ivar start: its start in the row log.
     """
 
     rows: Floats
@@ -68,10 +68,10 @@ class Windowed(NamedTuple):
 
 
 class Stream:
-    """One stream of rows.
+    """A stream of rows.
 
-    :param key: what tells it from the model's other streams: its topic, or what `+` stood for.
-    :param timed: whether the readings bring their times.
+    :param key: distinguishes it from other streams of the model: its topic, or the levels that `+` stood for.
+    :param timed: True if the readings bring their times.
     :param places: of each topic that is joined, the columns that it brings; empty where one topic brings all.
     """
 
@@ -82,7 +82,7 @@ class Stream:
         self.decider = decider
         self.memory = None if chain.model.reset == "window" else Memory()
         self.restart_state = True
-        """Whether the model has to begin anew with the next window."""
+        """True if the model must clear its state before the next window."""
         self.label: str | None = None
         self.heard = -float("inf")
         self._window = new_window(chain)
@@ -104,9 +104,9 @@ class Stream:
 
         :param times: of the rows, by the sensor's clock; None: they count as measured when they arrive.
         :param now: monotonic seconds.
-        :param number: of the reading, in the journal.
+        :param number: of the reading, in the row log.
         :raises ReadingOrderError: they are older than what came before.
-        :raises ReadingGapError: a gap before them cost a window, and the manifest wants that counted.
+        :raises ReadingGapError: a gap before them cost a window, and the manifest counts that.
         """
         if self._join is None and self._timeline is None:
             yield from self._windows(rows, None, name, number)
@@ -149,7 +149,7 @@ class Stream:
         return names
 
     def open_from(self) -> Start | None:
-        """Return where the window begins that is being filled; None while no row waits."""
+        """Return the start of the window that is being filled; None while no row waits."""
         begins = self._window.begins
         before = self._gone
         for behind, _, number in self._readings:
@@ -167,7 +167,7 @@ class Stream:
         return first + (now - first) / rows * np.arange(1, rows + 1)
 
     def hear(self, now: float) -> None:
-        """Note that a whole window came; after a gap the model begins anew with it."""
+        """Note the arrival of a whole window; after a gap the state of the model is cleared first."""
         self.restart_state |= now - self.heard > self._longest_gap
         self.heard = now
 
@@ -185,11 +185,11 @@ class Stream:
 
 
 STREAMS = 64
-"""Streams that one model has; a further one takes the place of the stream that was quiet the longest."""
+"""The most streams of one model; a further one replaces the stream that was quiet the longest."""
 
 
 class Decoders:
-    """Decoders that are in use: models that read a topic with the same layout share one, and what it decodes."""
+    """Decoders in use: models that read a topic with the same layout share a decoder, and its output."""
 
     def __init__(self) -> None:
         self._shared: WeakValueDictionary[tuple[str, Layout, bool], Decoder] = WeakValueDictionary()
@@ -197,7 +197,7 @@ class Decoders:
     def get(self, topic: str, layout: Layout, *, sealed: bool) -> Decoder:
         """Return the decoder of a topic.
 
-        :param sealed: whether its readings are sealed.
+        :param sealed: True if its readings are sealed.
         """
         decoder = self._shared.get((topic, layout, sealed))
         if decoder is None:
@@ -206,7 +206,7 @@ class Decoders:
 
 
 class Streams:
-    """A model's streams: one for each topic, or for each that `+` stands for where topics are joined.
+    """The streams of a model: one for each topic, or, if topics are joined, for each value of `+`.
 
     :param sensors: keys of the sensor, where only sealed readings are taken: each that it may still use.
     :param limit: the longest message that is taken, in bytes.
@@ -236,27 +236,27 @@ class Streams:
             self._places = [[channels.index(one) for one in names] for names in self._brought]
 
     def renew(self, manifest: Manifest) -> None:
-        """Go on with another version that wants the same windows: its decisions begin anew, and so does its state."""
+        """Use another version with the same windows: decisions and state of the model restart."""
         self._manifest = manifest
         for stream in self._streams.values():
             stream.decider = Decider(manifest, self._config.tune)
             stream.restart_state = True
 
     def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
-        """Take readings that are sealed under these keys; windows that are being filled go on."""
+        """Accept readings that are sealed under these keys; windows that are being filled go on."""
         self._sensors = sensors
         self._inputs.clear()
 
     def find(self, key: str) -> Stream | None:
-        """Return a stream that is there."""
+        """Return a stream if it exists."""
         return self._streams.get(key)
 
     def open_windows(self) -> int:
-        """Return how many windows are being filled."""
+        """Return the number of windows that are being filled."""
         return sum(stream.open_from() is not None for stream in self._streams.values())
 
     def get(self, key: str) -> Stream:
-        """Return a stream; a new one may push the quietest out."""
+        """Return a stream; a new one may replace the quietest."""
         stream = self._streams.get(key)
         if stream is None:
             decider = Decider(self._manifest, self._config.tune)
@@ -271,7 +271,7 @@ class Streams:
         return stream
 
     def topic_input(self, topic: str) -> TopicInput:
-        """Return a topic's way into its stream."""
+        """Return the way from a topic into its stream."""
         topic_input = self._inputs.get(topic)
         if topic_input is None:
             place, key = levels_of(self._filters, topic) if self._config.topics else (0, topic)

@@ -10,10 +10,10 @@ from edged.formats.channel.closed import StoredEpoch
 
 
 class StoredResult(NamedTuple):
-    """A sealed result that waits.
+    """A sealed result in the outbox.
 
     :ivar kid: id of the key that sealed it, ``counter``: its count under that key.
-    :ivar stored: Unix seconds; 0 where the clock was not known to be right, and so no age is known.
+    :ivar stored: Unix seconds; 0 if the clock was not known to be right: its age is unknown.
     """
 
     number: int
@@ -31,7 +31,7 @@ class OutboxStore:
         self._database = database
 
     def add(self, results: Sequence[StoredResult], epochs: Iterable[StoredEpoch]) -> list[int]:
-        """Store results, in one transaction; return the numbers that they got. Their own are passed over."""
+        """Store results, in one transaction; return their new numbers. Their own numbers are ignored."""
         with self._database.transaction():
             db = self._database.db
             db.executemany("INSERT OR IGNORE INTO outbox_epoch VALUES (?, ?, ?, ?, ?, ?)", epochs)
@@ -57,7 +57,7 @@ class OutboxStore:
         return [StoredResult(*row) for row in rows]
 
     def remove(self, numbers: Collection[int]) -> None:
-        """Remove results, and the epochs that none is left of, in one transaction."""
+        """Remove results, and epochs without results, in one transaction."""
         with self._database.transaction():
             db = self._database.db
             db.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
@@ -66,8 +66,8 @@ class OutboxStore:
     def drop(self, behind: int, excess: int, before: float) -> list[tuple[int, bytes, int]]:
         """Remove the oldest results from behind a number; return number, key id and bytes of each.
 
-        :param excess: remove at least so many bytes, if there are.
-        :param before: remove what is older, Unix seconds.
+        :param excess: remove at least so many bytes, if there are so many.
+        :param before: remove older results, Unix seconds.
         """
         with self._database.transaction():
             db = self._database.db
@@ -86,7 +86,7 @@ class OutboxStore:
         return dropped
 
     def totals(self) -> tuple[int, int]:
-        """Return how many results there are, and their bytes."""
+        """Return the number of results, and their bytes."""
         with self._database.wrapped():
             count, size = self._database.db.execute(
                 "SELECT count(*), coalesce(sum(length(message)), 0) FROM outbox"
@@ -100,7 +100,7 @@ class OutboxStore:
         return int(number)
 
     def epochs(self) -> list[tuple[StoredEpoch, int, int]]:
-        """Return the epochs that results came under, the newest first: each with its last count and its results."""
+        """Return the epochs of stored results, the newest first: each with its last count and the number of results."""
         with self._database.wrapped():
             rows = self._database.db.execute(
                 "SELECT e.kid, e.number, commitment, aead, signs, key, max(count), count(*)"
@@ -125,13 +125,13 @@ class StoredReading(NamedTuple):
 
 
 class RowStore:
-    """The journal's tables."""
+    """The tables of the row log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def last(self) -> int:
-        """Return the highest number that was ever given."""
+        """Return the highest number ever given."""
         with self._database.wrapped():
             row = self._database.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'reading'").fetchone()
         return int(row[0]) if row else 0
@@ -139,7 +139,7 @@ class RowStore:
     def write(
         self, readings: Sequence[StoredReading], windows: Iterable[tuple[str, str, int, int]], gone: Sequence[int]
     ) -> None:
-        """Store readings under their numbers, note where windows begin, and remove what no window needs: at once.
+        """Store readings, note the starts of windows, and remove readings that no window needs, in one transaction.
 
         :param windows: channel, stream, number of the reading that holds the window's first row, rows before it there.
         :param gone: numbers of readings.
@@ -157,13 +157,13 @@ class RowStore:
         return [StoredReading(*row) for row in rows]
 
     def windows(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return where each stream's open window begins: reading and rows before it, by channel and stream."""
+        """Return the start of each open window: reading and rows before it, by channel and stream."""
         with self._database.wrapped():
             rows = self._database.db.execute("SELECT channel, stream, number, skip FROM open_window").fetchall()
         return {(channel, stream): (number, skip) for channel, stream, number, skip in rows}
 
     def clear(self, channels: Iterable[str]) -> None:
-        """Forget the readings of some models."""
+        """Delete the readings of some models."""
         with self._database.transaction():
             for channel in channels:
                 self._database.db.execute("DELETE FROM reading WHERE channel = ?", (channel,))
@@ -171,11 +171,11 @@ class RowStore:
 
 
 MOST = 100
-"""Messages that stay set aside; a further one takes the place of the oldest."""
+"""The most messages in quarantine; a further one replaces the oldest."""
 
 
 class Quarantined(NamedTuple):
-    """A message that was set aside.
+    """A message in quarantine.
 
     :ivar at: Unix seconds.
     :ivar digest: SHA-256 of the message, which is ``size`` bytes long.
@@ -192,15 +192,15 @@ class Quarantined(NamedTuple):
 
 
 class QuarantineStore:
-    """The tables of suspects and of what was set aside."""
+    """The tables of suspects and of the quarantine."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, digest: bytes, ended: Collection[bytes]) -> int:
-        """Note that a message is about to be served; return how often that was begun before and not ended.
+        """Note that a message is about to be served; return the number of earlier attempts without an end.
 
-        :param ended: what was served since: it is innocent.
+        :param ended: messages served since: they are innocent.
         """
         with self._database.transaction():
             db = self._database.db
@@ -211,7 +211,7 @@ class QuarantineStore:
         return before
 
     def end(self, ended: Collection[bytes]) -> None:
-        """Note what was served."""
+        """Note the messages that were served."""
         with self._database.transaction():
             self._remove(ended)
 
@@ -219,12 +219,12 @@ class QuarantineStore:
         self._database.db.executemany("DELETE FROM suspect WHERE digest = ?", [(digest,) for digest in digests])
 
     def clear(self) -> None:
-        """Suspect nothing more: everything that was begun has ended well."""
+        """Clear all suspects: every attempt has ended well."""
         with self._database.wrapped():
             self._database.db.execute("DELETE FROM suspect")
 
     def set_aside(self, message: Quarantined) -> None:
-        """Keep a message; its number is passed over."""
+        """Keep a message; its number is ignored."""
         with self._database.transaction():
             db = self._database.db
             db.execute(
@@ -237,7 +237,7 @@ class QuarantineStore:
             )
 
     def all(self) -> list[Quarantined]:
-        """Return what was set aside, the oldest first."""
+        """Return the messages in quarantine, the oldest first."""
         with self._database.wrapped():
             rows = self._database.db.execute("SELECT * FROM set_aside ORDER BY number").fetchall()
         return [Quarantined(*row) for row in rows]

@@ -14,16 +14,16 @@ from edged.board.state.example_keys import Of
 from edged.board.state.examples import NAME, Examples, StoredKey, Window
 
 _LINGERS = 600 * 10**6
-"""Microseconds for which a daemon may hold what it has not stored: what seems older is of a clock that was set."""
+"""Microseconds that a daemon may hold windows before it stores them: an older time is of a clock that was set."""
 
 _ROOM = 16
-"""A store that is full is emptied by a share of so many: to make room for each window alone would wear a card out."""
+"""A full store frees this fraction at once: making room for each window alone would wear a card out."""
 
 
 class Intake:
     """Adds windows; :func:`plan` says which others give way.
 
-    :ivar sizes: sealed bytes by model, as far as they were asked for.
+    :ivar sizes: sealed bytes by model, as far as they are known.
     """
 
     def __init__(self, examples: Examples) -> None:
@@ -32,9 +32,9 @@ class Intake:
         self.sizes: dict[str, int] = {}
 
     def add(self, of: Of, windows: Sequence[Window], most: int) -> int:
-        """Store windows, so that there are at most ``most`` bytes of the model; return how many.
+        """Store windows, with at most ``most`` bytes of the model; return the number of stored windows.
 
-        Left out is what an operator erased before it came here, and what is larger than ``most`` by itself.
+        Windows that an operator has erased meanwhile are left out, and those larger than ``most`` by themselves.
 
         :raises StateError: nothing was stored.
         :raises KeystoreError: likewise: the board's key cannot be used.
@@ -53,7 +53,7 @@ class Intake:
         return added
 
     def _add(self, of: Of, windows: Sequence[Window], most: int) -> int | None:
-        """As :meth:`add`; None where the key was erased meanwhile: the next call makes another."""
+        """As :meth:`add`; None if the key was erased meanwhile: the next call makes another."""
         examples = self._examples
         db = examples.db
         key, sealer = examples.sealer(of)
@@ -76,7 +76,7 @@ class Intake:
         return len(rows)
 
     def _size(self, model: str) -> int:
-        """Return the bytes of a model's windows; they are added up anew only after another process has written."""
+        """Return the bytes of a model's windows; they are added up again only after another process has written."""
         db = self._examples.db
         (seen,) = db.execute("PRAGMA data_version").fetchone()
         if seen != self._seen:
@@ -109,7 +109,7 @@ class Intake:
         del self.sizes[of.model]
 
     def renew_keys(self) -> None:
-        """Seal keys to the board's present key where a former one opens them; what none opens stays as it is.
+        """Seal keys to the board's present key if a former one opens them; others stay as they are.
 
         :raises StateError: they cannot be written.
         """
@@ -132,7 +132,7 @@ def _is_erased(window: Window, marks: Sequence[tuple[int]]) -> bool:
 class Group(NamedTuple):
     """Stored windows of one model that are alike.
 
-    :ivar usable: whether the model's present chain prepared them.
+    :ivar usable: True if the present chain of the model prepared them.
     :ivar label: None for none.
     :ivar windows: how many, of ``size`` bytes in all.
     """
@@ -166,17 +166,17 @@ def plan(groups: Sequence[Group], excess: int) -> list[int]:
 
 
 def _turn(group: Group, left: int) -> tuple[bool, int, bool, int]:
-    """Return what decides whose turn it is: the largest goes first."""
+    """Return the sort key of a group: the largest gives way first."""
     unlabelled = group.label is None
     return (not group.usable, left, unlabelled, 0 if group.label is None else -group.label)
 
 
 EVERY = ""
-"""Stands for every model in the table of what was erased."""
+"""Stands for every model in the table ``erased``."""
 
 
 class Which(NamedTuple):
-    """Which windows are erased: all that match what is not None.
+    """A selection of windows to erase: all that match the fields that are not None.
 
     :ivar label: of windows that ``chain`` prepared: another one may number labels otherwise.
     :ivar before: Unix microseconds.
@@ -189,7 +189,7 @@ class Which(NamedTuple):
 
     @property
     def is_partial(self) -> bool:
-        """Whether windows under the same key may stay."""
+        """True if windows under the same key may stay."""
         return self.label is not None or self.before is not None
 
 
@@ -200,10 +200,10 @@ class ExampleEditor:
         self._examples = examples
 
     def label(self, of: Of, since: int, until: int, label: int | None) -> tuple[int, int]:
-        """Give windows of a time (Unix microseconds, both ends included) a label, or take it away.
+        """Label the windows of a time span (Unix microseconds, both ends included), or remove their labels.
 
-        They are sealed anew, because their label is bound to them. Return how many have it now, and how many do not
-        open.
+        They are sealed again, because the label is bound to the window. Return the number of windows that now have the
+        label, and of those that do not open.
 
         :raises StateError: nothing was changed.
         """
@@ -219,9 +219,9 @@ class ExampleEditor:
         return labelled, unreadable
 
     def erase(self, which: Which) -> int:
-        """Remove windows for good, and every key that sealed one of them; return how many there were.
+        """Erase windows, and every key that sealed one of them; return the number of windows.
 
-        What else was sealed under such a key is sealed anew. What a daemon has taken and not stored yet goes, too.
+        Other windows under such a key are sealed again. Windows that a daemon has not stored yet go, too.
 
         :raises StateError: they are still there; or they are gone, and another process keeps their sealed bytes from
             being overwritten: the message says so.
@@ -252,7 +252,7 @@ class ExampleEditor:
         return int(gone)
 
     def _overwrite(self) -> None:
-        """Leave nothing of what was removed in the file, its log, or a damaged one that was put aside."""
+        """Overwrite removed windows in the file, its log, and a damaged file that was renamed."""
         examples = self._examples
         with examples.wrapped():
             examples.db.execute("VACUUM")
@@ -267,7 +267,7 @@ class ExampleEditor:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change stored windows at once; what is sealed meanwhile comes under fresh keys."""
+        """Change stored windows in one transaction; windows sealed meanwhile get fresh keys."""
         self._examples.forget_sealers()
         with self._examples.transaction():
             yield

@@ -22,7 +22,7 @@ _COUNT_SIZE = 8
 
 
 class Of(NamedTuple):
-    """What windows under one key have in common.
+    """The common properties of windows under one key.
 
     :ivar model: its name.
     :ivar chain: fingerprint of the signal chain that prepared them.
@@ -33,11 +33,11 @@ class Of(NamedTuple):
 
 
 class StoreKeys:
-    """Makes such keys, and opens them.
+    """Makes and opens keys for examples.
 
     :param signer: the board's signing key.
     :param own: the board's ECDH key.
-    :param opener: finds the private half of the key that something is sealed to: the one in use, or a former one.
+    :param opener: finds the private key that a recipient list names: the one in use, or a former one.
     :param signers: every key that the board ever signed with.
     """
 
@@ -63,7 +63,7 @@ class StoreKeys:
         """Open a stored key.
 
         :raises FormatError: it is damaged.
-        :raises TrustError: this board did not make it, or not for this.
+        :raises TrustError: this board did not make it, or for another purpose.
         :raises KeystoreError: the board's key cannot be used.
         """
         sealed = self._verified(stored, of)
@@ -71,7 +71,7 @@ class StoreKeys:
         return ContentKey.parse(cbor.decode_canonical(sealed.open(wrapping, _key_aad(of))))
 
     def renewed(self, stored: bytes, of: Of) -> bytes | None:
-        """Return a stored key sealed to the board's present key; None where it is.
+        """Return a stored key sealed to the board's present key; None if it is already.
 
         :raises FormatError: as :meth:`open`; likewise TrustError and KeystoreError.
         """

@@ -42,13 +42,13 @@ CREATE TABLE IF NOT EXISTS fact (
 """,
 )
 UNLABELLED, OLD_CHAIN, UNREADABLE, MISFIT = "no label", "older chain", "unreadable", "another size"
-"""Why stored windows are left out of what is loaded."""
+"""Reasons to leave out stored windows when loading."""
 
 _FLOAT32 = 4
 
 
 class Window(NamedTuple):
-    """A window as the model was fed with it.
+    """A window as the model received it.
 
     :ivar label: its number; None for none, or none yet.
     :ivar at: Unix microseconds, by the board's clock.
@@ -63,7 +63,7 @@ class Window(NamedTuple):
 class Class(NamedTuple):
     """Stored windows that share model, chain and label.
 
-    :ivar windows: how many, of ``size`` sealed bytes in all.
+    :ivar windows: number of windows, of ``size`` sealed bytes in all.
     :ivar first: when the first and the ``last`` came, Unix microseconds.
     """
 
@@ -77,11 +77,11 @@ class Class(NamedTuple):
 
 
 class Like(NamedTuple):
-    """What is to be trained.
+    """The model to train.
 
     :ivar chain: its :func:`~edged.formats.spec.fingerprint.fingerprint`.
     :ivar shape: of one window, as the model takes it.
-    :ivar labels: how many there are; 0 where the window itself is what the model is to answer.
+    :ivar labels: number of labels; 0 if the model must reproduce the window itself.
     """
 
     chain: bytes
@@ -94,7 +94,7 @@ class LoadedExamples(NamedTuple):
 
     :ivar x: float32 [n, shape of a window].
     :ivar y: float32 [n, labels], 1 at the label; ``x`` itself where there are no labels.
-    :ivar left_out: how many were, by reason.
+    :ivar left_out: number of windows left out, by reason.
     """
 
     x: npt.NDArray[np.float32]
@@ -120,13 +120,13 @@ class StoredKey(NamedTuple):
 
 
 class Examples(Database):
-    """The store.
+    """The store of examples.
 
-    What trains is another process of the same user, and reads while the daemon writes. What stands in the file in plain
-    is how many windows there are of which model, when they came, and which of them share a label (by its number).
-    Commits are not synchronous: a power cut takes the last seconds, and a card is spared.
+    Training runs in another process of the same user, and reads while the daemon writes. The file shows in plain the
+    number of windows of each model, their times, and which of them share a label (by its number). Commits are not
+    synchronous: a power cut takes the last seconds, and a card is spared.
 
-    :param keys: None where windows are neither opened nor sealed.
+    :param keys: None if windows are neither opened nor sealed.
     """
 
     layout: ClassVar[Layout] = EXAMPLES
@@ -138,7 +138,7 @@ class Examples(Database):
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Return whether a board has ever kept a window there."""
+        """Return True if a board has ever kept a window there."""
         return (directory / NAME).exists()
 
     def _prepare(self) -> None:
@@ -148,7 +148,7 @@ class Examples(Database):
 
     @property
     def keys(self) -> StoreKeys:
-        """What opens and makes keys.
+        """Opens and makes keys.
 
         :raises StateError: the store was opened without.
         """
@@ -157,7 +157,7 @@ class Examples(Database):
         return self._keys
 
     def classes(self) -> list[Class]:
-        """Return what there is, by model, chain and label."""
+        """Return the stored classes, by model, chain and label."""
         with self.wrapped():
             rows = self.db.execute(
                 "SELECT model, chain, label, count(*), sum(size), min(at), max(at)"
@@ -167,7 +167,7 @@ class Examples(Database):
         return [Class(*row) for row in rows]
 
     def load(self, model: str, like: Like) -> LoadedExamples:
-        """Open a model's windows, into RAM alone.
+        """Load the windows of a model into RAM.
 
         :raises StateError: the store cannot be read.
         """
@@ -194,7 +194,7 @@ class Examples(Database):
         return LoadedExamples(x, y, left_out)
 
     def _opened(self, model: str, chain: bytes, left_out: Counter[str]) -> Iterator[tuple[Row, bytes]]:
-        """Yield windows with what they hold; those that another chain prepared, or that do not open, are counted."""
+        """Yield windows with their values; count those that another chain prepared, or that do not open."""
         for stored in self.stored_keys(model):
             if stored.of.chain != chain:
                 left_out[OLD_CHAIN] += self._count(stored.number)
@@ -216,7 +216,7 @@ class Examples(Database):
             (count,) = self.db.execute("SELECT count(*) FROM example WHERE key = ?", (key,)).fetchone()
         return int(count)
 
-    # --- for those that change it
+    # --- for example_edits
 
     def stored_keys(self, model: str | None = None) -> list[StoredKey]:
         """Return the keys of a model, or all, the oldest first."""
@@ -237,7 +237,7 @@ class Examples(Database):
                 yield Row(*row)
 
     def sealer(self, of: Of) -> tuple[int, Sealer]:
-        """Return what seals windows, and the number of its key: fresh, and this process's own."""
+        """Return a sealer for windows, and the number of its key: a fresh key of this process."""
         found = self._sealers.get(of)
         if found is None:
             key, signed = self.keys.make(of)
@@ -254,7 +254,7 @@ class Examples(Database):
             del self._sealers[of]
 
     def reseal(self, stored: StoredKey, rows: Sequence[tuple[Row, int | None]]) -> int:
-        """Seal windows under a key of this process, with these labels; return how many do not open, and stay."""
+        """Seal windows under a key of this process, with these labels; return the number of those that do not open."""
         if not rows:
             return 0
         try:
@@ -272,7 +272,7 @@ class Examples(Database):
         return len(rows) - len(made)
 
     def drop_keys(self) -> None:
-        """Destroy the keys that nothing is sealed under any more, but for those of this process."""
+        """Destroy the keys of no window, except those of this process."""
         own = {number for number, _ in self._sealers.values()}
         unused = self.db.execute(
             "SELECT number FROM example_key k WHERE NOT EXISTS (SELECT 1 FROM example WHERE key = k.number)"
@@ -282,7 +282,7 @@ class Examples(Database):
 
 
 def opened(key: ContentKey, of: Of, row: Row) -> bytes | None:
-    """Return what a window holds; None where it was altered."""
+    """Return the values of a window; None if it was altered."""
     try:
         return open_window(key, of, row.label, row.at, row.sealed)
     except (FormatError, TrustError):

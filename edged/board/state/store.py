@@ -90,11 +90,11 @@ class State(Database):
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Return whether a board has a ``state.db`` there."""
+        """Return True if a board has a ``state.db`` there."""
         return (directory / NAME).exists()
 
     def floor(self, name: str) -> Floor | None:
-        """Return what was last accepted under model ``name``."""
+        """Return the version that was last accepted under model ``name``."""
         with self.wrapped():
             row = self.db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
         return Floor(*row) if row else None
@@ -189,7 +189,7 @@ class State(Database):
     def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
         """Append an entry to the audit log; return its number and its bytes.
 
-        :param make: makes it from its number and the bytes of the entry before, which nobody else follows meanwhile.
+        :param make: makes the entry from its number and the bytes of the entry before.
         """
         with self.transaction():
             last = self.last_audit()
@@ -236,10 +236,10 @@ def _from_signed(value: int) -> int:
 
 
 def open_state(directory: Path) -> tuple[State, str]:
-    """Open a board's state whatever has happened to it; say what is wrong with it, or nothing.
+    """Open a board's state whatever has happened to it; return it with a description of the problem, or an empty one.
 
-    A damaged file is put aside and a new one begun. Where the disk cannot be written, a copy in RAM serves until it
-    can be: nothing is durable then.
+    A damaged file is renamed and a new one created. If the disk cannot be written, a copy in RAM serves for the time
+    being: nothing is durable then.
 
     :raises StateLayoutError: a newer release wrote it.
     """
