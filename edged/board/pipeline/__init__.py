@@ -1,6 +1,6 @@
 """The way from a message to an answer of one model: open, decode, clean, window, infer, decide.
 
-Delivery seals and publishes the answers.
+``lane`` is one model in use, ``stream`` its windows; delivery seals and publishes the answers. May import: state.
 """
 
 from edged.board.pipeline.binding import check_binding, check_chain, check_state

@@ -1,7 +1,7 @@
 """A board's durable state: ``state.db`` (``store``, ``delivery``) and ``examples.db`` (``example*``), SQLite with WAL.
 
 Commits are synchronous: what a method returned from is durable. The daemon holds an exclusive lock on the directory;
-commands that only accept a package share the database with it.
+commands that only accept a package share the database with it. May import: formats, base.
 """
 
 from edged.board.state.delivery import OutboxStore, Quarantined, QuarantineStore, RowStore, StoredReading, StoredResult
