@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edged.board.daemon import traffic
-from edged.board.daemon.debts import Debt
-from edged.board.daemon.marks import Marks
+from edged.board.daemon.recovery import ReplayMarks
+from edged.board.delivery import inbox
+from edged.board.delivery.holds import MessageAck
 from edged.cli import main
 from edged.formats.channel.reading import ReplayGuard
 
 
-class _Paid(Debt):
+class _Paid(MessageAck):
     """A debt that is paid as soon as it is made."""
 
     def __init__(self, acknowledge: Callable[[], None], *, can_wait: bool = True) -> None:
@@ -31,9 +31,9 @@ def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
 
 
 if __name__ == "__main__":
-    traffic.Debt = _Paid  # type: ignore[assignment,misc]
-    traffic.Traffic._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
+    inbox.MessageAck = _Paid  # type: ignore[assignment,misc]
+    inbox.Inbox._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
     ReplayGuard.accept = _no_mark  # type: ignore[method-assign,assignment]
     ReplayGuard.settle = _forget  # type: ignore[method-assign]
-    Marks.save = Marks.save_in_ram = _forget  # type: ignore[method-assign]
+    ReplayMarks.save = ReplayMarks.save_in_ram = _forget  # type: ignore[method-assign]
     main()

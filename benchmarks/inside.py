@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from process import ProcessError
 
-from edged.board.board import Board
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.health import Health
 from edged.board.daemon.loader import load_models, next_lanes
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
+from edged.board.delivery.inbox import Inbox
+from edged.board.delivery.inference import Inference
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.row_log import RowLog
+from edged.board.health import Health
+from edged.board.installation import Board
 from edged.board.pipeline import Decoders
-from edged.board.state import OutboxStore, RowStore, State, SuspectStore
+from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
 from edged.broker import Broker, Delivery, Outcome
 from edged.config.load import load_board
 from edged.formats.channel.announcer import Announcer
@@ -92,18 +92,18 @@ class Inside:
             longest_waiting=_UNLIMITED,
             read_clock=lambda: board.clock(self._state),
         )
-        self._answers = Answers(self._outgoing, self._health, slow=_UNLIMITED, wake=lambda: None)
-        poison, rows = Poison(SuspectStore(self._state), board.hubs(), 0), RowJournal(RowStore(self._state))
+        self._inference = Inference(self._outgoing, self._health, slow=_UNLIMITED, wake=lambda: None)
+        quarantine, rows = Quarantine(QuarantineStore(self._state), board.hubs(), 0), RowLog(RowStore(self._state))
         limits = board.config.limits
-        self._traffic = Traffic(self._answers, self._outgoing, guard, self._health, poison, rows, limits)
-        self._answers.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
+        self._inbox = Inbox(self._inference, self._outgoing, guard, self._health, quarantine, rows, limits)
+        self._inference.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
 
     def serve(self, topic: str, readings: Sequence[bytes]) -> float:
         """Answer readings, each of which has a result that the broker takes at once; return the CPU seconds it took.
 
         :raises ProcessError: one of them has no result.
         """
-        hand, serve, delivered = self._hand, self._traffic.on_message, self._outgoing.on_delivered
+        hand, serve, delivered = self._hand, self._inbox.on_message, self._outgoing.on_delivered
         before, acknowledged = self._health.results, [0]
 
         def acknowledge() -> None:
@@ -120,7 +120,7 @@ class Inside:
 
     def tensors(self, channel: str, topic: str, readings: Sequence[bytes]) -> list[Tensors]:
         """Answer readings and return what the interpreter was given for each."""
-        model = self._answers.lanes[channel].model
+        model = self._inference.lanes[channel].model
         interpreter, tap = model.interpreter, _Tap(model.interpreter)
         model.interpreter = cast("Interpreter", tap)
         self.serve(topic, readings)
@@ -129,7 +129,7 @@ class Inside:
 
     def invoke(self, channel: str, tensors: Sequence[Tensors]) -> float:
         """Run a lane's interpreter on tensors; return the CPU seconds it took."""
-        run = self._answers.lanes[channel].model.interpreter.run
+        run = self._inference.lanes[channel].model.interpreter.run
         started = time.process_time()
         for given in tensors:
             run(*given)
@@ -137,6 +137,6 @@ class Inside:
 
     def close(self) -> None:
         """Wipe the models."""
-        for lane in self._answers.lanes.values():
+        for lane in self._inference.lanes.values():
             lane.close()
         self._state.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.state import State
 from edged.config.load import load_board
 from edged.model.runtime import Engine, choose

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from report import Row, ratio
 from subjects import CHANNELS, LABELS, ROWS, vibration
 
-from edged.board.board import Board as EdgedBoard
-from edged.board.board import mapped
+from edged.board.installation import Board as EdgedBoard
+from edged.board.installation import mapped
 from edged.board.state import State
 from edged.config.load import load_board
 from edged.model.live import load

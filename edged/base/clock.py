@@ -1,7 +1,7 @@
-"""What time it is, for a board that may have started in 1970.
+"""The time, for a board that may have started in 1970.
 
 now = max(synchronised clock, newest publisher-signed ``created``, date of this build). An unsigned clock that nothing
-synchronised is never believed further than that, and never stored.
+synchronised is not trusted beyond that, and never stored.
 """
 
 from __future__ import annotations

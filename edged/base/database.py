@@ -1,4 +1,4 @@
-"""SQLite as daemons use it: durable on return, repaired without a hand, its failures in words."""
+"""SQLite for daemons: durable on return, repaired without an operator, with failures as :class:`StateError`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edged.base.files import make_private_directory
 
 
 class Layout(NamedTuple):
-    """What a database holds.
+    """The layout of a database file.
 
     :ivar name: of its file.
     :ivar version: grows with each change of ``schema``, which only ever adds tables.
@@ -40,7 +40,7 @@ class Database:
     """An open database of one :attr:`layout`.
 
     :param in_memory: work on a copy in RAM: nothing is durable then.
-    :ivar damaged: whether its content was found damaged: :meth:`begin_anew`.
+    :ivar damaged: True once its content was found damaged: call :meth:`start_over`.
     :raises StateDamagedError: its content is damaged, or it is no database.
     :raises StateLayoutError: a newer release wrote it.
     :raises StateError: it cannot be opened or written.
@@ -90,9 +90,9 @@ class Database:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def check(self) -> None:
-        """Read all of it, and write a word.
+        """Read the whole database, and write one value.
 
-        :raises StateDamagedError: something in it does not fit.
+        :raises StateDamagedError: its content is damaged.
         :raises StateError: it cannot be written.
         """
         with self.wrapped():
@@ -102,7 +102,7 @@ class Database:
         self.note("checks", self.fact("checks") + 1)
 
     def write_back(self) -> None:
-        """Write a copy in RAM to the disk, which can be written again.
+        """Write the copy in RAM to the disk, once the disk can be written again.
 
         :raises StateError: it cannot.
         """
@@ -119,8 +119,8 @@ class Database:
             self.db, self.in_memory = disk, False
             self._prepare()
 
-    def begin_anew(self) -> None:
-        """Put a damaged file aside and begin a new one.
+    def start_over(self) -> None:
+        """Rename a damaged file and create a new one.
 
         :raises StateError: it cannot be made.
         """
@@ -150,7 +150,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Do what the block does at once, or nothing of it."""
+        """Commit all changes of the block together, or none."""
         with self.wrapped():
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -162,19 +162,19 @@ class Database:
                 raise
 
     def fact(self, name: str) -> int:
-        """Return a number that was noted; 0 if it never was."""
+        """Return a stored number; 0 if there is none."""
         with self.wrapped():
             row = self.db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else 0
 
     def note(self, name: str, value: int) -> None:
-        """Note a number."""
+        """Store a number."""
         with self.wrapped():
             self.db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
 
 def put_aside(directory: Path, name: str) -> None:
-    """Rename a damaged database; one that was put aside before is replaced."""
+    """Rename a damaged database; an earlier damaged one is replaced."""
     with suppress(OSError):  # on a disk that cannot be written, a copy in RAM is next
         (directory / name).replace(directory / f"{name}.damaged")
     for suffix in ("-wal", "-shm"):
@@ -183,7 +183,7 @@ def put_aside(directory: Path, name: str) -> None:
 
 
 def _copy_from(path: Path, memory: sqlite3.Connection) -> None:
-    """Copy what can be read of a database on a disk that cannot be written."""
+    """Copy all that can be read of a database on a disk that cannot be written."""
     for options in ("mode=ro", "mode=ro&immutable=1"):  # the second leaves out what only stands in the log
         if not path.exists():
             return

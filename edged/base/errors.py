@@ -236,7 +236,7 @@ class RateError(ReadingError):
 
 
 class OverloadError(ReadingError):
-    """Its window gave way to a newer one: the model is slower than its windows come."""
+    """A window gave way to a newer one: the model is slower than its windows come."""
 
 
 # --- the broker ------------------------------------------------------------------------------

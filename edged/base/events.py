@@ -1,4 +1,4 @@
-"""What the journal tells apart: a MESSAGE_ID for each kind of event, and the fields that say what it is about."""
+"""The kinds of event in the journal: a MESSAGE_ID for each, and the fields that describe one event."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from edged.base.errors import BrokerError, DuplicateDeviceError, RefusedError, T
 
 
 class Facts(TypedDict, total=False):
-    """What an event is about. In the journal, ``model`` is ``EDGED_MODEL``, and so on.
+    """The subject of an event. In the journal, ``model`` is ``EDGED_MODEL``, and so on.
 
     :ivar error: the class of what was raised.
-    :ivar device: the board that a hub speaks of.
+    :ivar device: the board that a hub reports on.
     """
 
     model: str
@@ -76,11 +76,11 @@ class Event(Enum):
 
     @property
     def label(self) -> str:
-        """What people call it: ``EDGED_EVENT``."""
+        """The name that people use: ``EDGED_EVENT``."""
         return self.name.lower().replace("_", "-")
 
     def about(self, **facts: Unpack[Facts]) -> dict[str, dict[str, str]]:
-        """Return what makes a log record one of this kind: the ``extra`` of logging's functions."""
+        """Return the ``extra`` that makes a log record an event of this kind."""
         fields = {f"EDGED_{name.upper()}": str(fact) for name, fact in facts.items()}
         return {"fields": {"MESSAGE_ID": self.value, "EDGED_EVENT": self.label, **fields}}
 
@@ -94,5 +94,5 @@ _BY_ERROR: tuple[tuple[type[Exception], Event], ...] = (
 
 
 def event_of(error: Exception, otherwise: Event) -> Event:
-    """Return the kind of event that an error is by itself, wherever it comes up."""
+    """Return the kind of event that belongs to an error, or ``otherwise``."""
     return next((event for kind, event in _BY_ERROR if isinstance(error, kind)), otherwise)

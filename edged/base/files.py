@@ -1,4 +1,4 @@
-"""Files whole or not at all, bounded when read, and private where they must be."""
+"""Files: written whole or not at all, read within bounds, private where they must be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from edged.base.errors import FormatError, MissingFileError, OutputError, PermissionsError
 
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
+SHARED_FILE = 0o666
+"""Status files that other users of this machine may read, as far as the umask allows."""
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -41,7 +43,7 @@ def read_private(path: Path, limit: int) -> bytes:
 def check_private(path: Path) -> None:
     """Refuse a file or directory that others than its owner may open, or that belongs to somebody else.
 
-    :raises PermissionsError: so it is; the hint is the command that mends it.
+    :raises PermissionsError: others may open it; the hint is the command that mends it.
     :raises MissingFileError: it is absent.
     """
     try:
@@ -72,10 +74,14 @@ def make_private_directory(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes | memoryview], *, mode: int, replace: bool) -> None:
+def write_atomically(
+    path: Path, chunks: Iterable[bytes | memoryview], *, mode: int, replace: bool, durable: bool = True
+) -> None:
     """Write ``chunks`` so that after a power cut ``path`` holds the old content or the new, whole.
 
     A temporary file beside it, fsync, rename (or link, where nothing may be replaced), fsync of the directory.
+
+    :param durable: False leaves out both fsync: readers still see one content or the other, a power cut may lose both.
 
     :raises OutputError: it exists and ``replace`` is false, or it cannot be written.
     """
@@ -86,14 +92,16 @@ def write_atomically(path: Path, chunks: Iterable[bytes | memoryview], *, mode: 
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(chunks)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             if replace:
                 temporary.replace(path)
             else:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except FileExistsError as error:
         raise OutputError(f"{path} exists already", hint="name another file, or remove it first") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One daemon to one state directory."""
+"""A lock on a state directory, so that one daemon runs on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Lock:
             ) from error
 
     def close(self) -> None:
-        """Let go."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 

@@ -37,7 +37,7 @@ def set_up_logging(level: str) -> None:
 
 
 def set_up_events() -> None:
-    """Have what a command logs reach the journal where it can, and no person: to those, the command speaks itself."""
+    """Send a command's log records to the journal only; the terminal gets the command's own output."""
     send = _sender()
     handler = logging.NullHandler() if send is None else _JournalHandler(send)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
@@ -85,7 +85,7 @@ def _printable(text: str) -> str:
 
 
 class _Formatter(logging.Formatter):
-    """One line a message: topics are chosen by strangers, and a line break in one must not forge a line of the log.
+    """Writes one line a message: strangers choose topics, and a line break in a topic must not forge a line of the log.
 
     The lines of a traceback are set in: what an exception says can hold anything.
     """

@@ -1,4 +1,4 @@
-"""What edged needs of the machine itself: time, randomness, an owner, room on the disk, memory that can be kept."""
+"""Checks of the machine: clock, randomness, owner of the state, room on the disk, swap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_ROOM = 16_000_000
 
 
 def check_clock(*, trusted: bool) -> str:
-    """Say what the clock shows, and whether it is known to be right.
+    """Describe the clock: its time, and whether it is known to be right.
 
     :param trusted: the operator vouches for it.
     :raises MachineError: it cannot be right: it lies before this release was made.
@@ -42,7 +42,7 @@ def check_clock(*, trusted: bool) -> str:
 
 
 def check_entropy() -> str:
-    """Say that keys and nonces can be made.
+    """Check that keys and nonces can be made.
 
     :raises MachineError: the kernel has not gathered enough randomness since it booted.
     """
@@ -57,7 +57,7 @@ def check_entropy() -> str:
 
 
 def check_owner(directory: Path, user: str = SERVICE_USER, default: Path = _STATE) -> str:
-    """Say whom the state belongs to.
+    """Check that the state belongs to one user, the right one.
 
     :param user: whom the service runs as, where its own directory, ``default``, is asked about.
     :raises PermissionsError: the daemon cannot read all of it.
@@ -79,7 +79,7 @@ def check_owner(directory: Path, user: str = SERVICE_USER, default: Path = _STAT
 
 
 def check_room(directory: Path, wanted: int) -> str:
-    """Say how much room the disk has.
+    """Describe the free space of a disk.
 
     :param wanted: bytes that may still come to be written there.
     :raises MachineError: that would not fit.
@@ -95,7 +95,7 @@ def check_room(directory: Path, wanted: int) -> str:
 
 
 def describe_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> str:
-    """Say what can take a decrypted model out of RAM, and whether the unit's limits of memory do anything."""
+    """Describe the swap areas, and whether the kernel enforces the memory limits of the unit."""
     swaps = [name for name in swap_areas(proc) if not name.startswith("/dev/zram")]
     said = ["no swap on a disk"]
     if swaps:
@@ -109,7 +109,7 @@ def describe_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> str:
 
 
 def swap_areas(proc: Path = _PROC) -> list[str]:
-    """Return where this machine swaps to."""
+    """Return the swap areas of this machine."""
     try:
         lines = (proc / "swaps").read_text().splitlines()[1:]
     except OSError:
@@ -118,7 +118,7 @@ def swap_areas(proc: Path = _PROC) -> list[str]:
 
 
 def has_memory_controller(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> bool:
-    """Tell whether the kernel limits memory by cgroup; what cannot be told is taken for yes."""
+    """Return True if the kernel limits memory by cgroup, or if that cannot be found out."""
     try:
         return "memory" in (cgroups / "cgroup.controllers").read_text().split()
     except OSError:
@@ -137,9 +137,9 @@ def _below(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def acting_as_owner(directory: Path, before: Callable[[], object]) -> Iterator[None]:
-    """Where root calls and a directory is another user's, act as that user in the block, with the groups of theirs.
+    """Act as the owner of a directory in the block, groups included, if root calls and the owner is another user.
 
-    :param before: what has to be done as root, ahead of that.
+    :param before: called as root, ahead of that.
     """
     owner = directory.stat() if directory.exists() else None
     if os.geteuid() != 0 or owner is None or owner.st_uid == 0:

@@ -1,4 +1,4 @@
-"""One function that does nothing, for callbacks that nobody has set."""
+"""A function that does nothing, for callbacks that nobody has set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process tells systemd, by sd_notify(3), and what it is given. Without ``$NOTIFY_SOCKET`` nothing is told."""
+"""Messages to systemd by sd_notify(3), and what systemd gives a process. Without ``$NOTIFY_SOCKET`` none are sent."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 
 
 def ready() -> None:
-    """Say that the daemon serves, after its start or after a reload."""
+    """Report that the daemon serves, after its start or after a reload."""
     _send("READY=1")
 
 
 def reloading() -> None:
-    """Say that a reload has begun; :func:`ready` ends it."""
+    """Report that a reload has begun; :func:`ready` ends it."""
     _send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
-    """Say that the daemon is on its way out."""
+    """Report that the daemon stops."""
     _send("STOPPING=1")
 
 
 def status(text: str) -> None:
-    """Say in one line how things stand."""
+    """Report the status in one line."""
     _send(f"STATUS={' '.join(text.splitlines())}")  # a line of its own would be a message of its own
 
 
 def watchdog() -> None:
-    """Say that the daemon makes progress."""
+    """Report that the daemon makes progress."""
     _send("WATCHDOG=1")
 
 

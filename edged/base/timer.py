@@ -1,4 +1,4 @@
-"""What the main loop does from time to time."""
+"""Timers of a main loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 
 class Timer:
-    """Something to do every ``interval`` seconds."""
+    """Calls ``action`` every ``interval`` seconds."""
 
     def __init__(self, interval: float, action: Callable[[], None]) -> None:
         self.at = time.monotonic() + interval
@@ -15,14 +15,14 @@ class Timer:
         self._action = action
 
     def run_if_due(self, now: float) -> None:
-        """Do it, if it is time."""
+        """Call the action if it is due."""
         if now >= self.at:
             self.at = now + self._interval
             self._action()
 
 
 class Timers:
-    """Several of them.
+    """Several timers.
 
     :ivar at: when the next one is due, monotonic seconds.
     """
@@ -32,7 +32,7 @@ class Timers:
         self.at = min(timer.at for timer in timers)
 
     def run_due(self, now: float) -> None:
-        """Do what it is time for."""
+        """Call all actions that are due."""
         if now >= self.at:
             for timer in self._timers:
                 timer.run_if_due(now)

@@ -23,7 +23,7 @@ Fact = str | int | float | bool
 
 SIGN_EVERY = 16
 KEEP = 20_000
-"""Entries that a board keeps; what is older should have been exported."""
+"""Entries that a board keeps; older ones should have been exported."""
 
 _LIMITS = cbor.Limits(size=16 * 1024, depth=3, items=64)
 _EXPORT_LIMITS = cbor.Limits(size=64 * 1024 * 1024, depth=5, items=1_000_000)
@@ -31,7 +31,7 @@ _LONGEST = 500
 
 
 class Entry(NamedTuple):
-    """One thing that happened.
+    """An entry of the log.
 
     :ivar number: from 1 on, without gaps.
     :ivar before: SHA-256 of the entry before; 32 zero bytes before the first.
@@ -45,14 +45,14 @@ class Entry(NamedTuple):
     facts: dict[str, Fact]
 
     def encode(self) -> bytes:
-        """Return its bytes, which the next entry names by their hash."""
+        """Return the bytes of the entry, which the next entry names by their hash."""
         return cbor.encode(list(self))
 
     @classmethod
     def parse(cls, data: bytes) -> Entry:
-        """Take an entry's bytes.
+        """Parse the bytes of an entry.
 
-        :raises FormatError: they are none.
+        :raises FormatError: they are no entry.
         """
         match cbor.decode_canonical(data, _LIMITS):
             case [int(number), bytes(before), int(time_), str(kind), dict(facts)]:
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
 
 
 class AuditLog:
-    """Writes to the log of one board. The daemon and commands may write at the same time."""
+    """The log of one board, for writing. The daemon and commands may write at the same time."""
 
     def __init__(self, state: State, device: str, signer: Signer) -> None:
         self._state = state
@@ -69,7 +69,7 @@ class AuditLog:
         self._signer = signer
 
     def add(self, kind: Kind, **facts: Fact) -> None:
-        """Append an entry, durably; every so often sign the log up to it.
+        """Append an entry, durably; sign the log up to every sixteenth.
 
         :raises StateError: it cannot be written.
         """
@@ -84,7 +84,7 @@ class AuditLog:
             self._state.prune_audit(KEEP)
 
     def sign(self) -> None:
-        """Sign the log as it stands."""
+        """Sign the log up to its last entry."""
         last = self._state.last_audit()
         if last is not None:
             self._sign(*last)
@@ -104,11 +104,11 @@ def _aad(device: str) -> bytes:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a look at a log found.
+    """The outcome of :func:`verify`.
 
-    :ivar entries: those that could be read.
+    :ivar entries: the readable ones.
     :ivar signed: number of the last entry that a signature vouches for.
-    :ivar problems: what is missing, changed or not to be believed; empty where the log holds.
+    :ivar problems: all that is missing, changed or not trusted; empty if the log holds.
     """
 
     entries: list[Entry]
@@ -181,9 +181,9 @@ def export(entries: Sequence[bytes], signatures: Sequence[bytes]) -> bytes:
 
 
 def parse_export(data: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Take what :func:`export` returned.
+    """Parse an exported log.
 
-    :raises FormatError: it is something else.
+    :raises FormatError: ``data`` is none.
     """
     match cbor.decode(data, _EXPORT_LIMITS):
         case [list(entries), list(signatures)] if all(isinstance(one, bytes) for one in (*entries, *signatures)):

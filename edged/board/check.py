@@ -1,23 +1,24 @@
-"""`edged check`: everything about a board that can be judged without starting its daemon, each with its own verdict."""
+"""`edged check`: all checks of a board that need no running daemon, each with its own verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from edged.base.errors import EdgedError, MissingFileError
+from edged.base.errors import BrokerError, EdgedError, MissingFileError
 from edged.base.machine import check_clock, check_entropy, check_owner, check_room, describe_memory
 from edged.base.units import parse_duration, parse_size
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.pipeline import check_binding, check_chain, check_state
 from edged.board.state import State
-from edged.board.state.examples.store import NAME as EXAMPLES
+from edged.board.state.examples import NAME as EXAMPLES
 from edged.board.state.store import NAME as STATE
-from edged.broker import Address, probe, remarks
+from edged.broker import Address, probe
+from edged.broker.probe import MOST_AT_ONCE, REDELIVERED_WITHIN, Behaviour, ProbeResult, Redelivery
 from edged.config.board import BrokerTable
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
@@ -26,7 +27,7 @@ from edged.formats.package.manifest import Manifest
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, and what was found: a detail, or the error that stands in the way."""
+    """The outcome of one check: a detail, or the error that stands in the way."""
 
     what: str
     detail: str
@@ -41,7 +42,7 @@ class Finding:
 
 
 def check(path: Path, *, offline: bool) -> Iterator[Finding]:
-    """Look at the board that the configuration at ``path`` describes; nothing is changed.
+    """Check the board that the configuration at ``path`` describes; nothing is changed.
 
     :param offline: leave the broker out.
     """
@@ -84,7 +85,7 @@ def _owner(board: Board) -> str:
 
 
 def _disk(board: Board) -> str:
-    """Look for room for outbox and windows, as large as they may become, and for a package beside the largest one."""
+    """Check the room for outbox and examples at their largest, and for a package beside the largest one."""
     packages = [_size(installed.path) for installed in board.packages.all()]
     outbox = parse_size(board.config.results.outbox.size) - _size(board.directory / STATE)
     kept = {one.name: parse_size(one.collect.size) for one in board.config.model if one.collect is not None}
@@ -161,3 +162,104 @@ def _broker(
     yield Finding(name, str(result))
     for remark in remarks(result, filters, answers=answers):
         yield Finding(f"{name} {remark.what}", remark.detail, remark.error)
+
+
+# --- remarks: the meaning of a broker's answers for this board
+
+
+class Remark(NamedTuple):
+    """A remark about a broker: a detail, or the error if the board cannot do without."""
+
+    what: str
+    detail: str
+    error: BrokerError | None = None
+
+
+def remarks(result: ProbeResult, filters: Mapping[str, int], *, answers: bool) -> Iterator[Remark]:
+    """Yield remarks on the answers of a broker.
+
+    :param filters: the filters of the sensors' topics that come from here, each with the QoS that is wanted.
+    :param answers: whether the board's results go here.
+    """
+    for topic, wanted in filters.items():
+        yield _subscription(topic, wanted, result.granted[topic])
+    yield _own_topics(result, needed=answers)
+    behaviour = result.behaviour
+    if behaviour is None:
+        return
+    yield _retained(behaviour, needed=answers)
+    yield Remark("wildcards", "+ takes what matches" if behaviour.wildcards else "+ brings nothing: name each topic")
+    yield _at_once(behaviour.at_once)
+    yield _session(behaviour, needed=bool(filters))
+
+
+def _subscription(topic: str, wanted: int, granted: int | None) -> Remark:
+    what = f"topic {topic}"
+    if granted is None:
+        return _wrong(
+            what, f"it refuses the subscription to {topic}", f"let this board read {topic}: see the broker's ACL"
+        )
+    if granted < wanted:
+        return Remark(
+            what, f"granted with QoS {granted} instead of {wanted}: what is lost on the way is not sent again"
+        )
+    return Remark(what, f"granted, QoS {granted}")
+
+
+def _own_topics(result: ProbeResult, *, needed: bool) -> Remark:
+    below = f"{result.base}/#"
+    if not result.barred:
+        lossy = result.behaviour is not None and not result.behaviour.qos
+        consequence = ", with QoS 0 only: what is lost on the way is not sent again" if lossy else ""
+        return Remark("own topics", f"{below} may be written and read{consequence}")
+    if not needed:
+        return Remark("own topics", f"{below} cannot be used, which this board does not need here: {result.barred}")
+    return _wrong(
+        "own topics",
+        f"this board cannot use its own topics, {below}: {result.barred}",
+        f"let this board write and read {below}: see the broker's ACL",
+    )
+
+
+def _retained(behaviour: Behaviour, *, needed: bool) -> Remark:
+    if behaviour.retained_by_wildcard:
+        return Remark("retained", "retained messages reach who subscribes later, by name and through wildcards")
+    if behaviour.retained:
+        return Remark(
+            "retained", "no retained messages through wildcards: hubs subscribe to each board's announce topic by name"
+        )
+    what = "no retained messages: a hub that starts after this board cannot open its results"
+    return _wrong("retained", what, "have the broker retain messages") if needed else Remark("retained", what)
+
+
+def _at_once(count: int | None) -> Remark:
+    if count is None:
+        return Remark("at once", f"hands out {MOST_AT_ONCE} unacknowledged messages at a time, or more")
+    messages = "1 unacknowledged message" if count == 1 else f"{count} unacknowledged messages"
+    return Remark("at once", f"hands out {messages} at a time: whole windows at a high rate wait for each other")
+
+
+_REPLAYS = "after this board was killed, sealed readings come behind later ones and are refused as replays"
+_REDELIVERY = {
+    Redelivery.MARKED: "what was not acknowledged comes again, marked as such (DUP)",
+    Redelivery.UNMARKED: "what was not acknowledged comes again, but unmarked (no DUP):"
+    " a reading that kills the daemon is not recognised when it comes again",
+    Redelivery.BEHIND: f"what was not acknowledged comes again behind what was sent later: {_REPLAYS}",
+    Redelivery.NONE: "what was not acknowledged does not come again"
+    f" within {REDELIVERED_WITHIN:.0f} s, but what was sent later does: {_REPLAYS}",
+}
+
+
+def _session(behaviour: Behaviour, *, needed: bool) -> Remark:
+    if behaviour.keeps:
+        return Remark("session", f"keeps what comes while this board is away; {_REDELIVERY[behaviour.redelivery]}")
+    what = "keeps nothing while this board is away: what sensors send meanwhile is lost"
+    return (
+        _wrong("session", what, "have the broker keep sessions of clients that are away")
+        if needed
+        else Remark("session", what)
+    )
+
+
+def _wrong(what: str, detail: str, hint: str) -> Remark:
+    return Remark(what, detail, BrokerError(detail, hint=hint))

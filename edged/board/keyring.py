@@ -1,4 +1,4 @@
-"""A board's keys over time: those in use, those that will follow, and those that it had before."""
+"""A board's keys over time: present, following and former ones."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _LIMIT = 4096
 class Keyring:
     """The keys of one board.
 
-    :param table: how the configuration names them.
-    :param directory: where ``file:`` and ``tpm2:`` keys, records and packages stand.
-    :ivar secrets: what the keys are opened with.
+    :param table: their names in the configuration.
+    :param directory: holds ``file:`` and ``tpm2:`` keys, records and packages.
+    :ivar secrets: passphrases, PINs and credentials of the keys.
     """
 
     def __init__(self, table: KeystoreTable, directory: Path) -> None:
@@ -44,7 +44,7 @@ class Keyring:
         self.secrets = KeystoreSecrets()
 
     def read_secrets(self) -> None:
-        """Read what the keys are opened with, as the user who may; it is not read again.
+        """Read the secrets of the keys, as the user who may; they are not read again.
 
         :raises EdgedError: a secret of the keys in use is absent or open to others.
         """
@@ -151,7 +151,7 @@ class Keyring:
     def forget_former(self, packages: PackageStore, note: Callable[[Installed], None]) -> list[Former]:
         """Seal installed packages to the keys in use where only former ones open them, then remove the former ones.
 
-        :param note: called for each package that was sealed anew.
+        :param note: called for each package that was sealed again.
         :raises MismatchError: they are still the keys in use.
         :raises KeystoreError: former keys cannot be opened; what was removed before stays removed.
         """
@@ -177,7 +177,7 @@ class Keyring:
         return forgotten
 
     def destroy(self) -> list[str]:
-        """Remove every private key of this board for good, former ones first, and its records; return where they were.
+        """Destroy every private key of this board, former ones first, and its records; return the URIs of the keys.
 
         The records go ahead of the keys in use, which are opened without: what fails half-way can be done again.
 

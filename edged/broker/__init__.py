@@ -1,16 +1,15 @@
-"""The broker: one connection to an MQTT broker that comes back by itself, served from the caller's own loop.
+"""The broker: one connection to an MQTT broker that reconnects by itself, served from the caller's own loop.
 
-The only importer of paho. :class:`Broker` outlives its connections: it dials (``dial``), speaks MQTT over what was
-dialled (``connection``, one paho client for each), and keeps what must survive a loss: subscriptions and messages that
-the broker has not acknowledged (``client``). May import: config, formats, base.
+The only importer of paho. :class:`Broker` outlives its connections: it dials (``dial``), speaks MQTT over the open
+socket (``connection``, one ``lean_paho`` client for each), and keeps subscriptions and unacknowledged messages
+(``client``). ``probe`` asks a broker about its limits. May import: config, formats, base.
 """
 
 from __future__ import annotations
 
 from edged.broker.client import Broker, run_once
-from edged.broker.configured import configured
-from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
-from edged.broker.probe import ProbeResult, probe, remarks
+from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats, configured
+from edged.broker.probe import ProbeResult, probe
 
 __all__ = [
     "Address",
@@ -23,6 +22,5 @@ __all__ = [
     "Stats",
     "configured",
     "probe",
-    "remarks",
     "run_once",
 ]

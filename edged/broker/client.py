@@ -1,4 +1,4 @@
-"""What outlives connections: subscriptions, messages that the broker does not have yet, patience to come back."""
+"""A broker across connections: subscriptions, unacknowledged messages, reconnecting."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError, RefusedError, TakeoverError
 from edged.base.events import Event, event_of
+from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
-from edged.broker.dial import Dialling
+from edged.broker.dial import Backoff, Dialling
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
-from edged.broker.patience import Patience
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
@@ -30,30 +30,26 @@ class _Outgoing(NamedTuple):
     message: Message
 
 
-def _ignore(*_: object) -> None:
-    pass
-
-
 class Broker:
-    """A broker, whether it is there or not. It has no thread: :meth:`run_once` does all work and all callbacks.
+    """A broker, connected or not. It has no thread: :meth:`run_once` does all work and all callbacks.
 
     Only :meth:`wake` may be called from other threads and from signal handlers. Callbacks may publish, subscribe and
     acknowledge, and must not call :meth:`run_once` or :meth:`close`.
 
-    :ivar on_message: takes each message.
-    :ivar on_up: called when a connection stands, after its subscriptions were asked for.
-    :ivar on_down: called when a connection that stood is lost.
-    :ivar on_delivered: takes a token of :meth:`publish`, once, and what became of it.
-    :ivar on_error: takes all that goes wrong: :class:`BrokerError`, and what other callbacks raise. Must not raise.
-    :ivar last_error: the last reason for being without a connection.
+    :ivar on_message: called with each message.
+    :ivar on_up: called when connected, after the subscriptions were requested.
+    :ivar on_down: called when an established connection is lost.
+    :ivar on_delivered: called once with each token of :meth:`publish`, and the outcome of its message.
+    :ivar on_error: called with each :class:`BrokerError`, and each exception of other callbacks. Must not raise.
+    :ivar last_error: the reason for the last failure to connect or loss of a connection.
     :raises ConfigError: the URL cannot be used.
     """
 
     def __init__(self, options: BrokerOptions) -> None:
-        self.on_message: Callable[[Delivery], None] = _ignore
-        self.on_up: Callable[[], None] = _ignore
-        self.on_down: Callable[[], None] = _ignore
-        self.on_delivered: Callable[[int, Outcome], None] = _ignore
+        self.on_message: Callable[[Delivery], None] = nothing
+        self.on_up: Callable[[], None] = nothing
+        self.on_down: Callable[[], None] = nothing
+        self.on_delivered: Callable[[int, Outcome], None] = nothing
         self.on_error: Callable[[Exception], None] = _log_error
         self.last_error: BrokerError | None = None
         self.stats = Stats()
@@ -62,7 +58,7 @@ class Broker:
         self._connection: Connection | None = None
         self._dialling: Dialling | None = None
         self._retry_at: float | None = None
-        self._patience = Patience()
+        self._backoff = Backoff()
         self._protocol = MQTT5
         self._spoke_mqtt5 = False
         self._subscriptions: dict[str, int] = {}
@@ -72,40 +68,40 @@ class Broker:
         self._sent: dict[int, _Outgoing] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
-    # --- what the caller asks for
+    # --- requests of the caller
 
     @property
     def is_up(self) -> bool:
-        """Whether a connection stands."""
+        """True while connected."""
         return self._connection is not None and self._connection.up
 
     @property
     def tried(self) -> bool:
-        """Whether the first attempt to connect has come to an end, good or bad."""
+        """True once the first attempt to connect has succeeded or failed."""
         return bool(self.stats.connections) or self.last_error is not None
 
     @property
     def pending(self) -> int:
-        """Messages that were published, and that the broker has not acknowledged yet."""
+        """Number of published messages that the broker has not acknowledged yet."""
         return len(self._waiting) + len(self._sent)
 
     @property
-    def hands_out_few(self) -> bool:
-        """Whether it may hand out few messages ahead of their acknowledgement: none but MQTT 5 can ask for more."""
+    def limits_redelivery(self) -> bool:
+        """True if the broker may deliver few messages ahead of their acknowledgement: MQTT 5 alone can ask for more."""
         return self._connection is not None and self._connection.protocol != MQTT5
 
     def describe(self) -> str:
-        """Say in a few words how things stand."""
+        """Describe the connection in a few words."""
         if self._connection is not None and self._connection.up:
             return f"connected to {self._address}, {self._connection}"
         return "not connected" if self.last_error is None else f"not connected: {self.last_error.message}"
 
     def connect(self) -> None:
-        """Connect, and connect again whenever the connection is lost, until :meth:`close`. Returns at once."""
+        """Connect, and reconnect whenever the connection is lost, until :meth:`close`. Returns at once."""
         self._retry_at = time.monotonic()
 
     def subscribe(self, topic: str, qos: int) -> None:
-        """Receive what matches ``topic``, now and on all connections to come."""
+        """Receive messages that match ``topic``, on this connection and all later ones."""
         if self._subscriptions.get(topic) == qos:
             return  # asking again would bring retained messages again
         self._subscriptions[topic] = qos
@@ -114,7 +110,7 @@ class Broker:
             self._connection.subscribe([(topic, qos)])
 
     def unsubscribe(self, topic: str) -> None:
-        """Take back a subscription, also from a session that the broker keeps."""
+        """End a subscription, also in a session that the broker keeps."""
         if self._subscriptions.pop(topic, None) is None:
             return
         if self._connection is not None and self._connection.up:
@@ -134,7 +130,7 @@ class Broker:
         return self._token
 
     def withdraw(self, token: int) -> bool:
-        """Take back a message that was not sent yet; tell whether it was still here to take."""
+        """Take back an unsent message; return True if it was still unsent."""
         for outgoing in self._waiting:
             if outgoing.token == token:
                 self._waiting.remove(outgoing)
@@ -142,12 +138,12 @@ class Broker:
         return False
 
     def wake(self) -> None:
-        """Have :meth:`run_once` return at once."""
+        """Make :meth:`run_once` return at once."""
         with contextlib.suppress(OSError, ValueError):  # closed meanwhile
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        """Write what was sent, say goodbye and disconnect. Blocks for about three seconds at most."""
+        """Write queued packets and disconnect. Blocks for about three seconds at most."""
         self._retry_at = None
         if self._dialling is not None:
             self._dialling.abandon()
@@ -162,11 +158,11 @@ class Broker:
     # --- the loop
 
     def run_once(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds (at most one) for something to do, and do it."""
+        """Wait up to ``timeout`` seconds (at most one) for socket events, and process them."""
         run_once((self,), timeout)
 
     def prepare(self, poll: select.poll) -> float:
-        """Name what is to be waited for; return for how many seconds at most."""
+        """Register descriptors with ``poll``; return the longest time to wait."""
         poll.register(self._wake, select.POLLIN)
         connection = self._connection
         if connection is not None:
@@ -179,7 +175,7 @@ class Broker:
         return _LONGEST_SLEEP
 
     def turn(self, ready: Mapping[int, int]) -> None:
-        """Do what there is to do.
+        """Process socket events.
 
         :param ready: events by descriptor, as poll(2) gives them.
         """
@@ -218,8 +214,8 @@ class Broker:
         self._protocol = MQTT5  # a broker that was busy, or has been updated, is not held to the old version
         if connection.up_since:
             now = time.monotonic()
-            self._patience.note_loss(now, now - connection.up_since, connection.code)
-            if self._patience.contested(now):
+            self._backoff.note_loss(now, now - connection.up_since, connection.code)
+            if self._backoff.contested(now):
                 error = TakeoverError(
                     f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
                     "each takes the connection from the other",
@@ -230,10 +226,10 @@ class Broker:
 
     def _retry_later(self, error: BrokerError) -> None:
         self.last_error = error
-        self._retry_at = time.monotonic() + self._patience.delay()
+        self._retry_at = time.monotonic() + self._backoff.delay()
         self.on_error(error)
 
-    # --- what the connection reports
+    # --- reports of the connection
 
     def _on_connected(self) -> None:
         connection = self._connection
@@ -298,7 +294,7 @@ class Broker:
 
 
 def run_once(brokers: Iterable[Broker], timeout: float) -> None:
-    """Wait up to ``timeout`` seconds (at most one) until one of the brokers has something to do, and have it done."""
+    """Wait up to ``timeout`` seconds (at most one) for socket events of any broker, and process them."""
     brokers = tuple(brokers)
     poll = select.poll()
     longest = min(timeout, *[broker.prepare(poll) for broker in brokers])

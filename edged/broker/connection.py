@@ -18,10 +18,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError
+from edged.base.nothing import nothing
 from edged.broker.dial import TIMEOUT, explain
-from edged.broker.lean import LeanClient, Publish
+from edged.broker.lean_paho import LeanClient, Publish, Wire
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
-from edged.broker.wire import Wire
 
 MQTT5, MQTT311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 MOST_UNACKNOWLEDGED = 1000
@@ -43,7 +43,7 @@ _REFUSALS = {
 
 
 class Events(NamedTuple):
-    """What is called from within :meth:`Connection.turn`. None of it may raise.
+    """Callbacks of :meth:`Connection.turn`. They must not raise.
 
     :ivar connected: the broker has accepted this client.
     :ivar delivered: a message arrived.
@@ -62,7 +62,7 @@ class Connection:
 
     :ivar up: the broker has accepted this client, and the connection stands.
     :ivar up_since: when it did (monotonic); 0 if never.
-    :ivar lost: why it is over.
+    :ivar lost: the reason for its end; None while it lasts.
     :ivar code: the reason code that the broker gave when it refused or ended the connection; 0 if none.
     :ivar other_version: the broker refused this version of MQTT, or hung up without an answer, as some do then.
     :ivar window: messages that may be sent ahead of their acknowledgement.
@@ -117,12 +117,12 @@ class Connection:
 
     @property
     def unread(self) -> bool:
-        """Whether a turn is due even if nothing more arrives."""
+        """True if a turn is due even if nothing more arrives."""
         return self._wire.unread
 
     @property
     def unsent(self) -> bool:
-        """Whether something waits until the kernel takes more."""
+        """True while data waits for the kernel."""
         return self._wire.unsent
 
     def publish(self, message: Message) -> int:
@@ -134,14 +134,14 @@ class Connection:
                 return info.mid
 
     def subscribe(self, topics: Iterable[tuple[str, int]]) -> None:
-        """Ask for topics, each with its QoS; at least one."""
+        """Subscribe to topics, each with its QoS; at least one."""
         wanted = list(topics)
         _, mid = self._client.subscribe(wanted)
         if mid is not None:
             self._subscribing[mid] = [topic for topic, _ in wanted]
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
-        """Do without topics; at least one."""
+        """Unsubscribe from topics; at least one."""
         self._client.unsubscribe(list(topics))
 
     def _ack(self, mid: int) -> None:
@@ -149,9 +149,9 @@ class Connection:
             self._client.ack(mid, 1)
 
     def turn(self, *, readable: bool) -> None:
-        """Handle what has arrived: one read, and as many of its packets as begin within a few milliseconds.
+        """Handle arrived packets: one read, and as many of its packets as begin within a few milliseconds.
 
-        :param readable: whether there is something to read.
+        :param readable: True if there is something to read.
         """
         now = time.monotonic()
         self._turn_ends = now + _TURN
@@ -172,7 +172,7 @@ class Connection:
             self._lose(f"it sent what cannot be read ({type(error).__name__}: {error})")
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write queued packets."""
         if self._client.want_write():
             self._client.loop_write()
         if self._wire.unsent:
@@ -185,7 +185,7 @@ class Connection:
             self._client.loop_misc()
 
     def close(self) -> None:
-        """Say goodbye, so that no will is published. Blocks for about three seconds at most."""
+        """Disconnect, so that no will is published. Blocks for about three seconds at most."""
         self._wire.linger = self.up
         self._client.disconnect()
         self.flush()
@@ -236,7 +236,7 @@ class Connection:
         self.up = False
 
     def _on_message(self, message: Publish) -> None:
-        ack = partial(self._ack, message.mid) if message.qos else _nothing_to_acknowledge
+        ack = partial(self._ack, message.mid) if message.qos else nothing
         self._events.delivered(Delivery(message.topic, message.payload, message.qos, message.retain, message.dup, ack))
         if time.monotonic() > self._turn_ends:
             self._wire.held = True
@@ -246,10 +246,6 @@ class Connection:
     ) -> None:
         for topic, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
             self._events.subscribed(topic, code)
-
-
-def _nothing_to_acknowledge() -> None:
-    pass
 
 
 def _words(code: ReasonCode) -> str:

@@ -1,15 +1,18 @@
-"""From a broker's address to an open socket, and from what went wrong to words."""
+"""From a broker's address to an open socket: when to try, how, and in words what went wrong."""
 
 from __future__ import annotations
 
+import math
+import random
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from edged.base.errors import BrokerError
+from edged.broker.lean_paho import Wire
 from edged.broker.options import Address, BrokerOptions
-from edged.broker.wire import Wire
 
 TIMEOUT = 10.0
 """Seconds for each of: the connection, the TLS handshake, the broker's answer."""
@@ -76,7 +79,7 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
 
 
 def explain(error: OSError, address: Address) -> BrokerError:
-    """Say what an error of the operating system or of OpenSSL means here, and what to do."""
+    """Return an error that explains an error of the operating system or of OpenSSL, with a hint."""
     what, hint = _WORDS_BY_TYPE.get(type(error), (_words(error), None))
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _distrust(error, address)
@@ -129,7 +132,7 @@ def _words(error: OSError) -> str:
 class Dialling:
     """One :func:`dial` in a thread of its own, for a name can take half a minute to look up.
 
-    :ivar outcome: what came of it; None as long as it goes on.
+    :ivar outcome: the wire or the error; None while dialling.
     :param done: called from that thread when there is an outcome.
     """
 
@@ -155,8 +158,43 @@ class Dialling:
                 outcome.close()
 
     def abandon(self) -> None:
-        """Take no notice of the outcome any more."""
+        """Ignore the outcome, and close the wire if there is one."""
         with self._lock:
             self._abandoned = True
             if isinstance(self.outcome, Wire):
                 self.outcome.close()
+
+
+_FIRST, _LONGEST, _MOST_DOUBLINGS = 1.0, 15.0, 4
+"""Seconds. Results should not wait for minutes after a broker is back."""
+_STABLE = 5.0
+_TAKEN_OVER = 142  # MQTT 5 reason code
+_TAKEOVERS, _WITHIN = 3, 60.0
+
+
+class Backoff:
+    """Jittered exponential backoff, reset by a stable connection; and a count of connections that were taken over."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._takeovers: deque[float] = deque(maxlen=_TAKEOVERS)
+
+    def delay(self) -> float:
+        """Return the seconds to wait after one more failure: 1 to 15, less up to half, out of step with others."""
+        delay = min(math.ldexp(_FIRST, self._failures), _LONGEST)
+        self._failures = min(self._failures + 1, _MOST_DOUBLINGS)
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets
+
+    def note_loss(self, now: float, held: float, code: int) -> None:
+        """Note the end of a connection that stood for ``held`` seconds.
+
+        :param code: the broker's reason, or 0: MQTT 3.1.1 gives none, and a takeover shows there by coming soon only.
+        """
+        if held >= _STABLE:
+            self._failures = 0
+        if code == _TAKEN_OVER or (not code and held < _STABLE):
+            self._takeovers.append(now)
+
+    def contested(self, now: float) -> bool:
+        """Return True if another client seems to take each connection over: three within the last minute."""
+        return len(self._takeovers) == _TAKEOVERS and now - self._takeovers[0] <= _WITHIN

@@ -1,4 +1,4 @@
-"""What a caller says to a broker connection, and what it gets from it."""
+"""Options of a broker, and the messages that go to it and come from it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from edged.base.errors import ConfigError
+from edged.base.units import parse_duration
+from edged.config.board import BrokerTable
+from edged.config.secret import read_secret, secret_path
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -40,11 +43,11 @@ class Delivery(NamedTuple):
 
 
 class Outcome(Enum):
-    """What became of a message that was published."""
+    """The outcome of a published message."""
 
     TAKEN = "taken"
     UNHEARD = "unheard"
-    """The broker took it (MQTT 5) although nobody subscribes to it: nobody gets it."""
+    """The broker took it (MQTT 5), but nobody subscribes to it: nobody receives it."""
     REFUSED = "refused"
 
 
@@ -64,7 +67,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a broker listens: a host and port, or the path of a unix socket."""
+    """The address of a broker: a host and port, or the path of a unix socket."""
 
     url: str
     host: str
@@ -100,7 +103,7 @@ class Address:
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerOptions:
-    """How to reach a broker, and who to be there.
+    """How to reach a broker, and the credentials for it.
 
     :ivar url: see :meth:`Address.parse`.
     :ivar client_id: unique at the broker; empty lets the broker choose one, for a clean session only.
@@ -111,7 +114,7 @@ class BrokerOptions:
     :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5).
     :ivar session_expiry: seconds for which the broker keeps subscriptions and messages while this client is away;
         0 starts clean each time.
-    :ivar will: what the broker publishes when this client is lost.
+    :ivar will: the message that the broker publishes when this client is lost.
     """
 
     url: str
@@ -128,5 +131,24 @@ class BrokerOptions:
 
     @property
     def clean(self) -> bool:
-        """Whether each connection starts without a session."""
+        """True if each connection starts without a session."""
         return not self.session_expiry or not self.client_id
+
+
+def configured(table: BrokerTable, client_id: str, will: Message | None = None) -> BrokerOptions:
+    """Return the options for the broker that a table names.
+
+    :raises MissingFileError: a secret that it refers to is absent.
+    :raises PermissionsError: others may read it.
+    """
+    return BrokerOptions(
+        url=table.url,
+        session_expiry=round(parse_duration(table.session)),
+        client_id=client_id,
+        ca=None if table.ca is None else Path(table.ca),
+        cert=None if table.cert is None else Path(table.cert),
+        key=None if table.key is None else secret_path(table.key),
+        username=table.username,
+        password=None if table.password is None else read_secret(table.password),
+        will=will,
+    )

@@ -11,7 +11,7 @@ import click
 from edged.base.errors import MismatchError, UsageError, naming
 from edged.base.files import read_bounded, write_atomically
 from edged.board.audit import Entry, Verdict, export, parse_export, verify
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_json, print_table
 from edged.config.load import load_board

@@ -16,8 +16,8 @@ from edged.base.errors import EdgedError, OutputError
 from edged.base.events import Event
 from edged.base.files import make_private_directory, write_atomically
 from edged.base.log import set_up_events
-from edged.board.board import Board, mapped
 from edged.board.check import check
+from edged.board.installation import Board, mapped
 from edged.board.keyring import RECORD_MODE
 from edged.board.state import State
 from edged.cli.common import (

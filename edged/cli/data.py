@@ -12,7 +12,7 @@ import click
 
 from edged.base.errors import ConfigError, EdgedError, MissingFileError, UsageError
 from edged.base.units import parse_duration
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
 from edged.cli.common import config_option, json_option, print_json, print_table
 from edged.config.load import load_board

@@ -16,7 +16,7 @@ from edged.base.files import read_bounded, write_atomically
 from edged.base.lock import Lock
 from edged.base.log import set_up_logging
 from edged.base.memory import harden
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.cli.data import data_group
 from edged.config.federated import FederatedTable

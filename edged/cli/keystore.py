@@ -13,7 +13,7 @@ import msgspec
 from edged.base.errors import StateLockedError, UsageError
 from edged.base.files import read_bounded, write_atomically
 from edged.base.lock import Lock
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.keyring import RECORD_MODE
 from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json

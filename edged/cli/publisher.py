@@ -11,7 +11,7 @@ import click
 
 from edged.base.errors import UsageError, naming
 from edged.base.files import write_atomically
-from edged.board.board import mapped
+from edged.board.installation import mapped
 from edged.cli.common import path_type
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.cose.algorithms import Aead

@@ -11,7 +11,7 @@ import click
 from edged.base.errors import MissingFileError, UsageError
 from edged.base.events import Event
 from edged.base.log import set_up_events
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.pipeline import check_binding, check_state
 from edged.board.state import State
 from edged.cli.common import config_option, json_option, print_json

@@ -16,8 +16,8 @@ from edged.base.errors import MissingFileError, StateLockedError, UsageError
 from edged.base.files import write_atomically
 from edged.base.lock import Lock
 from edged.base.notify import runtime_directory
-from edged.board.board import Board
-from edged.board.state import Examples, OutboxStore, SetAside, State, SuspectStore
+from edged.board.installation import Board
+from edged.board.state import Examples, OutboxStore, Quarantined, QuarantineStore, State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
@@ -48,7 +48,7 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
         )
     with board.as_owner(), closing(State(board.directory)) as state:
         if number is not None:
-            _export(SuspectStore(state).all(), number, output)
+            _export(QuarantineStore(state).all(), number, output)
             return
         facts = _facts(board, state)
     if as_json:
@@ -70,7 +70,7 @@ def _facts(board: Board, state: State) -> dict[str, Any]:
         "reported": reported,
         "examples": _examples(board),
         "models": [_model(board, state, table, serving.get(table.channel, {})) for table in board.config.model],
-        "set_aside": [_aside(one) for one in SuspectStore(state).all()],
+        "set_aside": [_aside(one) for one in QuarantineStore(state).all()],
     }
 
 
@@ -168,7 +168,7 @@ def _lines(reported: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _aside(one: SetAside) -> dict[str, Any]:
+def _aside(one: Quarantined) -> dict[str, Any]:
     at = datetime.fromtimestamp(one.at, UTC).isoformat(timespec="seconds")
     return {
         "number": one.number,
@@ -180,7 +180,7 @@ def _aside(one: SetAside) -> dict[str, Any]:
     }
 
 
-def _export(aside: list[SetAside], number: int, output: Path | None) -> None:
+def _export(aside: list[Quarantined], number: int, output: Path | None) -> None:
     if output is None:
         raise UsageError("--export needs -o FILE")
     found = next((one for one in aside if one.number == number), None)

@@ -8,7 +8,8 @@ import click
 
 from edged.base.errors import OutputError, UsageError
 from edged.base.files import PRIVATE_FILE, write_atomically
-from edged.board.bundle import SECTIONS, Redactor, gather, pack
+from edged.board.redact import Redactor
+from edged.board.support_bundle import SECTIONS, gather, pack
 from edged.cli.common import config_option, path_type, print_table
 
 

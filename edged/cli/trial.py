@@ -9,7 +9,7 @@ from typing import IO, get_args
 import click
 
 from edged.base.errors import UsageError
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.cli.common import config_option, path_type
 from edged.config.board import EngineChoice
 from edged.config.load import load_board

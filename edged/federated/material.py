@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from edged.base.errors import MissingFileError
-from edged.board.board import Board
+from edged.board.installation import Board
 from edged.board.state import Like, State
 from edged.federated.trainer import Trainer
 from edged.federated.work import Material, Open

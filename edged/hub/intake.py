@@ -80,7 +80,7 @@ class EarlyResults:
 
         A broker that hands out few messages ahead of their acknowledgement gets it at once: a handful would stop it.
         """
-        if arrived.broker.hands_out_few:
+        if arrived.broker.limits_redelivery:
             arrived.delivery.ack()
             arrived = arrived._replace(delivery=arrived.delivery._replace(ack=nothing))
         self._boards.setdefault(arrived.device, deque()).append(arrived)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ModelError, SelfTestError
-from edged.base.memory import SecretBuffer, trim
+from edged.base.libc import trim
+from edged.base.memory import SecretBuffer
 from edged.formats.cose.keys import Agreement
 from edged.formats.package.manifest import SelfTest
 from edged.formats.package.verify import VerifiedPackage

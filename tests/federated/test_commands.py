@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import MissingFileError, UsageError
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.state import Intake, Of, Window
 from edged.cli.training import _scorer
 from edged.config.load import load_board

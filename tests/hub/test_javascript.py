@@ -167,8 +167,8 @@ def test_a_board_without_a_clock_is_asked_and_believed(examples: Path, site: Sit
     site.init()
     site.install(site.pack())
     in_1970 = (
-        "import edged.board;"
-        "edged.board.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
+        "import edged.board.installation;"
+        "edged.board.installation.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
         "from edged.cli import main; main()"
     )
     with site.daemon(program=("-c", in_1970)), listening(examples, site, "--count", "100") as theirs:

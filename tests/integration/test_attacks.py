@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.state import State
 from edged.config.load import load_board
 from edged.formats.cose import cbor

@@ -14,7 +14,8 @@ import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edged.broker import BrokerOptions, ProbeResult, probe, remarks
+from edged.board.check import remarks
+from edged.broker import BrokerOptions, ProbeResult, probe
 from edged.broker.probe import Behaviour, Redelivery
 from support import nats, rabbitmq
 from support.broker import DURABLE, Client, PlainBroker, old_broker, password_file, spin

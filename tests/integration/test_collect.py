@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.pipeline import like
-from edged.board.state import Examples, Intake, Loaded, Of, Window
+from edged.board.state import Examples, Intake, LoadedExamples, Of, Window
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest
 from support.broker import Client, spin
@@ -49,7 +49,7 @@ def manifest_of(board: Board) -> Manifest:
     return board.verify(mapped(installed.path), installed.path).manifest
 
 
-def loaded(site: Site, shape: tuple[int, ...] = (16,)) -> Loaded:
+def loaded(site: Site, shape: tuple[int, ...] = (16,)) -> LoadedExamples:
     """Open what is kept, as the federated client does: in another process than the daemon's."""
     board = Board(load_board(site.path / "edged.toml"))
     with closing(board.examples(board.keystore())) as examples:

@@ -191,8 +191,8 @@ def test_a_board_without_a_clock_is_believed_once_it_echoes_the_hubs_nonce(site:
     site.init()
     site.install(site.pack())
     in_1970 = (
-        "import edged.board;"
-        "edged.board.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
+        "import edged.board.installation;"
+        "edged.board.installation.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
         "from edged.cli import main; main()"
     )
     source = site.models / "gearbox" / "golden.npz"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs st
 INSTALL = """
 import sys
 from pathlib import Path
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.config.load import load_board
 from edged.board.state import State
 board = Board(load_board(Path("edged.toml")))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.board.bundle import SECTIONS
+from edged.board.support_bundle import SECTIONS
 from support.bench import Bench, make_bench
 from support.journal import Journal, cannot_journal
 

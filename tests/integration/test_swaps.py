@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import EdgedError
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.state import State
 from edged.broker import Broker
 from edged.config.load import load_board

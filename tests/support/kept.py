@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edged.board.board import Board, mapped
+from edged.board.installation import Board, mapped
 from edged.board.pipeline import like
 from edged.config.load import load_board
 from edged.federated.nodes import NodeRecord, open_node_key

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import cast
 
 from edged.base.clock import Clock
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.health import Health
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
+from edged.board.delivery.inbox import Inbox
+from edged.board.delivery.inference import Inference
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.row_log import RowLog
+from edged.board.health import Health
 from edged.board.pipeline import Lane
-from edged.board.state import OutboxStore, RowStore, State, SuspectStore
+from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
 from edged.broker import Broker, Delivery, Outcome
 from edged.config.board import Limits
 from edged.formats.channel.reading import ReplayGuard
@@ -85,24 +85,24 @@ class Serving:
             read_clock=lambda: Clock(NOW, synchronised=True),
         )
         self.woken: list[None] = []
-        self.answers = Answers(self.outgoing, self.health, slow=slow, wake=lambda: self.woken.append(None))
-        self.rows = RowJournal(RowStore(self.state))
-        self.poison = Poison(SuspectStore(self.state), [self.hub.key.public], crashes)
-        self.traffic = Traffic(
-            self.answers, self.outgoing, self.guard, self.health, self.poison, self.rows, limits or Limits()
+        self.inference = Inference(self.outgoing, self.health, slow=slow, wake=lambda: self.woken.append(None))
+        self.rows = RowLog(RowStore(self.state))
+        self.quarantine = Quarantine(QuarantineStore(self.state), [self.hub.key.public], crashes)
+        self.inbox = Inbox(
+            self.inference, self.outgoing, self.guard, self.health, self.quarantine, self.rows, limits or Limits()
         )
         self.acknowledged: list[int] = []
         self._number = 0
 
     def serve(self, lanes: Mapping[str, Lane]) -> None:
         """Serve these lanes."""
-        self.answers.set_lanes(lanes)
+        self.inference.set_lanes(lanes)
 
     def deliver(self, payload: bytes, topic: str, *, retain: bool = False, dup: bool = False, qos: int = 1) -> int:
         """Hand in a message; return the number that ``acknowledged`` will hold."""
         self._number = number = self._number + 1
         acknowledge = lambda: self.acknowledged.append(number)  # noqa: E731
-        self.traffic.on_message(Delivery(topic, payload, qos, retain, dup=dup, ack=acknowledge))
+        self.inbox.on_message(Delivery(topic, payload, qos, retain, dup=dup, ack=acknowledge))
         return number
 
     def results_of(self, channel: str) -> list[tuple[int, bytes]]:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from edged.board.daemon.outgoing import Outgoing
+from edged.board.delivery.outgoing import Outgoing
 from edged.broker import Outcome
 from edged.cli import main
 from edged.formats.channel.announcer import Announcer

@@ -7,8 +7,8 @@ import pytest
 from edged.base.errors import ConfigError
 from edged.base.topics import topic_matches
 from edged.broker import Address
-from edged.broker.patience import Patience
-from edged.broker.wire import Wire
+from edged.broker.dial import Backoff
+from edged.broker.lean_paho import Wire
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_topic_filter_takes_what_mqtt_says(wanted: str, topic: str, *, expected:
 
 
 def test_delay_doubles_up_to_a_quarter_of_a_minute_and_starts_again_after_a_connection_that_held() -> None:
-    patience = Patience()
+    backoff = Backoff()
     for longest in (1, 2, 4, 8, 15, 15):
-        assert longest / 2 <= patience.delay() <= longest
-    patience.note_loss(0.0, held=1.0, code=0)
-    assert patience.delay() >= 7.5
-    patience.note_loss(0.0, held=10.0, code=0)
-    assert patience.delay() <= 1
+        assert longest / 2 <= backoff.delay() <= longest
+    backoff.note_loss(0.0, held=1.0, code=0)
+    assert backoff.delay() >= 7.5
+    backoff.note_loss(0.0, held=10.0, code=0)
+    assert backoff.delay() <= 1
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_delay_doubles_up_to_a_quarter_of_a_minute_and_starts_again_after_a_conn
 def test_three_takeovers_within_a_minute_are_a_contest(
     losses: list[tuple[float, float, int]], *, expected: bool
 ) -> None:
-    patience = Patience()
+    backoff = Backoff()
     for now, held, code in losses:
-        patience.note_loss(now, held, code)
-    assert patience.contested(losses[-1][0]) is expected
+        backoff.note_loss(now, held, code)
+    assert backoff.contested(losses[-1][0]) is expected
 
 
 def test_wire_takes_packets_while_the_kernel_takes_nothing_and_pushes_back_beyond_that() -> None:

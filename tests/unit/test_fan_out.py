@@ -57,7 +57,7 @@ class Running(Serving):
         """Wait until so many results of a slow model are out."""
 
         def concluded() -> bool:
-            self.answers.conclude_slow()
+            self.inference.conclude_slow()
             return self.results(channel) >= count
 
         wait_until(concluded)
@@ -205,7 +205,7 @@ def test_a_slow_model_that_does_not_keep_up_loses_its_oldest_window_counted_and_
     serving, _ = lane(slow, each="window")
     running = Running(c1=serving)
     running.deliver(rows((0, 0)))
-    wait_until(lambda: slow.may._value or not running.answers._workers["c1"]._waiting)  # the thread is at the first
+    wait_until(lambda: slow.may._value or not running.inference._threads["c1"]._waiting)  # the thread is at the first
 
     numbers = [running.deliver(rows((number, 0))) for number in range(1, 11)]
 
@@ -224,10 +224,10 @@ def test_windows_that_wait_go_on_with_the_next_version() -> None:
         running.deliver(rows((number, 0)))
     slow.may.release()
 
-    running.answers.rest()
+    running.inference.rest()
     following = FakeModel(2, window=Window(size=1))
     serving.swap(cast("LiveModel", following))
-    running.answers.set_lanes({"c1": serving})
+    running.inference.set_lanes({"c1": serving})
 
     assert running.results("c1") == 4
     assert slow.windows + following.windows == [[0], [1], [2], [3]]

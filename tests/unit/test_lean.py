@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt import client as mqtt
 
-from edged.broker.lean import LeanClient, Publish, parse_publish
+from edged.broker.lean_paho import LeanClient, Publish, parse_publish
 
 TOPICS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20)
 

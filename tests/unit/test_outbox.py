@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import StateError
-from edged.board.outbox import GROUP, IN_FLIGHT, Outbox
-from edged.board.state import OutboxStore, State, Stored
+from edged.board.delivery.outbox import GROUP, IN_FLIGHT, Outbox
+from edged.board.state import OutboxStore, State, StoredResult
 from edged.formats.channel.epoch import StoredEpoch
 from support.serving import RamState
 
@@ -31,7 +31,7 @@ class Box:
         )
 
     def add(self, number: int, *, size: int = 100, stored: float = 0.0) -> None:
-        result = Stored(0, KID, number, "edged/b/c1", number.to_bytes(size, "big"), stored)
+        result = StoredResult(0, KID, number, "edged/b/c1", number.to_bytes(size, "big"), stored)
         self.box.add(result, 0.0, lambda: self.done.append(number))
 
     def take(self, now: float) -> list[int]:
@@ -144,7 +144,7 @@ def test_what_nobody_heard_is_the_next_to_be_sent() -> None:
         box.add(number)
     box.box.flush(0.0)
     (first,) = box.box.next_to_send(1.0, 1)
-    box.box.again(first.number)
+    box.box.requeue(first.number)
     assert box.take(2.0) == [0, 1, 2]
 
 

@@ -22,7 +22,7 @@ from edged.base.errors import (
     TrustError,
 )
 from edged.board.pipeline import Message
-from edged.board.pipeline.streams import STREAMS
+from edged.board.pipeline.stream import STREAMS
 from edged.config.model import Calibration
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.channel.result import Input as Named

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.board.bundle.names import learn_board, learn_gathered, shown
-from edged.board.bundle.redact import Redactor
+from edged.board.redact import Redactor, learn_board, learn_gathered, shown
 
 _CONFIG = """
 [device]

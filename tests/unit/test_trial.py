@@ -94,7 +94,7 @@ def test_a_version_that_had_its_trial_before_has_no_second_one() -> None:
 def test_a_version_that_takes_too_long_three_times_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(
-        "edged.board.pipeline.probation.time.perf_counter", lambda: now.__setitem__(0, now[0] + 0.06) or now[0]
+        "edged.board.pipeline.lane.time.perf_counter", lambda: now.__setitem__(0, now[0] + 0.06) or now[0]
     )
     serving, old = lane(FakeModel(1, window=Window(size=1)), trial=TrialTable(windows=10, latency="50 ms"))
     serving.swap(cast("LiveModel", FakeModel(2, window=Window(size=1))))

@@ -1,1 +1,4 @@
-"""The daemon: it owns the socket, the signals and the time. What a message comes to: ``pipeline``."""
+"""The daemon: its process, its parts, its reports, and the recovery of its state.
+
+May import: everything on a board but ``check`` and ``support_bundle``.
+"""

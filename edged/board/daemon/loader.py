@@ -1,4 +1,4 @@
-"""Load what the configuration wants, beside what already runs, so that messages keep flowing meanwhile."""
+"""Load the configured models beside the running ones, so that messages keep flowing meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from edged.base.errors import ConfigError, EdgedError, MissingFileError
 from edged.base.events import Event
 from edged.base.units import parse_size
-from edged.board.board import Board, accept
+from edged.board.installation import Board, accept
 from edged.board.pipeline import Decoders, Lane, check_chain
 from edged.board.state import State
 from edged.config.model import ModelConfig
@@ -26,8 +26,8 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass
-class Loaded:
-    """What a load found: models that are new, by channel, and why others cannot be used.
+class LoadedModels:
+    """The outcome of a load: new models by channel, and the errors of models that cannot be used.
 
     :ivar proven: channels whose new model got through its trial before.
     """
@@ -40,16 +40,16 @@ class Loaded:
 
 
 Running = Mapping[str, tuple[ModelConfig, str, int]]
-"""What runs already: table, name and version, by channel."""
+"""The running models: table, name and version, by channel."""
 
 
-def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> Loaded:
+def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> LoadedModels:
     """Load the newest package of each configured model that does not already run just so.
 
     Where that one cannot be used, the version that serves stays, unless it was rejected; else one that got through its
     trial takes its place.
     """
-    loaded = Loaded(board, board.sensor_keys())
+    loaded = LoadedModels(board, board.sensor_keys())
     for table in board.config.model:
         now = running.get(table.channel)
         rejected = {one.version for one in state.rejected(table.name)}
@@ -76,19 +76,21 @@ def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, 
 
 
 def _candidates(board: Board, state: State, name: str, *, stays: bool) -> list[Installed]:
-    """Return what may be loaded, the best first.
+    """Return the packages that may be loaded, the best first.
 
-    :param stays: whether a version serves that goes on if the newest fails.
+    :param stays: True if the running version goes on should the newest fail.
     """
     good = [] if stays else [board.packages.find(name, one.version) for one in state.good(name)]
     return [one for one in dict.fromkeys((board.packages.newest(name), *good)) if one is not None]
 
 
-def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders) -> dict[str, Lane]:
-    """Return the lanes that follow from a load: those that stay, those that swap their model, and new ones.
+def next_lanes(
+    loaded: LoadedModels, lanes: Mapping[str, Lane], guard: ReplayGuard, decoders: Decoders
+) -> dict[str, Lane]:
+    """Return the lanes after a load: unchanged ones, those with another model, and new ones.
 
-    A lane whose new version cannot be used goes on with the old one, and the log says why. One that stands on a lane
-    which cannot be used, or that says something else now, is left out.
+    A lane whose new version cannot be used goes on with the old one, and the log says why. A lane that depends
+    on one which cannot be used, or whose labels have changed, is left out.
     """
     following: dict[str, Lane] = {}
     limit = parse_size(loaded.board.config.limits.message)
@@ -120,7 +122,7 @@ def next_lanes(loaded: Loaded, lanes: Mapping[str, Lane], guard: ReplayGuard, de
     return following
 
 
-def _refuse(loaded: Loaded, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
+def _refuse(loaded: LoadedModels, table: ModelConfig, error: EdgedError, model: LiveModel | None) -> None:
     loaded.errors[table.channel] = error
     _log_refusal(table, error)
     if model is not None:
@@ -133,15 +135,15 @@ def _log_refusal(table: ModelConfig, error: EdgedError) -> None:
 
 
 class BackgroundLoad:
-    """One load in a thread of its own.
+    """A load in a thread of its own.
 
     :param wake: called from that thread when the load is done.
     """
 
-    def __init__(self, work: Callable[[], Loaded], wake: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], LoadedModels], wake: Callable[[], None]) -> None:
         self._work = work
         self._wake = wake
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModels | None = None
         self._error: EdgedError | None = None
         self._thread = threading.Thread(target=self._run, name="edged-load")
         self._thread.start()
@@ -156,11 +158,11 @@ class BackgroundLoad:
 
     @property
     def done(self) -> bool:
-        """Whether :meth:`result` will not wait."""
+        """True once :meth:`result` will not wait."""
         return not self._thread.is_alive()
 
-    def result(self) -> Loaded:
-        """Return what was loaded.
+    def result(self) -> LoadedModels:
+        """Return the outcome.
 
         :raises EdgedError: the configuration itself could not be used.
         """

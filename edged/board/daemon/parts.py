@@ -1,8 +1,9 @@
-"""What a daemon is made of, and how its parts know of each other."""
+"""The parts of a daemon, and how they are connected; the brokers that it talks to."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from edged.base.errors import EdgedError, StateError
 from edged.base.events import Event, event_of
@@ -10,22 +11,19 @@ from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.base.web.prometheus import MetricsServer
-from edged.board.board import Board
-from edged.board.daemon.answers import Answers
-from edged.board.daemon.beat import HEALTH, STATUS, Heartbeat
-from edged.board.daemon.collection import Collection, open_examples
-from edged.board.daemon.durable import Durable
-from edged.board.daemon.health import Health
-from edged.board.daemon.inventory import INVENTORY, Shelf
-from edged.board.daemon.journal import Journal
-from edged.board.daemon.links import Links
-from edged.board.daemon.marks import Marks
-from edged.board.daemon.metrics import Metrics
-from edged.board.daemon.outgoing import Outgoing
-from edged.board.daemon.poison import Poison
-from edged.board.daemon.rows import RowJournal
-from edged.board.daemon.traffic import Traffic
-from edged.board.state import OutboxStore, RowStore, SuspectStore
+from edged.board.daemon.audit_trail import AuditTrail
+from edged.board.daemon.example_writer import ExampleWriter, open_examples
+from edged.board.daemon.recovery import ReplayMarks, StateRecovery
+from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, InventoryPublisher, Metrics
+from edged.board.delivery.inbox import Inbox
+from edged.board.delivery.inference import Inference
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.row_log import RowLog
+from edged.board.health import Health
+from edged.board.installation import Board
+from edged.board.state import OutboxStore, QuarantineStore, RowStore
+from edged.broker import Broker, Message, run_once
 from edged.formats.channel.announcer import Announcer
 from edged.formats.cose.algorithms import Aead
 
@@ -44,39 +42,39 @@ class Parts:
         self._base = f"{config.results.prefix}/{config.device.name}"
         self.lock = Lock(board.directory)
         self.health = Health()
-        self.durable = Durable(board.directory, self.health)
-        self._state = state = self.durable.state
+        self.recovery = StateRecovery(board.directory, self.health)
+        self._state = state = self.recovery.state
         self.keystore = board.keystore()
-        board.keys.opened_record(self.keystore)  # keys that no hub was told of would announce what none believes
+        board.keys.opened_record(self.keystore)  # hubs would trust no announcement under keys that they were not given
         self.engine = board.engine()
         _LOG.info("runtime %s %s: %s", self.engine.name, self.engine.version, self.engine.reason)
-        self.marks = Marks(state)
-        self.journal = Journal(board.audit(state, self.keystore), state, self.health)
-        self.journal.started(f"{self.engine.name} {self.engine.version}", self.durable.crashes)
+        self.marks = ReplayMarks(state)
+        self.audit_trail = AuditTrail(board.audit(state, self.keystore), state, self.health)
+        self.audit_trail.started(f"{self.engine.name} {self.engine.version}", self.recovery.crashes)
         self.links = Links(board, self.topic(STATUS))
         self.links.on_error(self._on_broker_error)
         self.announcer = self._make_announcer()
         self.outgoing = self._make_outgoing()
-        self.rows = RowJournal(RowStore(state))
-        self.poison = Poison(SuspectStore(state), board.hubs(), self.durable.crashes)
+        self.rows = RowLog(RowStore(state))
+        self.quarantine = Quarantine(QuarantineStore(state), board.hubs(), self.recovery.crashes)
         slow = parse_duration(config.runtime.slow)
-        self.answers = Answers(self.outgoing, self.health, slow=slow, wake=self.links.wake)
-        self.answers.on_trial = self.journal.trial_ended
-        self.traffic = Traffic(
-            self.answers, self.outgoing, self.marks.guard, self.health, self.poison, self.rows, config.limits
+        self.inference = Inference(self.outgoing, self.health, slow=slow, wake=self.links.wake)
+        self.inference.on_trial = self.audit_trail.trial_ended
+        self.inbox = Inbox(
+            self.inference, self.outgoing, self.marks.guard, self.health, self.quarantine, self.rows, config.limits
         )
-        self.collection = Collection(lambda: open_examples(board, self.keystore))
-        self.answers.on_answered = self.collection.take
-        self.traffic.on_delivery = self.collection.hear
-        self.links.uplink.on_message = self.links.sensors.on_message = self.traffic.on_message
-        self.shelf = Shelf(
+        self.example_writer = ExampleWriter(lambda: open_examples(board, self.keystore))
+        self.inference.on_answered = self.example_writer.take
+        self.inbox.on_delivery = self.example_writer.hear
+        self.links.uplink.on_message = self.links.sensors.on_message = self.inbox.on_message
+        self.inventory = InventoryPublisher(
             self.links.uplink,
             self.announcer,
             self.topic(INVENTORY),
             parse_duration(config.results.heartbeat),
             self._newest,
         )
-        self.heart = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+        self.heartbeat = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
         self.metrics = self._make_metrics()
 
     def _newest(self, name: str) -> int | None:
@@ -84,7 +82,7 @@ class Parts:
         return None if installed is None else installed.version
 
     def topic(self, level: str) -> str:
-        """Return the topic of this board's that ends in ``level``: a channel, or one of the reserved words."""
+        """Return the topic of this board that ends in ``level``: a channel, or one of the reserved words."""
         return f"{self._base}/{level}"
 
     def _make_announcer(self) -> Announcer:
@@ -105,7 +103,12 @@ class Parts:
         if table is None:
             return None
         return Metrics(
-            MetricsServer(Listen.parse(table.listen)), self.health, self.outgoing, self.links, self.collection
+            MetricsServer(Listen.parse(table.listen)),
+            self.health,
+            self.outgoing,
+            self.links.uplink,
+            self.links.sensors,
+            self.example_writer,
         )
 
     def _make_outgoing(self) -> Outgoing:
@@ -133,10 +136,72 @@ class Parts:
                 raise  # nothing says that this number was never used
             self.health.trouble(error.message, "StateError")
             number = least
-        self.journal.epoch(number, kid)
+        self.audit_trail.epoch(number, kid)
         return number
 
     def _on_broker_error(self, error: Exception) -> None:
         hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
         kind = type(error).__name__
         self.health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)
+
+
+class Links:
+    """The sensor broker and the uplink, often the same, served from one loop.
+
+    :ivar sensors: the broker that readings come from.
+    :ivar uplink: the broker that results go to.
+    """
+
+    def __init__(self, board: Board, status: str) -> None:
+        config = board.config
+        will = Message(status, b"offline", qos=1, retain=True)
+        if config.uplink is None:
+            self.sensors = self.uplink = Broker(board.broker_options(will=will))
+        else:
+            self.sensors = Broker(board.broker_options())
+            self.uplink = Broker(board.broker_options(config.uplink, will))
+        self._all = tuple(dict.fromkeys((self.sensors, self.uplink)))
+
+    def on_error(self, callback: Callable[[Exception], None]) -> None:
+        """Call ``callback`` with each error of either broker."""
+        for broker in self._all:
+            broker.on_error = callback
+
+    def on_sensors_up(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the sensor broker connects, before the existing ``on_up``."""
+        before = self.sensors.on_up
+
+        def both() -> None:
+            callback()
+            before()
+
+        self.sensors.on_up = both
+
+    def connect(self) -> None:
+        """Connect, and reconnect whenever a connection is lost."""
+        for broker in self._all:
+            broker.connect()
+
+    def run_once(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for socket events, and process them."""
+        run_once(self._all, timeout)
+
+    def wake(self) -> None:
+        """Make :meth:`run_once` return at once; from any thread, and from signal handlers."""
+        self.sensors.wake()
+
+    @property
+    def tried(self) -> bool:
+        """True once the first attempts to connect have succeeded or failed."""
+        return all(broker.tried for broker in self._all)
+
+    def describe(self) -> str:
+        """Describe the connections in a few words."""
+        if len(self._all) == 1:
+            return self.sensors.describe()
+        return f"{self.sensors.describe()}; uplink {self.uplink.describe()}"
+
+    def close(self) -> None:
+        """Disconnect. Blocks for about three seconds a broker at most."""
+        for broker in self._all:
+            broker.close()

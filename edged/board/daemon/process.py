@@ -16,18 +16,17 @@ from edged.base.errors import EdgedError, StateError
 from edged.base.events import Event
 from edged.base.log import set_up_logging
 from edged.base.memory import harden, release_code
+from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
-from edged.board import outbox
-from edged.board.board import Board, accept
-from edged.board.daemon import rows
-from edged.board.daemon.beat import STATUS
-from edged.board.daemon.loader import BackgroundLoad, Loaded, load_models, next_lanes
-from edged.board.daemon.outgoing import ANNOUNCE, NONCE
+from edged.board.daemon.loader import BackgroundLoad, LoadedModels, load_models, next_lanes
 from edged.board.daemon.parts import Parts
+from edged.board.daemon.reports import STATUS
+from edged.board.delivery import outbox, row_log
+from edged.board.delivery.outgoing import ANNOUNCE, NONCE
+from edged.board.installation import Board, accept
 from edged.board.pipeline import Decoders, Lane
 from edged.board.state import RowStore, State
-from edged.broker import Delivery
 from edged.config.load import load_board
 
 _LOG = logging.getLogger(__name__)
@@ -36,13 +35,13 @@ _STATUS_EVERY = 5.0
 _MARKS_EVERY, _MARKS_ON_DISK_EVERY = 0.1, 10.0
 _MARKS_WITHOUT_RAM_EVERY = 2.0
 _GOODBYE = 5.0
-"""Seconds that results on their way are waited for before the daemon leaves."""
+"""Seconds to wait for results on their way before the daemon leaves."""
 _STUCK = 30.0
 """Seconds at one window after which a model's thread makes no progress, or ten times what its self-test took."""
 
 
 class Daemon:
-    """One board's daemon.
+    """The daemon of one board.
 
     :param path: its configuration.
     :raises EdgedError: why it cannot start.
@@ -58,26 +57,26 @@ class Daemon:
         parts = Parts(board)
         self._lock = parts.lock
         self._health = parts.health
-        self._durable = parts.durable
-        self._state = parts.durable.state
+        self._recovery = parts.recovery
+        self._state = parts.recovery.state
         self._keystore = parts.keystore
         self._engine = parts.engine
         self._marks = parts.marks
-        self._journal = parts.journal
+        self._audit_trail = parts.audit_trail
         self._links = parts.links
         self._announcer = parts.announcer
         self._outgoing = parts.outgoing
         self._rows = parts.rows
-        self._poison = parts.poison
-        self._answers = parts.answers
-        self._traffic = parts.traffic
-        self._collection = parts.collection
-        self._heart = parts.heart
+        self._quarantine = parts.quarantine
+        self._inference = parts.inference
+        self._inbox = parts.inbox
+        self._example_writer = parts.example_writer
+        self._heartbeat = parts.heartbeat
         self._metrics = parts.metrics
-        self._shelf = parts.shelf
+        self._inventory = parts.inventory
         self._topic = parts.topic
         self._decoders = Decoders()
-        self._durable.on_anew = self._write_down
+        self._recovery.on_new_state = self._write_down
         self._links.uplink.on_up = self._on_up
         self._links.on_sensors_up(self._set_pace)
         self._load: BackgroundLoad | None = None
@@ -117,41 +116,41 @@ class Daemon:
             self._leave()
 
     def _due_in(self, now: float) -> float:
-        return min(self._outgoing.due_in(now), self._rows.due_in(now), self._poison.due_in(now))
+        return min(self._outgoing.due_in(now), self._rows.due_in(now), self._quarantine.due_in(now))
 
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
         loaded = load_models(self._board, self._keystore, self._engine, self._state, {})
         if loaded.models:
             self._take(loaded)
-        if loaded.errors and not self._answers.lanes:
+        if loaded.errors and not self._inference.lanes:
             raise next(iter(loaded.errors.values()))
         for level in (ANNOUNCE, NONCE):
             self._links.uplink.subscribe(self._topic(level), 1)
         self._replay()
 
     def _replay(self) -> None:
-        """Fill the windows that the run before left open."""
+        """Fill the windows that the last run left open."""
         store = RowStore(self._state)
         try:
-            count = self._traffic.replay(store.readings(), store.windows())
+            count = self._inbox.replay(store.readings(), store.windows())
         except StateError as error:
             self._health.trouble(error.message, "StateError")
             return
         if count:
             _LOG.info("%d readings taken from the journal", count, extra=Event.REPLAYED.about())
 
-    def _take(self, loaded: Loaded) -> None:
-        """Serve what was loaded, and only that."""
+    def _take(self, loaded: LoadedModels) -> None:
+        """Serve the loaded models, and no others."""
         sensors = self._links.sensors
         before = self._topics()
-        self._answers.rest()
-        lanes = next_lanes(loaded, self._answers.lanes, self._marks.guard, self._decoders)
-        for channel, lane in self._answers.lanes.items():
+        self._inference.rest()
+        lanes = next_lanes(loaded, self._inference.lanes, self._marks.guard, self._decoders)
+        for channel, lane in self._inference.lanes.items():
             if lanes.get(channel) is not lane:
                 lane.close()
-        self._answers.set_lanes(lanes)
-        self._collection.set_lanes(lanes.values())
+        self._inference.set_lanes(lanes)
+        self._example_writer.set_lanes(lanes.values())
         for lane in lanes.values():
             self._log_lane(lane)
         topics = self._topics()
@@ -161,13 +160,13 @@ class Daemon:
             sensors.unsubscribe(topic)
         for error in loaded.errors.values():
             self._health.last_error = error.message
-        self._journal.hubs(loaded.board.hubs())
-        self._journal.serving(lanes, loaded.errors)
+        self._audit_trail.hubs(loaded.board.hubs())
+        self._audit_trail.serving(lanes, loaded.errors)
 
     def _topics(self) -> dict[str, Literal[0, 1]]:
-        """Return what is subscribed to, with its QoS. Labels that waited at the broker would be of an unknown age."""
-        read = {topic: lane.config.qos for lane in self._answers.lanes.values() for topic in lane.config.filters}
-        return {**dict.fromkeys(self._collection.topics(read), 0), **read}
+        """Return the topics to subscribe to, with their QoS: 0 for labels, as the age of a queued label is unknown."""
+        read = {topic: lane.config.qos for lane in self._inference.lanes.values() for topic in lane.config.filters}
+        return {**dict.fromkeys(self._example_writer.topics(read), 0), **read}
 
     def _log_lane(self, lane: Lane) -> None:
         config, manifest = lane.config, lane.model.manifest
@@ -179,7 +178,7 @@ class Daemon:
             "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
             lane.model.seconds * 1000,
             f"in a thread of its own (over runtime.slow, {self._board.config.runtime.slow})"
-            if self._answers.is_slow(config.channel)
+            if self._inference.is_slow(config.channel)
             else "in the main loop",
             extra=Event.MODEL_SERVING.about(model=manifest.name, version=manifest.version, channel=config.channel),
         )
@@ -192,9 +191,9 @@ class Daemon:
         self._links.wake()
 
     def _set_pace(self) -> None:
-        """Write in groups as large as the broker allows: it hands out no more than so much ahead."""
-        hasty = self._links.sensors.hands_out_few
-        self._rows.group_seconds = rows.HASTY if hasty else rows.PATIENT
+        """Write in groups that suit the broker: some deliver few messages ahead of their acknowledgement."""
+        hasty = self._links.sensors.limits_redelivery
+        self._rows.group_seconds = row_log.HASTY if hasty else row_log.PATIENT
         self._outgoing.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
 
     def _on_up(self) -> None:
@@ -202,13 +201,13 @@ class Daemon:
         self._announcer.renew()
         self._outgoing.announce_if_due()
         self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
-        self._shelf.tell(self._answers.lanes, again=True)
+        self._inventory.publish(self._inference.lanes, repeat=True)
         self._beat()
 
     def _after_turn(self, now: float) -> None:
-        """Do what may follow from any turn of the loop: go on with what waited, be ready, begin a reload, end one."""
-        self._answers.conclude_slow()
-        self._traffic.turn(now)
+        """Do the work that may follow any turn of the loop: waiting messages, readiness, reloads."""
+        self._inference.conclude_slow()
+        self._inbox.turn(now)
         self._rows.turn(now)
         self._outgoing.turn(now)
         if not self._ready and self._links.tried:
@@ -217,7 +216,7 @@ class Daemon:
             self._say_status()
             notify.ready()
             broker = self._links.describe()
-            _LOG.info("ready: %d models, broker %s", len(self._answers.lanes), broker, extra=Event.READY.about())
+            _LOG.info("ready: %d models, broker %s", len(self._inference.lanes), broker, extra=Event.READY.about())
         if self._reload_asked and self._load is None:
             self._reload_asked = False
             self._reload()
@@ -232,26 +231,26 @@ class Daemon:
             self._reload_asked = True
         if self._links.uplink.is_up:
             self._outgoing.announce_if_due()
-        if self._shelf.tell(self._answers.lanes):
+        if self._inventory.publish(self._inference.lanes):
             self._beat()
-        self._health.set_aside = self._poison.set_aside
+        self._health.set_aside = self._quarantine.count
         self._health.note_state("journal", self._rows.error)
-        self._health.note_state("examples", self._collection.error)
-        self._durable.mend_if_due()
-        self._durable.note_open_windows(self._traffic.open_windows())
-        if self._poison.is_calm(time.monotonic()):
-            self._durable.calm()
+        self._health.note_state("examples", self._example_writer.error)
+        self._recovery.mend_if_due()
+        self._recovery.note_open_windows(self._inbox.open_windows())
+        if self._quarantine.is_calm(time.monotonic()):
+            self._recovery.calm()
 
     def _reload(self) -> None:
         notify.reloading()
         _LOG.info("reload: configuration and key store", extra=Event.RELOADING.about())
         running = {
             channel: (lane.config, lane.model.manifest.name, lane.model.manifest.version)
-            for channel, lane in self._answers.lanes.items()
+            for channel, lane in self._inference.lanes.items()
         }
         in_memory = self._state.in_memory
 
-        def work() -> Loaded:
+        def work() -> LoadedModels:
             board = Board(load_board(self._path))
             with closing(State(board.directory, in_memory=in_memory)) as state:
                 return load_models(board, self._keystore, self._engine, state, running)
@@ -264,7 +263,7 @@ class Daemon:
             hubs = loaded.board.hubs()
             if self._announcer.set_hubs(hubs):
                 self._outgoing.seal_again()
-            self._poison.hubs = hubs
+            self._quarantine.hubs = hubs
             self._board = loaded.board
             self._take(loaded)
             self._outgoing.announce_if_due()
@@ -279,25 +278,25 @@ class Daemon:
         notify.ready()
 
     def _write_down(self) -> None:
-        """Write into a state that was begun anew what must not be forgotten."""
-        for lane in self._answers.lanes.values():
+        """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
+        for lane in self._inference.lanes.values():
             accept(lane.model, self._state)
         self._announcer.write_down()
         self._state.save_marks(self._marks.guard.settled().items())
-        self._outgoing.outbox.begin_anew()
+        self._outgoing.outbox.start_over()
 
     def _say_status(self) -> None:
-        self._heart.say(self._answers.lanes, self._links.describe())
+        self._heartbeat.say(self._inference.lanes, self._links.describe())
         if self._metrics is not None:
-            self._metrics.show(self._answers.lanes)
+            self._metrics.show(self._inference.lanes)
 
     def _beat(self) -> None:
-        self._heart.beat(self._answers.lanes)
+        self._heartbeat.beat(self._inference.lanes)
 
     def _show_progress(self) -> None:
-        """Tell systemd that all goes on: this loop, which says so, and each model that has a thread."""
-        slowest = max((lane.model.seconds for lane in self._answers.lanes.values()), default=0.0)
-        if self._answers.progress() < max(_STUCK, 10 * slowest):
+        """Feed the watchdog if this loop and each model in a thread make progress."""
+        slowest = max((lane.model.seconds for lane in self._inference.lanes.values()), default=0.0)
+        if self._inference.progress() < max(_STUCK, 10 * slowest):
             notify.watchdog()
 
     def _save_marks(self) -> None:
@@ -307,14 +306,14 @@ class Daemon:
             self._health.trouble(error.message, "StateError")
 
     def _leave(self) -> None:
-        """Say goodbye: results on their way first, then the status, then wipe the models."""
+        """Shut down: deliver results on their way, publish the status, wipe the models."""
         notify.stopping()
         if self._ready:
             _LOG.info("stops: %s", self._health.line(), extra=Event.STOPPED.about())
         uplink, until = self._links.uplink, time.monotonic() + _GOODBYE
         # the session stays, and the broker keeps what is not acknowledged
-        uplink.on_message = self._links.sensors.on_message = _leave_to_the_next
-        self._answers.rest()
+        uplink.on_message = self._links.sensors.on_message = nothing
+        self._inference.rest()
         while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
             self._links.run_once(until - time.monotonic())
             self._outgoing.turn(time.monotonic())
@@ -323,16 +322,12 @@ class Daemon:
         if uplink.is_up:
             uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
         self._links.close()
-        self._collection.close()
+        self._example_writer.close()
         if self._metrics is not None:
             self._metrics.close()
         self._save_marks()
-        for lane in self._answers.lanes.values():
+        for lane in self._inference.lanes.values():
             lane.close()
-        self._journal.stopped()
-        self._durable.end()
+        self._audit_trail.stopped()
+        self._recovery.end()
         self._lock.close()
-
-
-def _leave_to_the_next(_delivery: Delivery) -> None:
-    """Acknowledge nothing more."""

@@ -1,26 +1,24 @@
-"""One model's way from a message to an answer: open, decode, clean, window, infer, decide.
+"""The way from a message to an answer of one model: open, decode, clean, window, infer, decide.
 
-Sealing, publishing and time are the daemon's.
+``lane`` is one model in use, ``stream`` its windows; delivery seals and publishes the answers. May import: state.
 """
 
 from edged.board.pipeline.binding import check_binding, check_chain, check_state
-from edged.board.pipeline.collect import Collected, Collector, like
-from edged.board.pipeline.lane import Answered, Job, Lane
-from edged.board.pipeline.message import Decoders, Message, Reading
-from edged.board.pipeline.stream import Start
-from edged.board.pipeline.worker import Worker
+from edged.board.pipeline.example_selector import Example, ExampleSelector, like
+from edged.board.pipeline.lane import Lane
+from edged.board.pipeline.message import Answered, Job, Message, Reading
+from edged.board.pipeline.stream import Decoders, Start
 
 __all__ = [
     "Answered",
-    "Collected",
-    "Collector",
     "Decoders",
+    "Example",
+    "ExampleSelector",
     "Job",
     "Lane",
     "Message",
     "Reading",
     "Start",
-    "Worker",
     "check_binding",
     "check_chain",
     "check_state",

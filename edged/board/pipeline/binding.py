@@ -1,4 +1,4 @@
-"""Whether a board's ``[[model]]`` tables fit the manifests of the models that they name."""
+"""Checks that the ``[[model]]`` tables of a board fit the manifests of the models that they name."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def check_state(config: ModelConfig, *, keeps_state: bool) -> None:
 
 
 def check_chain(config: ModelConfig, manifest: Manifest, above: Mapping[str, Manifest]) -> None:
-    """Check that the models which this one stands on say what it needs.
+    """Check that the models whose answers this one reads have the labels that it needs.
 
     :param above: manifests by channel.
-    :raises ConfigError: they do not, or cannot be used themselves.
+    :raises ConfigError: they have not, or cannot be used themselves.
     """
     where = f"[[model]] {config.name}"
     for key, channel in (("from", config.from_), ("when", config.when and config.when.channel)):
@@ -123,7 +123,7 @@ def check_chain(config: ModelConfig, manifest: Manifest, above: Mapping[str, Man
 
 
 def columns_from(source: Chain, manifest: Chain) -> list[int]:
-    """Return which of one model's scores are the channels of another's rows: by label, or one after the other.
+    """Return the indices of one model's scores that are the channels of another's rows: by label, or in order.
 
     :raises ConfigError: they do not fit.
     """
@@ -144,7 +144,7 @@ def _labels(chain: Chain) -> Iterable[str]:
 
 
 def levels_of(filters: Iterable[str], topic: str) -> tuple[int, str]:
-    """Return which of ``filters`` a topic matches, and what its `+` stand for.
+    """Return the index of the filter that a topic matches, and the levels that its `+` stand for.
 
     :raises LookupError: it matches none.
     """

@@ -1,61 +1,30 @@
-"""One ``[[model]]`` in use: its streams of rows, its model, and what its answers come to."""
+"""One ``[[model]]`` in use: its streams of rows, its model, the trial of a new version, and the answers."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError
+from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError, TrialError
 from edged.base.topics import topic_matches
+from edged.base.units import parse_duration
 from edged.board.pipeline.binding import check_binding, check_state, columns_from
-from edged.board.pipeline.collect import Collector
-from edged.board.pipeline.message import Decoders, Message, Reading
-from edged.board.pipeline.probation import Probation
-from edged.board.pipeline.stream import Name, Start, Stream, Windowed, as_bytes
-from edged.board.pipeline.streams import Streams
-from edged.config.model import ModelConfig
+from edged.board.pipeline.example_selector import ExampleSelector
+from edged.board.pipeline.message import Answered, Job, Message, Reading
+from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
+from edged.config.model import ModelConfig, TrialTable
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
-from edged.model.live import Floats, LiveModel
+from edged.model.live import Floats, LiveModel, Memory
 from edged.model.signal.decide import Decision
 from edged.model.signal.rows import Cleaner
 
 _ENVELOPE = 128
 """Bytes by which a sealed reading may be longer than a plain one."""
-
-
-class Job(NamedTuple):
-    """A window that the model is to be asked about.
-
-    :ivar window: float32 [rows, channels], valid until the next job is taken.
-    :ivar anew: whether the model has to forget the windows before.
-    :ivar again: whether it may have been answered before.
-    :ivar start: where it begins, in the journal.
-    """
-
-    stream: Stream
-    window: Floats
-    names: list[Name]
-    anew: bool
-    again: bool
-    start: Start = (0, 0)
-
-    def kept(self) -> Job:
-        """Return the same job with a window that stays valid."""
-        return self._replace(window=self.window.copy())
-
-
-class Answered(NamedTuple):
-    """An answer, the readings that it is of, whether it is to be published, and may have been before."""
-
-    answer: Answer
-    of: Input
-    publish: bool
-    again: bool
 
 
 class Lane:
@@ -79,11 +48,11 @@ class Lane:
     ) -> None:
         self.config = config
         self.label: str | None = None
-        """What the model decided last."""
+        """The last decision of the model."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
-        self.collector: Collector | None = None
-        """Set where windows are kept to train the model with."""
+        self.example_selector: ExampleSelector | None = None
+        """Set if windows are kept to train the model with."""
         self._sensors = tuple(sensors)
         self._guard = guard
         self._limit = limit
@@ -91,28 +60,28 @@ class Lane:
         self._check(model)
         self._use(model, None)
         if config.collect is not None:
-            self.collector = Collector(config, config.collect, model)
+            self.example_selector = ExampleSelector(config, config.collect, model)
 
     @property
     def holds_whole_windows(self) -> bool:
-        """Whether each message is a window of its own, so that its acknowledgement can wait for its result."""
+        """True if each message is a window of its own, so that its acknowledgement can wait for its result."""
         return self.config.each == "window"
 
     def reads(self, topic: str) -> bool:
-        """Tell whether messages of a topic are for this model."""
+        """Return True if messages of a topic are for this model."""
         return any(topic_matches(one, topic) for one in self.config.filters)
 
     def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
-        """Take readings under other keys from now on, where those have changed."""
+        """Use other keys for readings from now on, if the keys have changed."""
         kids = {key.kid for key in sensors}
         if kids != {key.kid for key in self._sensors}:
             self._sensors = tuple(sensors)
             self._streams.use_sensors(self._sensors)
 
     def swap(self, model: LiveModel, *, proven: bool = False) -> None:
-        """Answer with another version from the next window on; the old one stands by until its trial is over.
+        """Answer with another version from the next window on; the old one stays in memory until the trial is over.
 
-        Windows that are being filled go on, unless the new version wants them otherwise.
+        Windows that are being filled go on, unless the new version needs other windows.
 
         :param proven: the other version got through its trial before: it has none, and the old one is wiped.
         :raises ConfigError: the board's table does not fit the new version; the old one goes on.
@@ -129,11 +98,11 @@ class Lane:
             self.end_trial()
 
     def begin_trial(self, *, proven: bool) -> None:
-        """Put the model on trial, with no other version to come back; not one that is proven."""
+        """Put the model on trial, without a version to fall back to; a proven one has no trial."""
         self.probation = None if proven else Probation(self.config.trial, None)
 
     def end_trial(self) -> None:
-        """Wipe the version that stands by."""
+        """End the trial, and wipe the version kept for a fallback."""
         probation, self.probation = self.probation, None
         if probation is not None and probation.before is not None:
             probation.before.close()
@@ -154,7 +123,7 @@ class Lane:
         self._use(model, self._streams if kept else None)
 
     def close(self) -> None:
-        """Wipe the model, and the one that stands by."""
+        """Wipe the model, and the version kept for a fallback."""
         self.end_trial()
         self.model.close()
 
@@ -172,8 +141,8 @@ class Lane:
         self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
         if kept is not None:
             kept.renew(manifest)
-        if self.collector is not None:
-            self.collector.use(model)
+        if self.example_selector is not None:
+            self.example_selector.use(model)
         self.encoder = ResultEncoder.of(
             manifest,
             manifest.name,
@@ -190,13 +159,13 @@ class Lane:
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
-        inlet = self._streams.inlet(message.topic)
-        openers = inlet.openers
+        topic_input = self._streams.topic_input(message.topic)
+        openers = topic_input.openers
         if not openers:
             size = len(message.payload)
             if size > self._limit:
                 raise ReadingSizeError(f"a reading is {size} bytes long, more than the {self._limit} allowed")
-            return Reading(message, inlet, message.payload, message.digest, None)
+            return Reading(message, topic_input, message.payload, message.digest, None)
         limit = self._limit + _ENVELOPE
         opener = next(iter(openers.values()))
         if len(openers) > 1:
@@ -204,20 +173,20 @@ class Lane:
         opened = message.open(opener, limit)
         # counts of several topics do not compare
         name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
-        return Reading(message, inlet, opened.payload, name, opened)
+        return Reading(message, topic_input, opened.payload, name, opened)
 
     def take(
         self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
     ) -> Iterator[Job]:
         """Take a reading into its window, and yield each window that it fills.
 
-        :param known: whether its count was accepted before, and it is taken once more all the same.
-        :param number: in the journal.
-        :param skip: rows at its beginning that are left out.
+        :param known: True if its count was accepted before, and it is taken once more all the same.
+        :param number: in the row log.
+        :param skip: rows at its beginning to leave out.
         :raises ReplayError: its count was accepted before.
         :raises ReadingError: it cannot be used.
         """
-        stream, place, _, decode = reading.inlet
+        stream, place, _, decode = reading.topic_input
         if reading.sealed is not None:
             if not known:
                 self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=clock_synchronised)
@@ -228,32 +197,32 @@ class Lane:
             rows = self._clean(rows)
             decode.keep()
         except ReadingValueError:
-            stream.restart()  # a window without this row would not be what the sensor saw
+            stream.restart()  # a window without this row would differ from what the sensor saw
             raise
         if self.model.manifest.model.reset == "message":
-            stream.anew = True
+            stream.restart_state = True
         if self.holds_whole_windows:
             yield self._whole(stream, rows, reading)
             return
         for window in stream.push(rows[skip:], times, reading.name, place, time.monotonic(), number):
-            yield self._job(stream, window, again=reading.message.again)
+            yield self._job(stream, window, redelivered=reading.message.redelivered)
 
     def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
         if self._rows is not None and len(rows) != self._rows:
             raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {self._rows}")
         stream.hear(time.monotonic())
-        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), again=reading.message.again)
+        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), redelivered=reading.message.redelivered)
 
-    def _job(self, stream: Stream, window: Windowed, *, again: bool) -> Job:
-        anew, stream.anew = stream.anew, False
-        return Job(stream, window.rows, window.names, anew, again, window.start)
+    def _job(self, stream: Stream, window: Windowed, *, redelivered: bool) -> Job:
+        restart_state, stream.restart_state = stream.restart_state, False
+        return Job(stream, window.rows, window.names, restart_state, redelivered, window.start)
 
-    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, again: bool) -> Iterator[Job]:
+    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
         :param key: of the other model's stream.
-        :param of: the readings that they are of.
-        :param again: whether they may have been taken before.
+        :param of: the readings behind the scores.
+        :param redelivered: True if they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
         if self._columns is None or self._columns[0] != source.model.identity:
@@ -267,7 +236,7 @@ class Lane:
             raise
         name = of.digest if isinstance(of, Plain) else of
         for window in stream.push(row, None, name, 0, time.monotonic()):
-            yield self._job(stream, window, again=again)
+            yield self._job(stream, window, redelivered=redelivered)
 
     def ask(self, job: Job) -> Floats:
         """Return the model's scores for a window.
@@ -277,24 +246,26 @@ class Lane:
         :raises TrialError: the model is on trial and has failed: :meth:`roll_back`, and ask again.
         """
         memory = job.stream.memory
-        if memory is not None and job.anew:
+        if memory is not None and job.restart_state:
             memory.clear()
         try:
             if self.probation is not None:
                 return self.probation.ask(self.model, job.window, memory)
             return self.model.scores(job.window, memory)
         except EdgedError:
-            job.stream.anew = True
+            job.stream.restart_state = True
             raise
 
     def decide(self, job: Job, scores: Floats) -> Answered:
-        """Return what a window's scores come to."""
+        """Return the answer that follows from the scores of a window."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
-        return Answered(_answer(decision), self._input(job.names), decision.publish and self.config.publish, job.again)
+        return Answered(
+            _answer(decision), self._input(job.names), decision.publish and self.config.publish, job.redelivered
+        )
 
     def has(self, stream: Stream) -> bool:
-        """Tell whether a stream is still in use: a new version may have wanted its windows otherwise."""
+        """Return True if a stream is still in use: a new version may need other windows."""
         return self._streams.find(stream.key) is stream
 
     def open_from(self, key: str) -> Start | None:
@@ -303,11 +274,11 @@ class Lane:
         return None if stream is None else stream.open_from()
 
     def open_windows(self) -> int:
-        """Return how many windows of rows are being filled."""
+        """Return the number of windows of rows that are being filled."""
         return 0 if self.holds_whole_windows else self._streams.open_windows()
 
     def says(self, key: str) -> str | None:
-        """Return what the model decided last: on that stream if it has it, else on any."""
+        """Return the last decision of the model: on that stream if it exists, else on any."""
         stream = self._streams.find(key)
         return self.label if stream is None else stream.label
 
@@ -320,3 +291,52 @@ class Lane:
 
 def _answer(decision: Decision) -> Answer:
     return Answer(decision.label, decision.score, decision.value, decision.scores, decision.top)
+
+
+_SLOW = 3
+"""Slow windows before a version has failed: a single one may have met a busy moment."""
+
+
+class Probation:
+    """Watches a version until it has answered enough windows.
+
+    :param before: the version to fall back to; None if there is none in memory.
+    """
+
+    def __init__(self, trial: TrialTable, before: LiveModel | None) -> None:
+        self.before = before
+        self._left = trial.windows
+        self._longest = math.inf if trial.latency is None else parse_duration(trial.latency)
+        self._slow = 0
+        self._failed: TrialError | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True once the version has answered enough windows."""
+        return self._left <= 0
+
+    def ask(self, model: LiveModel, window: Floats, memory: Memory | None) -> Floats:
+        """Return the model's scores for a window.
+
+        :raises TrialError: it fails, its answers are not finite, or it is too slow too often.
+        """
+        if self._failed is not None:
+            raise TrialError(self._failed.message)
+        if self.passed:
+            return model.scores(window, memory)
+        start = time.perf_counter()
+        try:
+            scores = model.scores(window, memory)
+        except ReadingShapeError:  # too few rows came in a window's time, which is no version's fault
+            raise
+        except EdgedError as error:
+            self._failed = TrialError(f"its trial ended with an error: {error.message}")
+            raise self._failed from error
+        took = time.perf_counter() - start
+        if took > self._longest:
+            self._slow += 1
+            if self._slow >= _SLOW:
+                self._failed = TrialError(f"{_SLOW} windows of its trial took over {self._longest * 1000:g} ms")
+                raise self._failed
+        self._left -= 1
+        return scores

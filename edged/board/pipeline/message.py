@@ -1,45 +1,29 @@
-"""One message, opened and decoded once, however many models read it."""
+"""Values in the pipeline: a message, opened and decoded once, its reading by one model, a job, an answer."""
 
 from __future__ import annotations
 
 import hashlib
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
-from edged.board.pipeline.stream import Inlet
+from edged.board.pipeline.stream import Name, Start, Stream, TopicInput
 from edged.formats.channel.reading import OpenedReading, ReadingOpener
-from edged.formats.channel.result import Sealed
-from edged.model.reading import Decoded, Decoder, Layout
-
-
-class Decoders:
-    """Decoders that are in use: models that read a topic with the same layout share one, and what it decodes."""
-
-    def __init__(self) -> None:
-        self._shared: WeakValueDictionary[tuple[str, Layout, bool], Decoder] = WeakValueDictionary()
-
-    def get(self, topic: str, layout: Layout, *, sealed: bool) -> Decoder:
-        """Return the decoder of a topic.
-
-        :param sealed: whether its readings are sealed.
-        """
-        decoder = self._shared.get((topic, layout, sealed))
-        if decoder is None:
-            decoder = self._shared[topic, layout, sealed] = Decoder(layout)
-        return decoder
+from edged.formats.channel.result import Answer, Input, Sealed
+from edged.model.live import Floats
+from edged.model.reading import Decoded, Decoder
 
 
 class Message:
-    """A message as it arrived, and what was made of it so far.
+    """A message as it arrived, with its opened and decoded content.
 
-    :ivar again: whether it may have been handed out before.
+    :ivar redelivered: True if the broker may have delivered it before.
     """
 
-    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "again", "payload", "topic")
+    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "redelivered", "topic")
 
-    def __init__(self, topic: str, payload: bytes, *, again: bool = False) -> None:
+    def __init__(self, topic: str, payload: bytes, *, redelivered: bool = False) -> None:
         self.topic = topic
         self.payload = payload
-        self.again = again
+        self.redelivered = redelivered
         self._opened: OpenedReading | None = None
         self._digest: bytes | None = None
         self._decoder: Decoder | None = None
@@ -47,13 +31,13 @@ class Message:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of its bytes."""
+        """SHA-256 of the payload."""
         if self._digest is None:
             self._digest = hashlib.sha256(self.payload).digest()
         return self._digest
 
     def open(self, opener: ReadingOpener, limit: int) -> OpenedReading:
-        """Open it, or hand out what the same key has opened already.
+        """Return the opened content; one key opens it once.
 
         :raises FormatError: as :meth:`ReadingOpener.open`.
         :raises TrustError: as :meth:`ReadingOpener.open`.
@@ -66,7 +50,7 @@ class Message:
         return OpenedReading(opener.mark, opened.count, opened.payload)
 
     def decode(self, decoder: Decoder, payload: bytes) -> Decoded:
-        """Decode its content, or hand out what the same decoder has made of it already.
+        """Return the decoded content; one decoder decodes it once.
 
         :raises ReadingError: as :class:`Decoder`.
         """
@@ -77,21 +61,56 @@ class Message:
 
 
 class Reading:
-    """A message that one model has opened and not yet decoded.
+    """A message, opened for one model.
 
-    :ivar inlet: its topic's way into its stream.
-    :ivar name: what a result calls it: key id and count if it was sealed, else the SHA-256 of its bytes.
-    :ivar accepted: whether its count is new and was taken.
+    :ivar topic_input: the way from its topic into its stream.
+    :ivar name: its name in results: key id and count if it was sealed, else the SHA-256 of the payload.
+    :ivar accepted: True once its count was accepted.
     """
 
-    __slots__ = ("accepted", "inlet", "message", "name", "payload", "sealed")
+    __slots__ = ("accepted", "message", "name", "payload", "sealed", "topic_input")
 
     def __init__(
-        self, message: Message, inlet: Inlet, payload: bytes, name: bytes | Sealed, sealed: OpenedReading | None
+        self,
+        message: Message,
+        topic_input: TopicInput,
+        payload: bytes,
+        name: bytes | Sealed,
+        sealed: OpenedReading | None,
     ) -> None:
         self.message = message
-        self.inlet = inlet
+        self.topic_input = topic_input
         self.payload = payload
         self.name = name
         self.sealed = sealed
         self.accepted = False
+
+
+class Job(NamedTuple):
+    """A window for the model to answer.
+
+    :ivar window: float32 [rows, channels], valid until the next job is taken.
+    :ivar restart_state: True if the model must forget the windows before.
+    :ivar redelivered: True if it may have been answered before.
+    :ivar start: its start in the row log.
+    """
+
+    stream: Stream
+    window: Floats
+    names: list[Name]
+    restart_state: bool
+    redelivered: bool
+    start: Start = (0, 0)
+
+    def kept(self) -> Job:
+        """Return the same job with a window that stays valid."""
+        return self._replace(window=self.window.copy())
+
+
+class Answered(NamedTuple):
+    """An answer: its readings, whether to publish it, and whether it may have been published before."""
+
+    answer: Answer
+    of: Input
+    publish: bool
+    redelivered: bool

@@ -1,26 +1,14 @@
-"""What a board must not forget: ``state.db`` (SQLite, WAL), one file a concern.
+"""A board's durable state: ``state.db`` (``store``, ``delivery``) and ``examples.db`` (``example*``), SQLite with WAL.
 
 Commits are synchronous: what a method returned from is durable. The daemon holds an exclusive lock on the directory;
-commands that only accept a package share the database with it.
+commands that only accept a package share the database with it. May import: formats, base.
 """
 
-from edged.board.state.examples import (
-    Class,
-    ExampleEditor,
-    Examples,
-    Intake,
-    Like,
-    Loaded,
-    Of,
-    StoreKeys,
-    Which,
-    Window,
-)
-from edged.board.state.outbox import OutboxStore, Stored
-from edged.board.state.repair import open_state
-from edged.board.state.rows import RowStore, StoredReading
-from edged.board.state.store import Rejected, State
-from edged.board.state.suspects import SetAside, SuspectStore
+from edged.board.state.delivery import OutboxStore, Quarantined, QuarantineStore, RowStore, StoredReading, StoredResult
+from edged.board.state.example_edits import ExampleEditor, Intake, Which
+from edged.board.state.example_keys import Of, StoreKeys
+from edged.board.state.examples import Class, Examples, Like, LoadedExamples, Window
+from edged.board.state.store import Rejected, State, open_state
 
 __all__ = [
     "Class",
@@ -28,17 +16,17 @@ __all__ = [
     "Examples",
     "Intake",
     "Like",
-    "Loaded",
+    "LoadedExamples",
     "Of",
     "OutboxStore",
+    "QuarantineStore",
+    "Quarantined",
     "Rejected",
     "RowStore",
-    "SetAside",
     "State",
     "StoreKeys",
-    "Stored",
     "StoredReading",
-    "SuspectStore",
+    "StoredResult",
     "Which",
     "Window",
     "open_state",

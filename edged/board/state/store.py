@@ -1,4 +1,4 @@
-"""What a board must not forget of itself and of its sensors: floors, trials, epochs, replay marks, the audit log."""
+"""``state.db``: floors, trials, epochs, replay marks, the audit log; the way back from a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from edged.base.database import Database, Layout
+from edged.base.database import Database, Layout, put_aside
+from edged.base.errors import StateDamagedError, StateError, StateLayoutError
 from edged.formats.channel.reading import MarkKey
 from edged.formats.package.verify import Floor
 
@@ -89,11 +90,11 @@ class State(Database):
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Return whether a board has a ``state.db`` there."""
+        """Return True if a board has a ``state.db`` there."""
         return (directory / NAME).exists()
 
     def floor(self, name: str) -> Floor | None:
-        """Return what was last accepted under model ``name``."""
+        """Return the version that was last accepted under model ``name``."""
         with self.wrapped():
             row = self.db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
         return Floor(*row) if row else None
@@ -188,7 +189,7 @@ class State(Database):
     def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
         """Append an entry to the audit log; return its number and its bytes.
 
-        :param make: makes it from its number and the bytes of the entry before, which nobody else follows meanwhile.
+        :param make: makes the entry from its number and the bytes of the entry before.
         """
         with self.transaction():
             last = self.last_audit()
@@ -232,3 +233,36 @@ def _to_signed(count: int) -> int:
 
 def _from_signed(value: int) -> int:
     return value + (1 << 64) if value < 0 else value
+
+
+def open_state(directory: Path) -> tuple[State, str]:
+    """Open a board's state whatever has happened to it; return it with a description of the problem, or an empty one.
+
+    A damaged file is renamed and a new one created. If the disk cannot be written, a copy in RAM serves for the time
+    being: nothing is durable then.
+
+    :raises StateLayoutError: a newer release wrote it.
+    """
+    try:
+        return _opened(directory), ""
+    except StateDamagedError as error:
+        why = error.message
+    except StateLayoutError:
+        raise
+    except StateError as error:
+        return State(directory, in_memory=True), f"nothing is durable: {error.message}"
+    put_aside(directory, NAME)
+    try:
+        return State(directory), f"a damaged state.db was put aside and a new one begun: {why}"
+    except StateError as error:
+        return State(directory, in_memory=True), f"nothing is durable: {error.message}"
+
+
+def _opened(directory: Path) -> State:
+    state = State(directory)
+    try:
+        state.check()
+    except StateError:
+        state.close()
+        raise
+    return state

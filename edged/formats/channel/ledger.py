@@ -81,7 +81,7 @@ class Believed(NamedTuple):
 
 
 class Ledger(Protocol):
-    """ModelState, for as long as the hub is to refuse what came before."""
+    """Remembers, for as long as the hub is to refuse what came before."""
 
     def believed(self, device: str) -> Believed | None:
         """Return the newest announcement of a board that was believed."""

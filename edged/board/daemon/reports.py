@@ -1,0 +1,248 @@
+"""Reports of the daemon: health to hubs, systemd and `edged status`, models to hubs, numbers to Prometheus."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+
+from edged import __version__
+from edged.base import notify
+from edged.base.errors import OutputError
+from edged.base.files import SHARED_FILE, write_atomically
+from edged.base.notify import runtime_directory
+from edged.base.units import parse_duration
+from edged.base.web.prometheus import PROCESS, Family, MetricsServer, Values, one, process_values, render
+from edged.board.daemon.example_writer import ExampleWriter
+from edged.board.delivery.outgoing import Outgoing
+from edged.board.health import Health, temperature
+from edged.board.pipeline import Lane
+from edged.broker import Broker
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.inventory import MOST_LABELS, Inventory, ServedModel
+from edged.formats.channel.report import Report
+from edged.formats.spec import Chain
+
+HEALTH, STATUS = "health", "status"
+STATUS_FILE = "status.json"
+
+
+class Heartbeat:
+    """Reports the health of the board.
+
+    :param topic: the topic of the sealed report.
+    """
+
+    def __init__(self, uplink: Broker, announcer: Announcer, outgoing: Outgoing, health: Health, topic: str) -> None:
+        self._uplink = uplink
+        self._announcer = announcer
+        self._outgoing = outgoing
+        self._health = health
+        self._topic = topic
+        directory = runtime_directory()
+        self._file = None if directory is None else directory / STATUS_FILE
+
+    def _report(self, lanes: Mapping[str, Lane]) -> Report:
+        outbox = self._outgoing.outbox
+        models = {channel: (lane.model.manifest.name, lane.model.manifest.version) for channel, lane in lanes.items()}
+        waiting = self._outgoing.waiting + outbox.waiting
+        return self._health.report(time.time(), models, waiting, outbox.bytes)
+
+    def beat(self, lanes: Mapping[str, Lane]) -> None:
+        """Publish a report. Without a connection it is dropped: the next one says more."""
+        if self._uplink.is_up:
+            message = self._announcer.seal_health(self._report(lanes).encode())
+            self._outgoing.announce_if_due()
+            self._uplink.publish(self._topic, message)
+
+    def say(self, lanes: Mapping[str, Lane], links: str) -> None:
+        """Report to systemd, and to `edged status` on this board."""
+        self._health.measure()
+        notify.status(f"{links}; {self._health.line()}")
+        if self._file is not None:
+            facts = json.dumps(self._facts(lanes, links)).encode()
+            with suppress(OutputError):
+                write_atomically(self._file, [facts], mode=SHARED_FILE, replace=True, durable=False)
+
+    def _facts(self, lanes: Mapping[str, Lane], links: str) -> dict[str, object]:
+        serving = {
+            channel: {"version": lane.model.manifest.version, "on_trial": lane.probation is not None}
+            for channel, lane in lanes.items()
+        }
+        report = asdict(self._report(lanes))
+        return {
+            "version": __version__,
+            "links": links,
+            **report,
+            "last_result": self._health.last_result,
+            "serving": serving,
+        }
+
+
+INVENTORY = "inventory"
+
+
+class InventoryPublisher:
+    """Publishes the models that are served.
+
+    :param topic: the topic of the sealed inventory, which is retained.
+    :param heartbeat: seconds between two reports.
+    :param newest: the newest installed version of a model's name; None for none.
+    """
+
+    def __init__(
+        self,
+        uplink: Broker,
+        announcer: Announcer,
+        topic: str,
+        heartbeat: float,
+        newest: Callable[[str], int | None],
+    ) -> None:
+        self._uplink = uplink
+        self._announcer = announcer
+        self._topic = topic
+        self._heartbeat = heartbeat
+        self._newest = newest
+        self._told: tuple[int, tuple[ServedModel, ...]] | None = None
+
+    def publish(self, lanes: Mapping[str, Lane], *, repeat: bool = False) -> bool:
+        """Publish the inventory if the models or the epoch have changed; return True if it was published.
+
+        :param repeat: publish it in any case: the broker may have lost its retained messages.
+        """
+        if not self._uplink.is_up:
+            return False
+        models = tuple(self._served(lane) for lane in lanes.values() if lane.config.publish)
+        if not repeat and self._told == (self._announcer.epoch, models):
+            return False
+        sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode())
+        self._told = self._announcer.epoch, models
+        self._uplink.publish(self._topic, sealed, qos=1, retain=True)
+        return True
+
+    def _served(self, lane: Lane) -> ServedModel:
+        manifest = lane.model.manifest
+        shown = manifest.home_assistant
+        return ServedModel(
+            channel=lane.config.channel,
+            model=manifest.name,
+            version=manifest.version,
+            installed=self._newest(manifest.name) or manifest.version,
+            kind=manifest.output.kind,
+            trial=lane.probation is not None,
+            labels=manifest.all_labels if len(manifest.all_labels) <= MOST_LABELS else (),
+            unit=manifest.output.unit,
+            name="" if shown is None else shown.name,
+            device_class=(shown and shown.device_class) or "",
+            state_class="measurement" if shown is None else shown.state_class,
+            binary=_binary(manifest),
+            longest=_longest(manifest),
+        )
+
+
+def _binary(chain: Chain) -> dict[str, str]:
+    """Return the labels with an entity of their own, the watched one first, each with its device class."""
+    shown = chain.home_assistant
+    binary: dict[str, str] = {}
+    if chain.watched is not None:
+        binary[chain.watched] = (shown and shown.device_class) or "problem"
+    return binary if shown is None else {**binary, **shown.binary}
+
+
+def _longest(chain: Chain) -> float | None:
+    """Return the seconds from one result to the next, where the manifest bounds them."""
+    if chain.publish.when == "change":
+        every = chain.publish.at_least_every
+        return None if every is None else parse_duration(every)
+    return chain.window.step if chain.window.in_time else None
+
+
+MESSAGES = Family("edged_messages_total", "counter", "Messages that were taken.")
+RESULTS = Family("edged_results_total", "counter", "Results that were sealed.")
+REFUSED = Family("edged_refused_total", "counter", "Messages that could not be used.", ("reason",))
+REPEATED = Family("edged_repeated_total", "counter", "Messages that were handed out again and had been dealt with.")
+DROPPED = Family("edged_dropped_total", "counter", "Results that nobody will get.")
+LAST = Family("edged_last_result_timestamp_seconds", "gauge", "When the newest result was seen, Unix seconds.")
+LOST = Family("edged_lost_windows", "gauge", "Windows of rows that the last crash took.")
+ASIDE = Family("edged_set_aside", "gauge", "Messages that were set aside.")
+IN_FLIGHT = Family("edged_results_in_flight", "gauge", "Results that the broker has not acknowledged yet.")
+OUTBOX = Family("edged_outbox_results", "gauge", "Results that wait in the outbox.")
+OUTBOX_BYTES = Family("edged_outbox_bytes", "gauge", "Bytes of those.")
+MODEL = Family("edged_model_info", "gauge", "1, with the version that serves.", ("model", "version", "channel"))
+TRIAL = Family("edged_model_on_trial", "gauge", "Whether that version is on trial.", ("model", "channel"))
+WINDOW = Family("edged_model_window_seconds", "gauge", "What its self-test took a window.", ("model", "channel"))
+EXAMPLES = Family(
+    "edged_examples_total", "counter", "Windows to train with, by what became of them.", ("channel", "outcome")
+)
+EXAMPLE_BYTES = Family("edged_examples_bytes", "gauge", "Sealed bytes of those that are stored.", ("model",))
+BROKER = Family("edged_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
+DEGRADED = Family("edged_degraded", "gauge", "1 for what does not work as it should.", ("what",))
+TEMPERATURE = Family("edged_temperature_celsius", "gauge", "Temperature of the board.")
+
+FAMILIES = (
+    MESSAGES, RESULTS, REFUSED, REPEATED, DROPPED, LAST, LOST, ASIDE, IN_FLIGHT, OUTBOX, OUTBOX_BYTES, MODEL,
+    TRIAL, WINDOW, EXAMPLES, EXAMPLE_BYTES, BROKER, DEGRADED, TEMPERATURE, *PROCESS,
+)  # fmt: skip
+
+
+class Metrics:
+    """Collects the numbers of all parts from time to time: nothing is counted for metrics alone."""
+
+    def __init__(
+        self,
+        server: MetricsServer,
+        health: Health,
+        outgoing: Outgoing,
+        uplink: Broker,
+        sensors: Broker,
+        example_writer: ExampleWriter,
+    ) -> None:
+        self._server = server
+        self._health = health
+        self._outgoing = outgoing
+        self._uplink = uplink
+        self._sensors = sensors
+        self._example_writer = example_writer
+        self.close = server.close
+
+    def show(self, lanes: Mapping[str, Lane]) -> None:
+        """Serve the current numbers."""
+        self._server.show(render({**self._counts(), **self._models(lanes), **self._board()}))
+
+    def _counts(self) -> dict[Family, Values]:
+        health, outgoing = self._health, self._outgoing
+        return {
+            MESSAGES: one(health.messages),
+            RESULTS: one(health.results),
+            REFUSED: {(reason,): count for reason, count in health.refused.items()},
+            REPEATED: one(health.repeated),
+            DROPPED: one(health.dropped),
+            LAST: {} if health.last_result is None else one(health.last_result),
+            LOST: one(health.lost),
+            ASIDE: one(health.set_aside),
+            IN_FLIGHT: one(outgoing.waiting),
+            OUTBOX: one(outgoing.outbox.waiting),
+            OUTBOX_BYTES: one(outgoing.outbox.bytes),
+            EXAMPLES: {(at, outcome): count for (at, outcome), count in self._example_writer.counts.copy().items()},
+            EXAMPLE_BYTES: {(model,): size for model, size in self._example_writer.sizes.items()},
+        }
+
+    @staticmethod
+    def _models(lanes: Mapping[str, Lane]) -> dict[Family, Values]:
+        names = {(lane.model.manifest.name, channel): lane for channel, lane in lanes.items()}
+        return {
+            MODEL: {(name, str(lane.model.manifest.version), at): 1 for (name, at), lane in names.items()},
+            TRIAL: {name: lane.probation is not None for name, lane in names.items()},
+            WINDOW: {name: lane.model.seconds for name, lane in names.items()},
+        }
+
+    def _board(self) -> dict[Family, Values]:
+        degrees = temperature()
+        return {
+            BROKER: {("sensors",): self._sensors.is_up, ("uplink",): self._uplink.is_up},
+            DEGRADED: {(what,): 1 for what in self._health.faults},
+            TEMPERATURE: {} if degrees is None else one(degrees),
+            **process_values("board"),
+        }

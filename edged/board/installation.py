@@ -1,0 +1,269 @@
+"""The installation of one board: configuration, keys, state and packages. Commands and the daemon both start here."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from edged.base.clock import Clock
+from edged.base.errors import MismatchError, MissingFileError, TrialError, naming
+from edged.base.machine import acting_as_owner
+from edged.board.audit import AuditLog
+from edged.board.keyring import Keyring
+from edged.board.state import Examples, State, StoreKeys
+from edged.broker import BrokerOptions, Message, configured
+from edged.config.board import BoardConfig, BrokerTable
+from edged.formats.cose.keys import ContentKey, PublicKey
+from edged.formats.identity import Record, Role
+from edged.formats.package.manifest import Manifest
+from edged.formats.package.verify import Floor, Package, Publishers, VerifiedPackage
+from edged.keystore import Keystore
+from edged.keystore.packages import Installed, PackageStore
+from edged.keystore.records import read_record, read_sensor_key
+from edged.model.live import LiveModel, load
+from edged.model.runtime import DelegateLibrary, Engine, choose
+
+_DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
+
+
+class Board:
+    """A board as its configuration describes it; keys and state are opened on first use."""
+
+    def __init__(self, config: BoardConfig) -> None:
+        self.config = config
+        self.directory = Path(config.device.state)
+        self.packages = PackageStore(self.directory / "keystore" / "packages")
+
+    @cached_property
+    def keys(self) -> Keyring:
+        """The keys of this board, present and former."""
+        return Keyring(self.config.keystore, self.directory / "keystore")
+
+    @contextmanager
+    def as_owner(self) -> Iterator[None]:
+        """Act as the daemon's user in the block, if root calls and the state directory is that user's.
+
+        A file that root wrote there could not be read by the daemon. The secrets that keys are opened with are read
+        before: systemd gives credentials to the user that it starts, which is root then. The user's groups come with
+        it, because one of them may be what opens the TPM.
+        """
+        with acting_as_owner(self.directory, self.keys.read_secrets):
+            yield
+
+    def keystore(self) -> Keystore:
+        """Open the board's keys.
+
+        :raises KeystoreError: they are absent or cannot be opened.
+        """
+        return self.keys.open()
+
+    def record(self) -> Record:
+        """Return the board's own enrolment record.
+
+        :raises MissingFileError: `edged init` has not run.
+        """
+        return self.keys.record()
+
+    def publishers(self) -> Publishers:
+        """Return the publishers that the configuration pins."""
+        pinned: dict[bytes, tuple[PublicKey, frozenset[str]]] = {}
+        for publisher in self.config.publishers.values():
+            key = read_record(Path(publisher.key), Role.PUBLISHER).sign
+            _, names = pinned.get(key.thumbprint, (key, frozenset[str]()))
+            pinned[key.thumbprint] = (key, names | frozenset(publisher.models))
+        return Publishers(pinned)
+
+    def _step(self, publisher: bytes) -> int:
+        """Return how far a publisher's versions may go ahead at once.
+
+        :param publisher: thumbprint of its key.
+        """
+        tables = self.config.publishers.values()
+        return min(
+            one.step for one in tables if read_record(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
+        )
+
+    def hubs(self) -> list[PublicKey]:
+        """Return the keys of the hubs that results are sealed to."""
+        return [read_record(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
+
+    def sensor_keys(self) -> dict[str, tuple[ContentKey, ...]]:
+        """Return the keys of the sensors, by channel of the model that reads them."""
+        return {
+            model.channel: tuple(read_sensor_key(Path(path)) for path in model.sensors)
+            for model in self.config.model
+            if model.sensors
+        }
+
+    def audit(self, state: State, keystore: Keystore) -> AuditLog:
+        """Return this board's audit log, to be written to."""
+        return AuditLog(state, self.config.device.name, keystore.signer)
+
+    def examples(self, keystore: Keystore | None) -> Examples:
+        """Open the examples that this board keeps to train models with.
+
+        :param keystore: None to list and to erase, which needs no keys.
+        :raises StateError: it cannot be opened.
+        """
+        if keystore is None:
+            return Examples(self.directory, None)
+        return Examples(
+            self.directory,
+            StoreKeys(
+                keystore.signer,
+                keystore.agreement.public,
+                opener=lambda sealed: self.keys.opener(sealed, keystore),
+                signers=self.keys.signers(),
+            ),
+        )
+
+    def clock(self, state: State) -> Clock:
+        """Return the best known time."""
+        return Clock.read(trusted=self.config.device.clock == "trusted", signed=state.newest_created())
+
+    def broker_options(self, broker: BrokerTable | None = None, will: Message | None = None) -> BrokerOptions:
+        """Return the options for a configured broker; default: the one that readings come from."""
+        return configured(broker or self.config.broker, f"edged-{self.config.device.name}", will)
+
+    def engine(self) -> Engine:
+        """Return the configured runtime."""
+        return choose(self.config.runtime.engine, self.config.runtime.xnnpack)
+
+    def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
+        """Parse and verify the package that was mapped from ``source``.
+
+        :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
+        """
+        publishers = self.publishers()
+        with naming(source, _DAMAGED):
+            return Package.parse(data).verify(publishers)
+
+    def install(self, data: memoryview, source: Path, state: State) -> Manifest:
+        """Accept a package: verified, above the floor, in date, for this board, loading, and answering its self-test.
+
+        The file comes first and the floor second, so that a power cut between them leaves the new version or the old.
+
+        :raises EdgedError: the first reason to refuse; nothing was changed then.
+        """
+        package = self.verify(data, source)
+        keystore, engine = self.keystore(), self.engine()
+        with naming(source, _DAMAGED):
+            self.check_acceptable(package, state)
+            floor = state.floor(package.manifest.name)
+            package.check_step(floor, self._step(package.manifest.publisher))
+            load(
+                package,
+                self.keys.opener(package.recipients, keystore),
+                engine,
+                self.config.runtime.threads,
+                self._delegates_of(package.manifest.name),
+            ).close()
+        manifest = package.manifest
+        self.packages.add(manifest.name, manifest.version, [data])
+        self.packages.prune(manifest.name, spare=[good.version for good in state.good(manifest.name)])
+        accept(package, state)
+        log = self.audit(state, keystore)
+        log.add("install", model=manifest.name, version=manifest.version, identity=package.identity.hex())
+        return manifest
+
+    def check_acceptable(self, package: VerifiedPackage, state: State) -> None:
+        """Check all properties of a package that change with time: release, floor, and dates until it was accepted.
+
+        :raises TrialError: it was rejected.
+        :raises MismatchError: it needs a newer release.
+        :raises RollbackError: a higher version was accepted before.
+        :raises ExpiredError: it has expired.
+        :raises NotYetValidError: it was created in the future.
+        """
+        _check_not_rejected(package, state)
+        floor = state.floor(package.manifest.name)
+        package.check_release()
+        package.check_floor(floor)
+        if floor is None or floor.identity != package.identity:
+            package.check_dates(self.clock(state))
+
+    def in_use(self, name: str, state: State) -> Installed | None:
+        """Return the newest installed package of a model that was not rejected."""
+        rejected = {one.version for one in state.rejected(name)}
+        found = [one for one in self.packages.all() if one.name == name and one.version not in rejected]
+        return found[-1] if found else None
+
+    def before(self, installed: Installed, state: State) -> Installed | None:
+        """Return the newest package below ``installed`` that got through its trial here."""
+        lower = (good.version for good in state.good(installed.name) if good.version < installed.version)
+        found = (self.packages.find(installed.name, version) for version in lower)
+        return next(filter(None, found), None)
+
+    def reject(self, installed: Installed, why: str, state: State) -> None:
+        """Reject an installed version; a running daemon goes back to the one before it."""
+        identity = self.verify(mapped(installed.path), installed.path).identity
+        state.reject(installed.name, Floor(installed.version, identity), why)
+        self.packages.touch()
+
+    def load(
+        self, installed: Installed, keystore: Keystore, state: State, engine: Engine, delegate: str | None = None
+    ) -> LiveModel:
+        """Load an installed package for use. The caller accepts it once it serves.
+
+        :param delegate: one of ``[runtime.delegates]``.
+        :raises TrialError: it was rejected.
+        :raises EdgedError: why it cannot be used.
+        """
+        package = self.verify(mapped(installed.path), installed.path)
+        manifest = package.manifest
+        if (manifest.name, manifest.version) != (installed.name, installed.version):
+            raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
+        _check_not_rejected(package, state)
+        with naming(installed.path, _DAMAGED):
+            if Floor(manifest.version, package.identity) not in state.good(manifest.name):
+                self.check_acceptable(package, state)
+            return load(
+                package,
+                self.keys.opener(package.recipients, keystore),
+                engine,
+                self.config.runtime.threads,
+                self._delegate_libraries(delegate),
+            )
+
+    def _delegates_of(self, name: str) -> list[DelegateLibrary]:
+        """Return the accelerator that runs a model here, by the first table that names it."""
+        return self._delegate_libraries(next((one.delegate for one in self.config.model if one.name == name), None))
+
+    def _delegate_libraries(self, delegate: str | None) -> list[DelegateLibrary]:
+        if delegate is None:
+            return []
+        table = self.config.runtime.delegates[delegate]
+        return [DelegateLibrary(delegate, table.library, table.options)]
+
+
+def _check_not_rejected(package: VerifiedPackage, state: State) -> None:
+    manifest = package.manifest
+    why = state.why_rejected(package.identity)
+    if why is not None:
+        raise TrialError(
+            f"{manifest.name} {manifest.version} failed on this board before: {why}",
+            hint="a higher version is taken as usual",
+        )
+
+
+def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
+    """Raise the version floor to an accepted version, durably."""
+    manifest = accepted.manifest
+    state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
+
+
+def mapped(path: Path) -> memoryview:
+    """Map a file into memory; the map lasts as long as a view of it does.
+
+    :raises MissingFileError: it is absent, unreadable or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    except ValueError:
+        raise MissingFileError(f"{path} is empty", hint="copy it again") from None
+    except OSError as error:
+        raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
