@@ -17,7 +17,7 @@ from edged.base.errors import ConfigError
 from edged.base.web import prometheus
 from edged.base.web.address import Listen
 from edged.base.web.prometheus import Family, MetricsServer, one, process_values, render
-from edged.board.daemon import metrics as board
+from edged.board.daemon import reports as board
 from edged.config.board import MetricsTable
 from edged.hub import status as hub
 from support.scrape import UnixConnection, get
