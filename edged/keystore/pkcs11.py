@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from edged.base.errors import FormatError, KeystoreError, OutputError
@@ -152,7 +153,7 @@ class TokenKeystore:
     agreement: TokenKey
 
     @classmethod
-    def create(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+    def create(cls, uri: str, _default: Path, _wrapping: bytes | None, pin: bytes | None) -> TokenKeystore:
         """Make both keys on the token.
 
         :raises OutputError: there are keys of these labels already.
@@ -163,7 +164,7 @@ class TokenKeystore:
         return cls(token, signer, agreement)
 
     @classmethod
-    def open(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+    def open(cls, uri: str, _default: Path, _wrapping: bytes | None, pin: bytes | None) -> TokenKeystore:
         """Find both keys on the token.
 
         :raises KeystoreError: module, token, PIN or keys are absent or wrong.

@@ -119,7 +119,7 @@ class TpmKeystore:
     agreement: TpmKey
 
     @classmethod
-    def create(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+    def create(cls, uri: str, default: Path, _wrapping: bytes | None, pin: bytes | None) -> TpmKeystore:
         """Make both keys, and their files below the URI's directory or ``default``.
 
         :raises OutputError: a key stands there already.
@@ -136,7 +136,7 @@ class TpmKeystore:
         return cls(directory, tpm, TpmKey(tpm, keys["sign"]), TpmKey(tpm, keys["ecdh"]))
 
     @classmethod
-    def open(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+    def open(cls, uri: str, default: Path, _wrapping: bytes | None, pin: bytes | None) -> TpmKeystore:
         """Read both key files, and check that this TPM takes them.
 
         :raises KeystoreError: they are absent, or another TPM's.

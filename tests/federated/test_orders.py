@@ -202,7 +202,7 @@ def test_an_update_of_another_models_shapes_is_refused() -> None:
 @pytest.fixture
 def board(tmp_path: Path) -> tuple[FileKeystore, Record, bytes]:
     tmp_path.chmod(0o700)
-    keystore = FileKeystore.create(tmp_path / "keys", None)
+    keystore = FileKeystore.create("file:", tmp_path / "keys", None)
     signer, agreement = keystore.signer.public, keystore.agreement.public
     record = Record(Role.DEVICE, "press-07", signer, agreement, Aead.A256GCM, int(time.time()))
     return keystore, record, record.encode(keystore.signer)
@@ -228,7 +228,7 @@ def test_a_node_key_opens_for_its_board_alone(tmp_path: Path, board: tuple[FileK
     keystore, record, encoded = board
     path = tmp_path / "node.key"
     make_node_key(path, record, encoded, keystore)
-    another = FileKeystore.create(tmp_path / "others", None)
+    another = FileKeystore.create("file:", tmp_path / "others", None)
     with pytest.raises(KeystoreError, match=r"node\.key"):
         open_node_key(path, record, another)
     with pytest.raises(KeystoreError):
@@ -241,7 +241,7 @@ def test_a_node_key_opens_for_its_board_alone(tmp_path: Path, board: tuple[FileK
 def test_a_node_record_of_another_board_is_refused(tmp_path: Path, board: tuple[FileKeystore, Record, bytes]) -> None:
     """A board cannot vouch for a node key under another board's record."""
     keystore, record, encoded = board
-    other = FileKeystore.create(tmp_path / "others", None)
+    other = FileKeystore.create("file:", tmp_path / "others", None)
     theirs = replace(record, id="press-08", sign=other.signer.public, ecdh=other.agreement.public)
     mine = make_node_key(tmp_path / "node.key", record, encoded, keystore)
     with pytest.raises(EdgedError):

@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     setting = json.loads((folder / "board.json").read_text())
     if not setting.get("patient"):
         processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
-    keystore = FileKeystore.open(folder / "keys", None)
+    keystore = FileKeystore.open("file:", folder / "keys", None)
     device = read_record(folder / "device.enrol", Role.DEVICE)
     table = FederatedTable(
         aggregator=setting["aggregator"],

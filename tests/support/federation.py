@@ -42,7 +42,7 @@ class TestBoard:
     def __init__(self, folder: Path, number: int, setting: dict[str, Any]) -> None:
         self.folder = make_private_directory(folder)
         self.name = f"press-{number:02d}"
-        self.keystore = FileKeystore.create(folder / "keys", None)
+        self.keystore = FileKeystore.create("file:", folder / "keys", None)
         signer, agreement = self.keystore.signer, self.keystore.agreement
         self.record = Record(Role.DEVICE, self.name, signer.public, agreement.public, Aead.A256GCM, int(time.time()))
         encoded = self.record.encode(signer)
