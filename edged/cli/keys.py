@@ -17,7 +17,7 @@ from edged.formats.cose.keys import ContentKey
 from edged.formats.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import write_sensor_key
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 _RECORD_MODE = 0o644
 

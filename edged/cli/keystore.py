@@ -19,7 +19,7 @@ from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.config.board import KeystoreTable
 from edged.config.load import load_board
-from edged.keystore.protection import exercise
+from edged.keystore import exercise
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _LIMIT = 4096

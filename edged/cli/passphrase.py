@@ -12,7 +12,7 @@ import click
 from edged.base.errors import UsageError
 from edged.config.secret import read_secret
 from edged.keystore.people import PersonalKeys
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

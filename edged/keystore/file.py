@@ -19,7 +19,7 @@ from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, KEY_SIZE, Aead
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.keystore.protection import SHARED_SECRET, Protection
+from edged.keystore import SHARED_SECRET, Protection
 
 _CONTEXT = "edged.keystore.1"
 _LIMIT = 1024

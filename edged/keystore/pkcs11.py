@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from edged.base.errors import FormatError, KeystoreError, OutputError
 from edged.formats.cose.keys import PublicKey
-from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
+from edged.keystore import PIN, SHARED_SECRET, Protection, coordinate
 from edged.keystore.token import (
     KDF,
     Attribute,
@@ -29,7 +29,7 @@ from edged.keystore.token import (
     SlotFlag,
     Token,
 )
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 Purpose = Literal["sign", "ecdh"]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from edged.base.errors import ConfigError, KeystoreError
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 try:
     import pkcs11

@@ -143,8 +143,8 @@ import sys
 from pathlib import Path
 from edged.keystore import open_keystore
 from edged.keystore.people import PersonalKeys
-from edged.keystore.protection import exercise
-from edged.keystore.uri import TokenUri
+from edged.keystore import exercise
+from edged.keystore.token_uri import TokenUri
 
 uri, folder, pin = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
 keys = open_keystore(uri, folder, None) if uri.startswith("tpm2:") else PersonalKeys.on_token(TokenUri.parse(uri), pin)
