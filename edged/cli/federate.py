@@ -21,10 +21,10 @@ from edged.cli.common import config_option, json_option, path_type, print_facts,
 from edged.cli.data import data_group
 from edged.config.federated import FederatedTable
 from edged.config.load import load_board
-from edged.federated.budget import Budget
+from edged.federated.conditions import unreachable
 from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
-from edged.federated.reach import unreachable
+from edged.federated.privacy import Budget
 from edged.formats.identity import Role
 from edged.keystore.records import read_record
 
@@ -105,8 +105,7 @@ def run_command(config: Path) -> None:
     quiet()  # before the first import of Flower
     from edged.federated.conditions import Conditions  # noqa: PLC0415  for this command alone
     from edged.federated.flower.board import BoardProcess  # noqa: PLC0415  as above
-    from edged.federated.material import opener  # noqa: PLC0415  as above
-    from edged.federated.work import Worker  # noqa: PLC0415  as above
+    from edged.federated.work import Worker, opener  # noqa: PLC0415  as above
 
     for line in harden().describe():
         _LOG.info("%s", line)

@@ -15,7 +15,7 @@ from edged.base.names import check_name
 from edged.cli.aggregator import aggregator_option, need_flower_quietly, open_aggregator
 from edged.cli.common import json_option, path_type, print_json
 from edged.federated.learned import Learned
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.report import RoundReport, bar, draw
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, decode

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ModelError
-from edged.federated.noise import noisy, sample
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
+from edged.federated.privacy import noisy, sample
 from edged.federated.trainer import Floats, Trainer
 from edged.federated.weights import Weights, add, difference, limited
 

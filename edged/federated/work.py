@@ -1,32 +1,36 @@
 """A board's share of a round: believe the order, train on its own examples, hand back what it learned.
 
-What is trained, and on what, comes from the caller, so that neither Flower nor a store is needed to see what is done
-with an order.
+:class:`Worker` gets model and examples from its caller, so that its rules can be tried without Flower and without a
+board. :func:`opener` takes them from a board.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import MismatchError, NotAllowedError
+from edged.base.errors import MismatchError, MissingFileError, NotAllowedError
+from edged.board.board import Board
+from edged.board.state import Like, State
 from edged.config.federated import FederatedTable
-from edged.federated.budget import Budget
 from edged.federated.fit import Fitted, fit
 from edged.federated.order import Order, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.trainer import Trainer
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, decode, difference, digest
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.identity import Record
+from edged.formats.spec.fingerprint import fingerprint
+from edged.keystore import Keystore
 
 _LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
@@ -117,7 +121,7 @@ class Worker:
             self._rounds.take(self._key, believed.run, believed.round)
             examples = material.x, material.y
             fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
-        self._budget.spend(believed.model, believed.plan, fitted)
+        self._budget.spend(believed.model, believed.plan.noise, fitted.sampling, fitted.steps)
         _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
         return Outcome(believed, start, fitted)
 
@@ -151,3 +155,26 @@ class Worker:
     @property
     def _key(self) -> PublicKey:
         return self._aggregator.sign
+
+
+def opener(board: Board, keystore: Keystore) -> Open:
+    """Return what opens a board's models with its windows, for as long as a round needs them."""
+
+    @contextmanager
+    def open_material(model: str) -> Iterator[Material]:
+        with closing(State(board.directory)) as state:
+            installed = board.in_use(model, state)
+            if installed is None:
+                raise MissingFileError(f"no package of model {model!r} can be used", hint="`edged models` lists them")
+            engine = board.engine()
+            with closing(board.load(installed, keystore, state, engine)) as live:
+                trainer = Trainer(live.interpreter, engine)
+                labels = live.manifest.output.labels
+                like = Like(fingerprint(live.manifest), trainer.inputs, len(labels))
+                with closing(board.examples(keystore)) as examples:
+                    loaded = examples.load(model, like)
+                for why, count in loaded.left_out.items():
+                    _LOG.info("%s: %d windows are left out: %s", model, count, why)
+                yield Material(trainer, loaded.x, loaded.y)
+
+    return open_material

@@ -31,8 +31,7 @@ from edged.federated.flower.processes import Child, Secret
 from edged.federated.flower.strategy import Guard, Rules
 from edged.federated.flower.training import Settings
 from edged.federated.nodes import open_node_key
-from edged.federated.order import Order
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, difference, digest, encode, norm
 from edged.formats.cose.algorithms import Aead

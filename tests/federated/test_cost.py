@@ -15,7 +15,7 @@ import pytest
 from edged.federated.flower.choose import Averaging
 from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.training import Settings
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose
 from support.federation import MODEL, Federation

@@ -26,12 +26,10 @@ from edged.base.errors import (
     UnknownSignerError,
 )
 from edged.config.federated import FederatedTable, Privacy
-from edged.federated.budget import Budget
-from edged.federated.fit import Fitted
 from edged.federated.flower import need_flower
 from edged.federated.nodes import NodeRecord, make_node_key, open_node_key
-from edged.federated.order import Order, Rounds
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.update import Round, open_update, seal_update
 from edged.federated.weights import digest
 from edged.formats.cose import cbor
@@ -253,10 +251,6 @@ def test_a_node_record_of_another_board_is_refused(tmp_path: Path, board: tuple[
 # --- what is given away --------------------------------------------------------------------------
 
 
-def fitted(steps: int, sampling: float) -> Fitted:
-    return Fitted(WEIGHTS, 100, 1.0, 0.5, steps, sampling)
-
-
 def for_ever(function: Callable[[], None]) -> None:
     while True:
         function()
@@ -270,7 +264,7 @@ def test_a_budget_lasts_for_so_many_rounds_over_restarts(tmp_path: Path) -> None
     def take_round() -> None:
         budget = Budget(path, privacy)
         budget.check("bearing", plan, 100)
-        budget.spend("bearing", plan, fitted(10, 0.1))
+        budget.spend("bearing", plan.noise, 0.1, 10)
 
     for _ in range(4):
         take_round()
@@ -284,7 +278,7 @@ def test_a_budget_lasts_for_so_many_rounds_over_restarts(tmp_path: Path) -> None
 def test_rounds_without_noise_are_not_counted(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "budget", Privacy())
     budget.check("bearing", PLAN, 100)
-    budget.spend("bearing", PLAN, fitted(10, 0.1))
+    budget.spend("bearing", PLAN.noise, 0.1, 10)
     assert budget.spent() == {}
 
 

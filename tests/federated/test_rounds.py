@@ -11,7 +11,7 @@ from edged.federated.flower.choose import Averaging
 from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.training import Settings
 from edged.federated.learned import Learned
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose

@@ -29,7 +29,7 @@ from edged.federated.flower.lead import Wanted, lead
 from edged.federated.flower.secagg import Masking, masks, quantisation_step
 from edged.federated.flower.strategy import Guard, Rules
 from edged.federated.flower.training import Settings, train
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.weights import Weights
 from edged.formats.cose.keys import PrivateKey
 from support.federation import MODEL, Federation

@@ -13,9 +13,8 @@ from msgspec.structs import replace
 from edged.base.errors import MismatchError, NotAllowedError, ReplayError
 from edged.config.federated import FederatedTable, Privacy
 from edged.federated import work
-from edged.federated.budget import Budget
-from edged.federated.order import Order, Rounds
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.trainer import Trainer
 from edged.federated.weights import digest, encode
 from edged.federated.work import Material, Worker

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from edged.config.federated import FederatedTable, Privacy
-from edged.federated.budget import Budget
 from edged.federated.flower import processes
 from edged.federated.nodes import open_node_key
 from edged.federated.order import Rounds
+from edged.federated.privacy import Budget
 from edged.federated.update import Round, seal_update
 from edged.federated.work import Material, Outcome, Worker
 from edged.formats.identity import Role

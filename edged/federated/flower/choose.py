@@ -19,7 +19,7 @@ from flwr.server.strategy import (
 )
 
 from edged.base.errors import ConfigError
-from edged.federated.noise import noisy
+from edged.federated.privacy import noisy
 
 Results = list[tuple[ClientProxy, FitRes]]
 Mean = tuple[Parameters | None, dict[str, Any]]

@@ -17,7 +17,7 @@ from edged.federated.flower.grid import Connected, open_run
 from edged.federated.flower.processes import hush
 from edged.federated.flower.strategy import Guard, HeldOut, Rules
 from edged.federated.flower.training import Settings, train
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.privacy import Spent, epsilon
 from edged.federated.report import RoundReport
 from edged.federated.weights import Weights

@@ -22,8 +22,7 @@ from flwr.server.strategy import Strategy
 from edged.base.errors import EdgedError, FormatError, NotAllowedError, ReplayError
 from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
 from edged.federated.nodes import NodeRecord
-from edged.federated.order import Order
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan
 from edged.federated.report import RoundReport
 from edged.federated.update import Round, open_update
 from edged.federated.weights import Weights, add, check, difference, digest, encode, limited, norm
