@@ -22,6 +22,7 @@ from edged.cli.data import data_group
 from edged.config.federated import FederatedTable
 from edged.config.load import load_board
 from edged.federated.conditions import unreachable
+from edged.federated.flower import prepare
 from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
 from edged.federated.privacy import Budget
@@ -97,12 +98,7 @@ def run_command(config: Path) -> None:
     board = Board(load_board(config))
     table = _table(board)
     set_up_logging(board.config.log.level)
-    from edged.federated.flower import need_flower  # noqa: PLC0415  an extra
-
-    need_flower()
-    from edged.federated.flower.processes import quiet  # noqa: PLC0415  as above
-
-    quiet()  # before the first import of Flower
+    prepare()
     from edged.federated.conditions import Conditions  # noqa: PLC0415  for this command alone
     from edged.federated.flower.board import BoardProcess  # noqa: PLC0415  as above
     from edged.federated.work import Worker, opener  # noqa: PLC0415  as above

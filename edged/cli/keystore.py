@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -21,15 +20,12 @@ from edged.config.board import KeystoreTable
 from edged.config.load import load_board
 from edged.keystore import exercise
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 _LIMIT = 4096
 
 
-def pin_option(function: _Function) -> _Function:
-    """Add ``--pin-file``."""
-    return click.option(
-        "--pin-file", metavar="FILE", help="File that holds the PIN (mode 0600), or credential:NAME; as keystore.pin."
-    )(function)
+pin_option = click.option(
+    "--pin-file", metavar="FILE", help="File that holds the PIN (mode 0600), or credential:NAME; as keystore.pin."
+)
 
 
 def key_table(configured: KeystoreTable, uri: str | None, pin_file: str | None) -> KeystoreTable:

@@ -22,14 +22,13 @@ from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_pa
 from flwr.compat.common import recorddict_compat as compat
 
 from edged.base.errors import ConfigError
-from edged.federated.flower import fab
-from edged.federated.flower.choose import Averaging, choose
-from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
+from edged.federated.flower import protocol
+from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import open_run
-from edged.federated.flower.lead import Wanted, lead
+from edged.federated.flower.lead import Settings, Wanted, lead
 from edged.federated.flower.processes import Child, Secret
+from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS
 from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings
 from edged.federated.nodes import open_node_key
 from edged.federated.order import Order, Plan
 from edged.federated.update import Round, seal_update
@@ -415,6 +414,6 @@ def test_parts_that_do_not_go_together_are_refused(wrong: dict[str, Any]) -> Non
 
 
 def test_the_app_that_a_run_carries_holds_no_code_and_is_the_same_everywhere() -> None:
-    with zipfile.ZipFile(BytesIO(fab.app())) as file:
+    with zipfile.ZipFile(BytesIO(protocol.app())) as file:
         assert file.namelist() == ["pyproject.toml", ".info/CONTENT"]
-    assert fab.digest() == "446e3267696756fc3792c51a490ad52edfe1e9d9a5e4409cd0050f0610c063ea"
+    assert protocol.digest() == "446e3267696756fc3792c51a490ad52edfe1e9d9a5e4409cd0050f0610c063ea"

@@ -18,12 +18,12 @@ import pytest
 
 from edged.base.errors import BrokerError
 from edged.config.federated import FederatedTable
+from edged.federated.flower import SWITCHES, processes
 from edged.federated.flower import board as module
-from edged.federated.flower import processes
 from edged.federated.flower.board import BoardProcess
-from edged.federated.flower.control import Control
 from edged.federated.flower.grid import open_run
 from edged.federated.flower.processes import Child, Secret
+from edged.federated.flower.superlink import Control
 from edged.formats.cose.keys import PrivateKey
 from edged.keystore.certificates import Authority
 from support.waiting import PATIENCE, wait_until
@@ -170,7 +170,7 @@ def test_a_child_reads_its_secret_from_memory_and_ends_with_its_parent(
     assert not child.running
     assert content.startswith(b"top secret|")
     assert b"not for others" not in content
-    assert all(name.encode() in content for name in processes.SWITCHES)
+    assert all(name.encode() in content for name in SWITCHES)
 
 
 # --- the aggregator's end ------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from edged.federated.flower.choose import Averaging
-from edged.federated.flower.lead import Wanted, lead
-from edged.federated.flower.training import Settings
+from edged.federated.flower.averaging import Averaging
+from edged.federated.flower.lead import Settings, Wanted, lead
 from edged.federated.order import Plan
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose

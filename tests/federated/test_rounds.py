@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.federated.flower.choose import Averaging
-from edged.federated.flower.lead import Wanted, lead
-from edged.federated.flower.training import Settings
+from edged.federated.flower.averaging import Averaging
+from edged.federated.flower.lead import Settings, Wanted, lead
 from edged.federated.learned import Learned
 from edged.federated.order import Plan
 from edged.federated.report import curves, draw

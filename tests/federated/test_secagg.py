@@ -23,12 +23,11 @@ from flwr.compat.common import recorddict_compat as compat
 from flwr.supercore.task_identity import TaskIdentity
 
 from edged.base.errors import EdgedError, NotAllowedError
-from edged.federated.flower.choose import Averaging, choose
+from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import RunGrid
-from edged.federated.flower.lead import Wanted, lead
+from edged.federated.flower.lead import Settings, Wanted, lead, train
 from edged.federated.flower.secagg import Masking, masks, quantisation_step
 from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings, train
 from edged.federated.order import Plan
 from edged.federated.weights import Weights
 from edged.formats.cose.keys import PrivateKey

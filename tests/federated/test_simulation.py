@@ -15,10 +15,10 @@ import pytest
 from flwr.app import Message
 
 from edged.config.federated import FederatedTable
-from edged.federated.flower.choose import Averaging, choose
-from edged.federated.flower.client_app import BoardApp
+from edged.federated.flower.averaging import Averaging, choose
+from edged.federated.flower.lead import Settings, train
+from edged.federated.flower.runner import BoardApp
 from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings, train
 from edged.federated.order import Plan, Rounds
 from edged.federated.privacy import Budget
 from edged.federated.report import curves, draw

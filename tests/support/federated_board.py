@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edged.config.federated import FederatedTable, Privacy
-from edged.federated.flower import processes
+from edged.federated.flower import processes, quiet
 from edged.federated.nodes import open_node_key
 from edged.federated.order import Rounds
 from edged.federated.privacy import Budget
@@ -28,7 +28,7 @@ from edged.formats.identity import Role
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_record
 
-processes.quiet()
+quiet()
 from edged.federated.flower.board import BoardProcess  # noqa: E402  Flower reads its switches when it is imported
 from support.learner import Softmax, examples  # noqa: E402
 

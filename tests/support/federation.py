@@ -14,8 +14,7 @@ from edged.base.files import make_private_directory
 from edged.config.aggregator import Aggregator as AggregatorTable
 from edged.config.aggregator import AggregatorConfig
 from edged.federated.aggregator import Aggregator
-from edged.federated.flower.control import Control
-from edged.federated.flower.superlink import register, superlink
+from edged.federated.flower.superlink import Control, register, superlink
 from edged.federated.nodes import make_node_key
 from edged.formats.cose.algorithms import Aead
 from edged.formats.identity import Record, Role

@@ -20,9 +20,9 @@ from edged.base import notify
 from edged.base.errors import BrokerError
 from edged.base.files import PRIVATE_FILE, make_private_directory, write_atomically
 from edged.config.federated import FederatedTable
-from edged.federated.flower.client_app import BoardApp
-from edged.federated.flower.processes import Child, Secret, hush
-from edged.federated.flower.runner import Runner
+from edged.federated.flower import hush
+from edged.federated.flower.processes import Child, Secret
+from edged.federated.flower.runner import BoardApp, Runner
 from edged.federated.work import Worker
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.cose.openssh import private_openssh

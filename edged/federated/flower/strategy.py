@@ -20,7 +20,7 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
 from edged.base.errors import EdgedError, FormatError, NotAllowedError, ReplayError
-from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
+from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS
 from edged.federated.nodes import NodeRecord
 from edged.federated.order import Order, Plan
 from edged.federated.report import RoundReport
