@@ -11,6 +11,7 @@ import click
 from edged.base.errors import BrokerError
 from edged.base.files import write_atomically
 from edged.base.log import set_up_logging
+from edged.cli import LazyGroup
 from edged.cli.common import aggregator_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.aggregator import TEMPLATE, AggregatorConfig
 from edged.config.board import host_name
@@ -21,21 +22,7 @@ from edged.federated.flower import prepare
 _CONFIG_MODE = 0o644
 
 
-class _WithTraining(click.Group):
-    """A group with one command that is imported when it is called: it needs numpy and a runtime, the others do not."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "train"]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "train":
-            return super().get_command(ctx, cmd_name)
-        from edged.cli.training import train_command  # noqa: PLC0415  see above
-
-        return train_command
-
-
-@click.group("aggregator", cls=_WithTraining, short_help="Lead boards that learn together.")
+@click.group("aggregator", cls=LazyGroup, lazy={"train": ("training", "Lead a training of so many rounds.")})
 def aggregator_command() -> None:
     """Lead boards that learn together: see docs/federated.md."""
 

@@ -16,7 +16,7 @@ _BAR = 20
 _COLOURS = {"healthy": "green", "imbalance": "yellow", "bearing": "red"}
 
 
-@click.command("demo", short_help="Run everything once on this machine.")
+@click.command("demo")
 @click.option("--windows", type=click.IntRange(10, 10_000), default=150, show_default=True, help="Windows to play.")
 @click.option("--rate", type=click.FloatRange(1, 500), default=15.0, show_default=True, help="Windows a second.")
 @json_option

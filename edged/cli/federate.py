@@ -46,7 +46,7 @@ def _directory(board: Board) -> Path:
     return board.directory / "federated"
 
 
-@click.group("federate", short_help="Learn together with other boards.")
+@click.group("federate")
 def federate_command() -> None:
     """Learn together with other boards, from windows that stay here."""
 

@@ -21,7 +21,7 @@ from edged.hub.snapshot import status_path
 _RUNTIME = Path("/run/edged-hub/status.json")
 
 
-@click.group("hub", invoke_without_command=True, short_help="Open boards' results and republish them at home.")
+@click.group("hub", invoke_without_command=True)
 @hub_option
 @click.option("--page", is_flag=True, help="Also serve a page for people (default address: 127.0.0.1:8099).")
 @click.option("--instance", default="", metavar="NAME", help="A further process that shares the results (hub.share).")

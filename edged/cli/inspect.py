@@ -21,7 +21,7 @@ from edged.model.runtime import EngineChoice, choose
 _MODEL_SUFFIXES = {".tflite", ".lite"}
 
 
-@click.command("inspect", short_help="Show what a package or a model is.")
+@click.command("inspect")
 @click.argument("source", metavar="PACKAGE|MODEL", type=path_type)
 @click.option(
     "--publisher",

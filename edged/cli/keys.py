@@ -22,7 +22,7 @@ from edged.keystore.token_uri import TokenUri
 _RECORD_MODE = 0o644
 
 
-@click.group("keygen", short_help="Make keys of a publisher, operator, hub or sensor.")
+@click.group("keygen")
 def keygen_command() -> None:
     """Make the keys of a publisher, operator, hub or sensor.
 

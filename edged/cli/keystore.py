@@ -54,7 +54,7 @@ def _absolute(reference: str) -> str:
     return reference if reference.startswith("credential:") else str(Path(reference).absolute())
 
 
-@click.group("keystore", short_help="Try this board's keys, replace them, destroy them.")
+@click.group("keystore")
 def keystore_command() -> None:
     """Try this board's keys, give it new ones elsewhere, forget the old, and destroy all.
 

@@ -25,7 +25,7 @@ from edged.keystore.records import read_record
 _TIMED_OUT = 27  # as mosquitto_sub -W
 
 
-@click.command("listen", short_help="Open sealed results and print them.")
+@click.command("listen")
 @click.option("--hub-key", type=path_type, required=True, help="The hub's private key.")
 @click.option(
     "-b",

@@ -17,7 +17,7 @@ from edged.model.runtime.anatomy import dissect
 _MODE = 0o644
 
 
-@click.command("manifest", short_help="Write a starting manifest for a model.")
+@click.command("manifest")
 @click.argument("model", type=path_type)
 @click.option("--signature", help="The signature to ask; default: one that is called like inference.")
 @click.option("-o", "--output", type=path_type, help="Default: print it.")

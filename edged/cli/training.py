@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-@click.command("train", short_help="Lead a training of so many rounds.")
+@click.command("train")
 @click.argument("name", metavar="MODEL")
 @click.option(
     "--model", "file", type=path_type, required=True, help="The .tflite file that boards have under that name."

@@ -20,7 +20,7 @@ from edged.model.runtime import EngineChoice, choose
 from edged.model.samples import read_samples
 
 
-@click.command("try", short_help="Run a model on recorded data, without a broker.")
+@click.command("try")
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
 @click.option(
