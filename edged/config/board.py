@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +17,8 @@ from edged.config.model import ModelConfig, SiteTable, check_sources
 
 def host_name() -> str:
     """Return this machine's name, without its domain."""
+    import socket  # noqa: PLC0415  slow, and most configurations name the board
+
     return socket.gethostname().split(".")[0].lower()
 
 
