@@ -20,7 +20,7 @@ _EX_OSERR = 71
 _INTERRUPTED = 130
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "keygen": ("keys", "Make keys of a publisher, operator, hub or sensor."),
+    "keygen": ("keygen", "Make keys of a publisher, operator, hub or sensor."),
     "init": ("board", "Make this board's keys and enrolment record."),
     "install": ("board", "Verify packages and install them on this board."),
     "rollback": ("rollback", "Go back to the version of a model before the newest."),
@@ -30,8 +30,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "pack": ("publisher", "Sign and seal a model."),
     "grant": ("publisher", "Seal a package to further boards."),
     "inspect": ("inspect", "Show what a package or a model is."),
-    "manifest": ("model", "Write a starting manifest for a model."),
-    "try": ("trial", "Run a model on recorded data, without a broker."),
+    "manifest": ("author", "Write a starting manifest for a model."),
+    "try": ("author", "Run a model on recorded data, without a broker."),
     "status": ("status", "Show how this board is, and what was set aside."),
     "audit": ("audit", "Show what ran on this board when."),
     "support-bundle": ("support", "Collect what a maintainer needs, without secrets."),
