@@ -101,7 +101,7 @@ def run_command(config: Path) -> None:
     prepare()
     from edged.federated.conditions import Conditions  # noqa: PLC0415  for this command alone
     from edged.federated.flower.board import BoardProcess  # noqa: PLC0415  as above
-    from edged.federated.work import Worker, opener  # noqa: PLC0415  as above
+    from edged.federated.work import RoundWorker, opener  # noqa: PLC0415  as above
 
     for line in harden().describe():
         _LOG.info("%s", line)
@@ -111,7 +111,7 @@ def run_command(config: Path) -> None:
         device = board.keys.opened_record(keystore)
         node = open_node_key(directory / "node.key", device, keystore)
         conditions, stop = Conditions(table.when), threading.Event()
-        worker = Worker(
+        worker = RoundWorker(
             table,
             read_record(Path(table.record), Role.AGGREGATOR),
             device,

@@ -78,13 +78,13 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
     from edged.federated.flower.averaging import Averaging  # noqa: PLC0415  an extra
     from edged.federated.flower.lead import (  # noqa: PLC0415  as above
         Settings,
-        Wanted,
+        TrainingRequest,
         lead,
     )
 
     strategy = given["strategy"]
     bound = given["bound"]
-    wanted = Wanted(
+    wanted = TrainingRequest(
         model=name,
         plan=Plan(
             epochs=given["epochs"],

@@ -197,7 +197,7 @@ class Runtime(SiteTable, frozen=True):
         check_quantity("runtime.slow", parse_duration, self.slow)
 
 
-class Log(SiteTable, frozen=True):
+class LogTable(SiteTable, frozen=True):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -220,7 +220,7 @@ class BoardConfig(SiteTable, frozen=True):
     runtime: Runtime = Runtime()
     federated: FederatedTable | None = None
     metrics: MetricsTable | None = None
-    log: Log = Log()
+    log: LogTable = LogTable()
 
     def __post_init__(self) -> None:
         channels = [model.channel for model in self.model]

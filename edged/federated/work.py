@@ -1,7 +1,7 @@
 """A board's share of a round: believe the order, train on its own examples, hand back what it learned.
 
-:class:`Worker` gets model and examples from its caller, so that its rules can be tried without Flower and without a
-board. :func:`opener` takes them from a board.
+:class:`RoundWorker` gets model and examples from its caller, so that its rules can be tried without Flower and without
+a board. :func:`opener` takes them from a board.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import MismatchError, MissingFileError, NotAllowedError
+from edged.base.nothing import nothing
 from edged.board.board import Board
 from edged.board.state import Like, State
 from edged.config.federated import FederatedTable
@@ -39,7 +40,7 @@ _LOOK = 2.0
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingInput:
     """What a round works with.
 
     :ivar trainer: the model.
@@ -52,11 +53,11 @@ class Material:
     y: Floats
 
 
-Open = Callable[[str], AbstractContextManager[Material]]
+OpenInput = Callable[[str], AbstractContextManager[TrainingInput]]
 """Opens the model of a name with this board's examples for it."""
 
 
-class Outcome(NamedTuple):
+class TrainedRound(NamedTuple):
     """What a round came to."""
 
     order: Order
@@ -64,7 +65,7 @@ class Outcome(NamedTuple):
     fitted: Fitted
 
 
-class Worker:
+class RoundWorker:
     """Carries out orders on one board.
 
     :param table: what its owner allows.
@@ -82,9 +83,9 @@ class Worker:
         signer: Signer,
         rounds: Rounds,
         budget: Budget,
-        open_material: Open,
+        open_material: OpenInput,
         *,
-        may_train: Callable[[], str | None] = lambda: None,
+        may_train: Callable[[], str | None] = nothing,
     ) -> None:
         self.least = table.least
         self._table = table
@@ -96,7 +97,7 @@ class Worker:
         self._open = open_material
         self._may_train = may_train
 
-    def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
+    def train(self, order: bytes, weights: bytes, *, masked: bool) -> TrainedRound:
         """Carry out an order, for as long as the board may train.
 
         :param order: signed.
@@ -123,7 +124,7 @@ class Worker:
             fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
         self._budget.spend(believed.model, believed.plan.noise, fitted.sampling, fitted.steps)
         _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
-        return Outcome(believed, start, fitted)
+        return TrainedRound(believed, start, fitted)
 
     def _check_free(self, when: str) -> None:
         if (reason := self._may_train()) is not None:
@@ -141,14 +142,14 @@ class Worker:
 
         return check
 
-    def sealed(self, learned: Outcome) -> bytes:
+    def sealed(self, learned: TrainedRound) -> bytes:
         """Return an update for the aggregator's eyes alone."""
         about = Round(learned.order.run, learned.order.round, self._device.id)
         aead = self._device.aead or Aead.A256GCM
         return seal_update(learned.fitted.weights, about, self._signer, aead, self._aggregator.sealing_key)
 
     @staticmethod
-    def moved(learned: Outcome) -> Weights:
+    def moved(learned: TrainedRound) -> Weights:
         """Return how far the weights moved: what goes into a masked sum."""
         return difference(learned.fitted.weights, learned.start)
 
@@ -157,11 +158,11 @@ class Worker:
         return self._aggregator.sign
 
 
-def opener(board: Board, keystore: Keystore) -> Open:
+def opener(board: Board, keystore: Keystore) -> OpenInput:
     """Return what opens a board's models with its windows, for as long as a round needs them."""
 
     @contextmanager
-    def open_material(model: str) -> Iterator[Material]:
+    def open_material(model: str) -> Iterator[TrainingInput]:
         with closing(State(board.directory)) as state:
             installed = board.in_use(model, state)
             if installed is None:
@@ -175,6 +176,6 @@ def opener(board: Board, keystore: Keystore) -> Open:
                     loaded = examples.load(model, like)
                 for why, count in loaded.left_out.items():
                     _LOG.info("%s: %d windows are left out: %s", model, count, why)
-                yield Material(trainer, loaded.x, loaded.y)
+                yield TrainingInput(trainer, loaded.x, loaded.y)
 
     return open_material

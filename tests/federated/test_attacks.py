@@ -25,10 +25,10 @@ from edged.base.errors import ConfigError
 from edged.federated.flower import protocol
 from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import open_run
-from edged.federated.flower.lead import Settings, Wanted, lead
+from edged.federated.flower.lead import Settings, TrainingRequest, lead
 from edged.federated.flower.processes import Child, Secret
 from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS
-from edged.federated.flower.strategy import Guard, Rules
+from edged.federated.flower.strategy import GuardedStrategy, Rules
 from edged.federated.nodes import open_node_key
 from edged.federated.order import Order, Plan
 from edged.federated.update import Round, seal_update
@@ -102,7 +102,7 @@ def trained(fleet: Federation) -> Any:
         scored.append(weights)
         return accuracy(weights, x, y)
 
-    wanted = Wanted(MODEL, PLAN, Averaging(), Settings(2, 30), least=1, bound=BOUND)
+    wanted = TrainingRequest(MODEL, PLAN, Averaging(), Settings(2, 30), least=1, bound=BOUND)
     outcome = lead(fleet.aggregator, wanted, Softmax().weights(), held_out, lambda report: print(report.line()))
     return SimpleNamespace(outcome=outcome, scored=scored)
 
@@ -292,7 +292,9 @@ class Boards:
         }
         self.rules = Rules(**({"run": 1, "model": MODEL, "plan": PLAN, "masked": False, "least": 1} | rules))
         strategy = choose(averaging, list(self.start), count)
-        self.guard = Guard(strategy, self.rules, self.start, named, self.aggregator, self.aggregator, held_out)
+        self.guard = GuardedStrategy(
+            strategy, self.rules, self.start, named, self.aggregator, self.aggregator, held_out
+        )
         self.guard._inner.configure_fit(
             1, ndarrays_to_parameters(self.start), SimpleNamespace(num_available=lambda: count, sample=lambda **_: [])
         )

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edged.base.files import make_private_directory
-from edged.config.aggregator import Aggregator as AggregatorTable
-from edged.config.aggregator import AggregatorConfig
+from edged.config.aggregator import AggregatorConfig, AggregatorTable
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower.superlink import Control, register, superlink
 from edged.federated.nodes import make_node_key

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from edged.base.errors import ModelError, UsageError
-from edged.federated.export.gradients import LARGEST, LOSSES, Loss, Part, Tensor, kept, norms
+from edged.federated.export.gradients import LARGEST, LOSSES, Gradient, Loss, Tensor, kept, norms
 from edged.federated.export.layers import Activation, Step, read_steps
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, rewritten
@@ -38,7 +38,7 @@ _SOUND = 1e15
 class _Passed(NamedTuple):
     """What a pass through the model gave: each weight's gradient, each example's loss, and which examples count."""
 
-    parts: list[Part]
+    parts: list[Gradient]
     losses: Tensor
     keep: Tensor
 
@@ -86,7 +86,7 @@ class Network(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         weights = self._weights()
         seen = self._forward(x, weights)
         back = self._loss.slope(seen[-1], y)
-        parts: list[Part] = []
+        parts: list[Gradient] = []
         for place in reversed(range(len(self._open))):
             back, own = self._open[place].backward(seen[place], seen[place + 1], back, weights[place])
             parts[:0] = own

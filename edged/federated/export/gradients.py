@@ -29,7 +29,7 @@ LARGEST = np.finfo(np.float32).max
 _SMALLEST = np.finfo(np.float32).tiny
 
 
-class Part(Protocol):
+class Gradient(Protocol):
     """The gradient of one weight."""
 
     def norms(self) -> Tensor:
@@ -42,8 +42,8 @@ class Part(Protocol):
         """Return the sum over the examples in ``keep``, each times its ``scale``: [batch]."""
 
 
-class Outer:
-    """Of a matrix.
+class MatrixGradient:
+    """The gradient of a matrix.
 
     :param came: what came in: [batch, positions, in].
     :param back: what is passed back: [batch, positions, out].
@@ -58,7 +58,7 @@ class Outer:
         return tf.matmul(self._came, self._back, transpose_a=True)
 
     def norms(self) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         if self._came.shape[1] == 1:
             came, back = norms(self._came), norms(self._back)
             # Infinite times zero is not zero.
@@ -66,11 +66,11 @@ class Outer:
         return norms(self._each)
 
     def plain(self, keep: Tensor) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         return self._product(kept(self._came, keep), kept(self._back, keep))
 
     def scaled(self, keep: Tensor, scale: Tensor) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         if self._came.shape[1] == 1:
             return self._product(kept(self._came, keep), _times(kept(self._back, keep), scale))
         return tf.reshape(tf.reduce_sum(_times(kept(self._each, keep), scale), axis=0), self._shape)
@@ -80,8 +80,8 @@ class Outer:
         return tf.reshape(tf.matmul(rows, columns, transpose_a=True), self._shape)
 
 
-class Bias:
-    """Of a bias.
+class BiasGradient:
+    """The gradient of a bias.
 
     :param back: what is passed back: [batch, positions, out].
     """
@@ -90,15 +90,15 @@ class Bias:
         self._each = tf.reduce_sum(back, axis=1)
 
     def norms(self) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         return norms(self._each)
 
     def plain(self, keep: Tensor) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         return tf.reduce_sum(kept(self._each, keep), axis=0)
 
     def scaled(self, keep: Tensor, scale: Tensor) -> Tensor:
-        """See :class:`Part`."""
+        """See :class:`Gradient`."""
         return tf.reduce_sum(_times(kept(self._each, keep), scale), axis=0)
 
 

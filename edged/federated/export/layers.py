@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from edged.base.errors import ModelError
-from edged.federated.export.gradients import Bias, Outer, Part, Tensor
+from edged.federated.export.gradients import BiasGradient, Gradient, MatrixGradient, Tensor
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "softmax")
 _KNOWN = "Dense, Conv1D, Flatten, Reshape, GlobalAveragePooling1D, AveragePooling1D, MaxPooling1D, Activation, ReLU"
@@ -30,7 +30,9 @@ class Step(Protocol):
     def forward(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Return what comes out."""
 
-    def backward(self, x: Tensor, out: Tensor, back: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, out: Tensor, back: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """Return what to pass back to the layer before, and the gradient of each weight.
 
         :param x: what came in.
@@ -51,12 +53,14 @@ class Dense:
         rows = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
         return tf.reshape(rows + weights[1] if self.weights > 1 else rows, [*x.shape[:-1], kernel.shape[1]])
 
-    def backward(self, x: Tensor, _out: Tensor, back: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, _out: Tensor, back: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`."""
         kernel = weights[0]
         rows = tf.reshape(back, [x.shape[0], -1, kernel.shape[1]])
         came = tf.reshape(x, [x.shape[0], -1, kernel.shape[0]])
-        parts: list[Part] = [Outer(came, rows, tuple(kernel.shape)), Bias(rows)]
+        parts: list[Gradient] = [MatrixGradient(came, rows, tuple(kernel.shape)), BiasGradient(rows)]
         passed = tf.matmul(tf.reshape(back, [-1, kernel.shape[1]]), kernel, transpose_b=True)
         return tf.reshape(passed, x.shape), parts[: self.weights]
 
@@ -112,11 +116,13 @@ class Conv1D:
         rows = tf.matmul(tf.reshape(windows, [-1, windows.shape[2]]), kernel)
         return tf.reshape(rows + weights[1] if self.weights > 1 else rows, [*windows.shape[:2], kernel.shape[1]])
 
-    def backward(self, x: Tensor, _out: Tensor, back: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, _out: Tensor, back: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`."""
         windows = self._unfold(x)
         kernel = tf.reshape(weights[0], [windows.shape[2], -1])
-        parts: list[Part] = [Outer(windows, back, tuple(weights[0].shape)), Bias(back)]
+        parts: list[Gradient] = [MatrixGradient(windows, back, tuple(weights[0].shape)), BiasGradient(back)]
         passed = tf.matmul(tf.reshape(back, [-1, kernel.shape[1]]), kernel, transpose_b=True)
         return self._fold(tf.reshape(passed, windows.shape), x.shape[1]), parts[: self.weights]
 
@@ -133,7 +139,9 @@ class Reshape:
         """See :class:`Step`."""
         return tf.reshape(x, [x.shape[0], *self._shape])
 
-    def backward(self, x: Tensor, _out: Tensor, back: Tensor, _weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, _out: Tensor, back: Tensor, _weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`."""
         return tf.reshape(back, x.shape), []
 
@@ -147,7 +155,9 @@ class Mean:
         """See :class:`Step`."""
         return tf.reduce_mean(x, axis=1)
 
-    def backward(self, x: Tensor, _out: Tensor, back: Tensor, _weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, _out: Tensor, back: Tensor, _weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`."""
         return tf.expand_dims(back, 1) / float(x.shape[1]) + tf.zeros_like(x), []
 
@@ -168,7 +178,9 @@ class Pool:
         """See :class:`Step`."""
         return (tf.reduce_max if self._largest else tf.reduce_mean)(self._groups(x), axis=2)
 
-    def backward(self, x: Tensor, out: Tensor, back: Tensor, _weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, out: Tensor, back: Tensor, _weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`. Where several are the largest, they share."""
         groups = self._groups(x)
         share = tf.ones_like(groups)
@@ -191,7 +203,9 @@ class Activation:
         """See :class:`Step`."""
         return {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, "softmax": tf.nn.softmax}[self.name](x)
 
-    def backward(self, x: Tensor, out: Tensor, back: Tensor, _weights: Sequence[Tensor]) -> tuple[Tensor, list[Part]]:
+    def backward(
+        self, x: Tensor, out: Tensor, back: Tensor, _weights: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Gradient]]:
         """See :class:`Step`."""
         if self.name == "relu":  # TensorFlow's own, ReluGrad, is no builtin operator
             return tf.where(x > 0.0, back, 0.0), []

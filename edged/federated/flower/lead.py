@@ -18,12 +18,13 @@ from flwr.serverapp.grid import Grid
 from edged.base.errors import BrokerError, KeystoreError, MissingFileError
 from edged.base.files import read_private
 from edged.base.lock import Lock
+from edged.base.nothing import nothing
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower import hush
 from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import Connected, open_run
 from edged.federated.flower.secagg import MaskedRound
-from edged.federated.flower.strategy import Guard, HeldOut, Rules
+from edged.federated.flower.strategy import GuardedStrategy, HeldOut, Rules
 from edged.federated.flower.superlink import Control
 from edged.federated.order import Plan
 from edged.federated.privacy import Spent, epsilon
@@ -49,10 +50,10 @@ class Settings:
 def train(
     grid: Grid,
     boards: ClientManager,
-    guard: Guard,
+    guard: GuardedStrategy,
     rules: Rules,
     settings: Settings,
-    told: Callable[[RoundReport], None] = lambda _: None,
+    told: Callable[[RoundReport], None] = nothing,
 ) -> list[RoundReport]:
     """Train, and return a report a round; ``guard.weights`` are what came of it.
 
@@ -82,7 +83,7 @@ def train(
     return guard.reports
 
 
-def _context(guard: Guard, boards: ClientManager) -> LegacyContext:
+def _context(guard: GuardedStrategy, boards: ClientManager) -> LegacyContext:
     """Return what Flower's workflows keep their state in."""
     context = LegacyContext(Context(0, 0, {}, RecordDict(), {}), strategy=guard, client_manager=boards)
     initial = guard.initialize_parameters(boards)
@@ -97,7 +98,7 @@ _LIMIT = 1024
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """What a training is to do.
 
     :ivar least: updates that a round must have.
@@ -115,7 +116,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """What came of a training.
 
     :ivar run: its number at the aggregator.
@@ -135,11 +136,11 @@ class Outcome:
 
 def lead(
     aggregator: Aggregator,
-    wanted: Wanted,
+    wanted: TrainingRequest,
     initial: Weights,
     held_out: HeldOut | None = None,
-    told: Callable[[RoundReport], None] = lambda _: None,
-) -> Outcome:
+    told: Callable[[RoundReport], None] = nothing,
+) -> TrainingOutcome:
     """Train with the boards that are allowed and connected.
 
     :param initial: the weights to begin with.
@@ -152,11 +153,11 @@ def lead(
 
 def _lead(
     aggregator: Aggregator,
-    wanted: Wanted,
+    wanted: TrainingRequest,
     initial: Weights,
     held_out: HeldOut | None,
     told: Callable[[RoundReport], None],
-) -> Outcome:
+) -> TrainingOutcome:
     hush()
     keystore = aggregator.keystore()
     control = Control(aggregator.address, aggregator.tls.ca)
@@ -180,7 +181,7 @@ def _lead(
         tolerance=wanted.tolerance,
     )
     strategy = choose(wanted.averaging, list(initial), wanted.least)
-    guard = Guard(strategy, rules, initial, boards, keystore.signer, keystore.agreement, held_out)
+    guard = GuardedStrategy(strategy, rules, initial, boards, keystore.signer, keystore.agreement, held_out)
     ca = aggregator.tls.ca.read_bytes()
     with open_run(aggregator.address, ca, token, wanted.settings.patience) as (grid, flower_run):
         connected = Connected(grid, flower_run.run_id)
@@ -189,7 +190,7 @@ def _lead(
     if wanted.averaging.noise:  # every board is in every round: each round is one step at a rate of 1
         spent = epsilon(wanted.averaging.noise, 1.0, len(guard.reports), wanted.delta, "board")
     training = _record(aggregator, run, wanted, guard, spent) if guard.rounds else None
-    return Outcome(run, guard.published, guard.reports, guard.first, training, spent)
+    return TrainingOutcome(run, guard.published, guard.reports, guard.first, training, spent)
 
 
 def _secret(aggregator: Aggregator) -> bytes:
@@ -209,7 +210,9 @@ def _token(control: Control, secret: bytes) -> str:
     raise BrokerError(f"the SuperLink at {control.address} started no run", hint="its own log says why")
 
 
-def _record(aggregator: Aggregator, run: int, wanted: Wanted, guard: Guard, spent: Spent | None) -> Training:
+def _record(
+    aggregator: Aggregator, run: int, wanted: TrainingRequest, guard: GuardedStrategy, spent: Spent | None
+) -> Training:
     """Return the training record, which the publisher signs with the weights."""
     averaging, plan = wanted.averaging, wanted.plan
     local = plan.noise > 0 and not averaging.noise

@@ -34,7 +34,7 @@ from edged.base.errors import BrokerError, EdgedError, FormatError, NotAllowedEr
 from edged.federated.flower import protocol
 from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS, heartbeat
 from edged.federated.flower.secagg import Masking, is_masked
-from edged.federated.work import Outcome, Worker
+from edged.federated.work import RoundWorker, TrainedRound
 
 _LOG = logging.getLogger(__name__)
 _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
@@ -42,7 +42,7 @@ _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 ANSWERED = "answered"
 """What replies other than refusals are counted as: a masked round has four."""
 
-Answer = Callable[[Message], Message]
+Responder = Callable[[Message], Message]
 
 
 class Runner:
@@ -54,7 +54,7 @@ class Runner:
     :ivar answered: how many replies of each kind went out; "answered", or the class name of a refusal.
     """
 
-    def __init__(self, address: str, secret: bytes, answer: Answer) -> None:
+    def __init__(self, address: str, secret: bytes, answer: Responder) -> None:
         self.answered: Counter[str] = Counter()
         self._address = address
         self._answer = answer
@@ -142,7 +142,7 @@ def _check_app(run: Run, archive: bytes) -> None:
 class BoardApp:
     """Answers messages by a board's worker."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: RoundWorker) -> None:
         self._worker = worker
         self._masking = Masking(worker.least, self._train_masked)
 
@@ -167,7 +167,7 @@ class BoardApp:
         content: RecordDict = compat.fitres_to_recorddict(_result(ndarrays_to_parameters(moved)), keep_input=False)
         return Message(content, reply_to=message), max(float(abs(one).max(initial=0.0)) for one in moved)
 
-    def _train(self, instructions: FitIns, *, masked: bool) -> Outcome:
+    def _train(self, instructions: FitIns, *, masked: bool) -> TrainedRound:
         order = instructions.config.get(ORDER)
         tensors = instructions.parameters.tensors
         if not isinstance(order, bytes) or instructions.parameters.tensor_type != WEIGHTS or len(tensors) != 1:

@@ -60,7 +60,7 @@ class _Tally:
     boards: list[str] = field(default_factory=list)
 
 
-class Guard(Strategy):  # type: ignore[misc]
+class GuardedStrategy(Strategy):  # type: ignore[misc]
     """A strategy around one of Flower's.
 
     :param boards: records of the boards that are allowed, by Flower's number.
