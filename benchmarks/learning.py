@@ -26,7 +26,7 @@ _TRAIN = """
 import os, sys
 import numpy as np
 from edged.federated.fit import fit
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose
 

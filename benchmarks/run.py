@@ -28,6 +28,7 @@ _MEASUREMENTS = (
     "swap_gap",
     "load_peak",
     "footprint",
+    "start",
 )
 
 

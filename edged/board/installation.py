@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edged.base.clock import Clock
 from edged.base.errors import MismatchError, MissingFileError, TrialError, naming
@@ -14,7 +15,6 @@ from edged.base.machine import acting_as_owner
 from edged.board.audit import AuditLog
 from edged.board.keyring import Keyring
 from edged.board.state import Examples, State, StoreKeys
-from edged.broker import BrokerOptions, Message, configured
 from edged.config.board import BoardConfig, BrokerTable
 from edged.formats.cose.keys import ContentKey, PublicKey
 from edged.formats.identity import Record, Role
@@ -23,8 +23,11 @@ from edged.formats.package.verify import Floor, Package, Publishers, VerifiedPac
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed, PackageStore
 from edged.keystore.records import read_record, read_sensor_key
-from edged.model.live import LiveModel, load
-from edged.model.runtime import DelegateLibrary, Engine, choose
+
+if TYPE_CHECKING:  # imported on use: `edged status` needs neither paho nor numpy
+    from edged.broker import BrokerOptions, Message
+    from edged.model.live import LiveModel
+    from edged.model.runtime import DelegateLibrary, Engine
 
 _DAMAGED = "fetch the package again; if that does not help, ask its publisher for another"
 
@@ -126,10 +129,14 @@ class Board:
 
     def broker_options(self, broker: BrokerTable | None = None, will: Message | None = None) -> BrokerOptions:
         """Return the options for a configured broker; default: the one that readings come from."""
+        from edged.broker import configured  # noqa: PLC0415  as above
+
         return configured(broker or self.config.broker, f"edged-{self.config.device.name}", will)
 
     def engine(self) -> Engine:
         """Return the configured runtime."""
+        from edged.model.runtime import choose  # noqa: PLC0415  as above
+
         return choose(self.config.runtime.engine, self.config.runtime.xnnpack)
 
     def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
@@ -148,6 +155,8 @@ class Board:
 
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
+        from edged.model.live import load  # noqa: PLC0415  as above
+
         package = self.verify(data, source)
         keystore, engine = self.keystore(), self.engine()
         with naming(source, _DAMAGED):
@@ -212,6 +221,8 @@ class Board:
         :raises TrialError: it was rejected.
         :raises EdgedError: why it cannot be used.
         """
+        from edged.model.live import load  # noqa: PLC0415  as above
+
         package = self.verify(mapped(installed.path), installed.path)
         manifest = package.manifest
         if (manifest.name, manifest.version) != (installed.name, installed.version):
@@ -235,6 +246,8 @@ class Board:
     def _delegate_libraries(self, delegate: str | None) -> list[DelegateLibrary]:
         if delegate is None:
             return []
+        from edged.model.runtime import DelegateLibrary  # noqa: PLC0415  as above
+
         table = self.config.runtime.delegates[delegate]
         return [DelegateLibrary(delegate, table.library, table.options)]
 

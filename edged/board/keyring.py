@@ -19,9 +19,8 @@ from edged.formats.identity import Record, Role
 from edged.formats.package.pack import grant
 from edged.formats.package.verify import Package
 from edged.keystore import Keystore, create_keystore, open_keystore
-from edged.keystore.former import Former, FormerKeys
 from edged.keystore.packages import Installed, PackageStore
-from edged.keystore.records import read_record
+from edged.keystore.records import Former, FormerKeys, read_record
 
 RECORD_MODE = 0o644
 _LIMIT = 4096

@@ -1,13 +1,15 @@
 """The command line: the only place that prints to a person or ends the process.
 
-Each command stands in the file of its role and is imported only when it is called, so that ``edged --help`` needs no
-numpy and ``edged run`` no prompt. May import: everything.
+Each command is in the file of its role and is imported when it is called, so that ``edged --help`` needs nothing but
+click, and ``edged run`` no prompt. May import: everything.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -17,47 +19,65 @@ from edged.base.errors import EdgedError, UsageError
 _EX_OSERR = 71
 _INTERRUPTED = 130
 
-_COMMANDS = {
-    "keygen": "keys",
-    "init": "board",
-    "install": "board",
-    "rollback": "rollback",
-    "models": "board",
-    "check": "board",
-    "run": "board",
-    "pack": "publisher",
-    "grant": "publisher",
-    "inspect": "inspect",
-    "manifest": "model",
-    "try": "trial",
-    "status": "status",
-    "audit": "audit",
-    "support-bundle": "support",
-    "keystore": "keystore",
-    "hub": "hub",
-    "listen": "listen",
-    "send": "sensor",
-    "federate": "federate",
-    "aggregator": "aggregator",
-    "demo": "demo",
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "keygen": ("keygen", "Make keys of a publisher, operator, hub or sensor."),
+    "init": ("board", "Make this board's keys and enrolment record."),
+    "install": ("board", "Verify packages and install them on this board."),
+    "rollback": ("rollback", "Go back to the version of a model before the newest."),
+    "models": ("board", "List the installed packages."),
+    "check": ("board", "Validate all that can be validated without starting."),
+    "run": ("board", "Run the daemon."),
+    "pack": ("publisher", "Sign and seal a model."),
+    "grant": ("publisher", "Seal a package to further boards."),
+    "inspect": ("inspect", "Show what a package or a model is."),
+    "manifest": ("author", "Write a starting manifest for a model."),
+    "try": ("author", "Run a model on recorded data, without a broker."),
+    "status": ("status", "Show how this board is, and what was set aside."),
+    "audit": ("audit", "Show what ran on this board when."),
+    "support-bundle": ("support", "Collect what a maintainer needs, without secrets."),
+    "keystore": ("keystore", "Try this board's keys, replace them, destroy them."),
+    "hub": ("hub", "Open boards' results and republish them at home."),
+    "listen": ("listen", "Open sealed results and print them."),
+    "send": ("sensor", "Play recorded readings as a sensor."),
+    "federate": ("federate", "Learn together with other boards."),
+    "aggregator": ("aggregator", "Lead boards that learn together."),
+    "demo": ("demo", "Run everything once on this machine."),
 }
+"""Each command by its name: the module here that holds it as ``NAME_command``, and its line in the list."""
 
 
-class _Lazy(click.Group):
-    """A group whose commands are imported when they are called."""
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called: help and completion know their names without.
 
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+    :param lazy: such commands, as :data:`COMMANDS` lists them; others are added as to any group.
+    """
 
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"edged.cli.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
-        return command
+    def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names: those of imported commands first."""
+        return [*super().list_commands(ctx), *self._lazy]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command to be listed; :meth:`resolve_command` returns the one to be called."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        return click.Command(cmd_name, short_help=self._lazy[cmd_name][1])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first of ``args`` names, imported, and the rest of them."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and name in self._lazy:
+            module = importlib.import_module(f"edged.cli.{self._lazy[name][0]}")
+            command = getattr(module, f"{name.replace('-', '_')}_command")
+        return name, command, rest
 
 
-@click.group(cls=_Lazy, context_settings={"max_content_width": 100})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name="edged", message="%(prog)s %(version)s")
 def cli() -> None:
     """Encrypted models on IoT boards: sealed at the publisher, opened only in RAM, answered sealed over MQTT.

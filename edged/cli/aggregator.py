@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from edged.base.errors import BrokerError
 from edged.base.files import write_atomically
 from edged.base.log import set_up_logging
-from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
+from edged.cli import LazyGroup
+from edged.cli.common import aggregator_option, json_option, path_type, print_facts, print_json, print_table
 from edged.config.aggregator import TEMPLATE, AggregatorConfig
 from edged.config.board import host_name
 from edged.config.load import load_aggregator
 from edged.federated.aggregator import Aggregator
+from edged.federated.flower import prepare
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_DEFAULT_CONFIG = Path("/etc/edged/aggregator.toml")
 _CONFIG_MODE = 0o644
 
 
-def aggregator_option(function: _Function) -> _Function:
-    """Add ``--config``."""
-    return click.option(
-        "-c",
-        "--config",
-        type=path_type,
-        default=_DEFAULT_CONFIG,
-        show_default=True,
-        envvar="EDGED_AGGREGATOR_CONFIG",
-        help="The aggregator's configuration.",
-    )(function)
-
-
-def open_aggregator(config: Path) -> Aggregator:
-    """Return the aggregator that a configuration describes."""
-    return Aggregator(load_aggregator(config))
-
-
-class _WithTraining(click.Group):
-    """A group with one command that is imported when it is called: it needs numpy and a runtime, the others do not."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "train"]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "train":
-            return super().get_command(ctx, cmd_name)
-        from edged.cli.training import train_command  # noqa: PLC0415  see above
-
-        return train_command
-
-
-@click.group("aggregator", cls=_WithTraining, short_help="Lead boards that learn together.")
+@click.group("aggregator", cls=LazyGroup, lazy={"train": ("training", "Lead a training of so many rounds.")})
 def aggregator_command() -> None:
     """Lead boards that learn together: see docs/federated.md."""
 
@@ -77,7 +43,7 @@ def init_command(config: Path, name: str | None, output: Path | None, *, as_json
     if not config.exists():
         template = TEMPLATE.format(name=name or host_name()).encode()
         write_atomically(config, [template], mode=_CONFIG_MODE, replace=False)
-    aggregator = open_aggregator(config)
+    aggregator = Aggregator(load_aggregator(config))
     aggregator.make_directory()
     with aggregator.as_owner():
         record = aggregator.make()
@@ -107,7 +73,7 @@ def allow_command(records: tuple[Path, ...], config: Path, *, replace: bool) -> 
     \b
     Example: edged aggregator allow press-07.node press-08.node
     """
-    aggregator = open_aggregator(config)
+    aggregator = Aggregator(load_aggregator(config))
     for path in records:
         content = path.absolute()
         with aggregator.as_owner():
@@ -124,7 +90,7 @@ def revoke_command(names: tuple[str, ...], config: Path) -> None:
     \b
     Example: edged aggregator revoke press-07
     """
-    aggregator = open_aggregator(config)
+    aggregator = Aggregator(load_aggregator(config))
     for name in names:
         with aggregator.as_owner():
             aggregator.revoke(name)
@@ -141,7 +107,7 @@ def serve_command(config: Path) -> None:
     """
     configured: AggregatorConfig = load_aggregator(config)
     set_up_logging(configured.log.level)
-    need_flower_quietly()
+    prepare()
     from edged.federated.flower.superlink import serve  # noqa: PLC0415  an extra
 
     stop = threading.Event()
@@ -161,9 +127,9 @@ def status_command(config: Path, *, as_json: bool) -> None:
     \b
     Example: edged aggregator status --json
     """
-    aggregator = open_aggregator(config)
-    need_flower_quietly()
-    from edged.federated.flower.control import Control  # noqa: PLC0415  an extra
+    aggregator = Aggregator(load_aggregator(config))
+    prepare()
+    from edged.federated.flower.superlink import Control  # noqa: PLC0415  an extra
     from edged.formats.cose.pem import public_pem  # noqa: PLC0415  for this command alone
 
     with aggregator.as_owner():
@@ -192,14 +158,3 @@ def status_command(config: Path, *, as_json: bool) -> None:
         click.echo()
         rows = [(name, states[name], one.device.fingerprint) for name, one in boards.items()]
         print_table(rows, ("board", "state", "fingerprint"))
-
-
-def need_flower_quietly() -> None:
-    """Check that Flower is there, and turn off what it tells others and the terminal."""
-    from edged.federated.flower import need_flower  # noqa: PLC0415  an extra
-
-    need_flower()
-    from edged.federated.flower.processes import hush, quiet  # noqa: PLC0415  as above
-
-    quiet()  # before the first import of Flower
-    hush()

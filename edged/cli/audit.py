@@ -23,7 +23,7 @@ _EXPORT_MODE = 0o644
 _MOST = 64 * 1024 * 1024
 
 
-@click.command("audit", short_help="Show what ran on this board when.")
+@click.command("audit")
 @click.option("-n", "--last", type=click.IntRange(1), default=50, show_default=True, help="Entries to show.")
 @click.option("--verify", "verifies", is_flag=True, help="Only say whether the log is whole.")
 @click.option("--export", "output", type=path_type, help="Write the whole log with its signatures to this file.")

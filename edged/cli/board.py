@@ -38,7 +38,7 @@ from edged.keystore.packages import Installed
 _LOG = logging.getLogger(__name__)
 
 
-@click.command("init", short_help="Make this board's keys and enrolment record.")
+@click.command("init")
 @config_option
 @click.option("-o", "--output", type=path_type, help="Also write the enrolment record here.")
 @click.option(
@@ -102,7 +102,7 @@ def _make_state_directory(directory: Path) -> None:
             os.chown(directory, user.pw_uid, user.pw_gid)
 
 
-@click.command("install", short_help="Verify packages and install them on this board.")
+@click.command("install")
 @click.argument("packages", nargs=-1, required=True, type=path_type, metavar="PACKAGE...")
 @config_option
 def install_command(packages: tuple[Path, ...], config: Path) -> None:
@@ -140,7 +140,7 @@ def _audited(board: Board, state: State, path: Path) -> Iterator[None]:
         log.sign()
 
 
-@click.command("models", short_help="List the installed packages.")
+@click.command("models")
 @config_option
 @json_option
 def models_command(config: Path, *, as_json: bool) -> None:
@@ -181,7 +181,7 @@ def _describe(board: Board, state: State, installed: Installed) -> dict[str, obj
     }
 
 
-@click.command("check", short_help="Validate all that can be validated without starting.")
+@click.command("check")
 @click.argument("config", type=path_type, default=DEFAULT_CONFIG)
 @click.option("--offline", is_flag=True, help="Leave the broker out.")
 @json_option
@@ -202,7 +202,7 @@ def check_command(config: Path, *, offline: bool, as_json: bool) -> int:
     return next((finding.error.exit_code for finding in findings if finding.error is not None), 0)
 
 
-@click.command("run", short_help="Run the daemon.")
+@click.command("run")
 @config_option
 def run_command(config: Path) -> None:
     """Run the daemon in the foreground (systemd does: `systemctl start edged`).

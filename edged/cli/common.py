@@ -18,17 +18,22 @@ path_type = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def config_option(function: _Function) -> _Function:
-    """Add ``--config``."""
+def _config_of(owner: str, default: Path, envvar: str) -> Callable[[_Function], _Function]:
+    """Return the option ``--config`` of commands that read this configuration."""
     return click.option(
         "-c",
         "--config",
         type=path_type,
-        default=DEFAULT_CONFIG,
+        default=default,
         show_default=True,
-        envvar="EDGED_CONFIG",
-        help="The board's configuration.",
-    )(function)
+        envvar=envvar,
+        help=f"The {owner}'s configuration.",
+    )
+
+
+config_option = _config_of("board", DEFAULT_CONFIG, "EDGED_CONFIG")
+hub_option = _config_of("hub", Path("/etc/edged/hub.toml"), "EDGED_HUB_CONFIG")
+aggregator_option = _config_of("aggregator", Path("/etc/edged/aggregator.toml"), "EDGED_AGGREGATOR_CONFIG")
 
 
 def print_json(value: object) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edged.base.errors import EdgedError
+from edged.base.nothing import nothing
 from edged.cli.common import json_option, print_json
 from edged.demo.run import Demo, Seen, Summary
 
@@ -16,7 +17,7 @@ _BAR = 20
 _COLOURS = {"healthy": "green", "imbalance": "yellow", "bearing": "red"}
 
 
-@click.command("demo", short_help="Run everything once on this machine.")
+@click.command("demo")
 @click.option("--windows", type=click.IntRange(10, 10_000), default=150, show_default=True, help="Windows to play.")
 @click.option("--rate", type=click.FloatRange(1, 500), default=15.0, show_default=True, help="Windows a second.")
 @json_option
@@ -27,7 +28,7 @@ def demo_command(*, windows: int, rate: float, as_json: bool) -> None:
     Example: edged demo --windows 300 --rate 50
     """
     with tempfile.TemporaryDirectory(prefix="edged-demo-") as directory:
-        say = _nothing if as_json else _say
+        say = nothing if as_json else _say
         demo = Demo(Path(directory), say, _Screen(windows, quiet=as_json).show)
         summary = demo.run(windows, rate)
     if as_json:
@@ -40,10 +41,6 @@ def demo_command(*, windows: int, rate: float, as_json: bool) -> None:
 
 def _say(line: str) -> None:
     click.secho(line, dim=line.startswith("$"))
-
-
-def _nothing(_line: str) -> None:
-    """Say nothing."""
 
 
 class _Screen:

@@ -21,10 +21,11 @@ from edged.cli.common import config_option, json_option, path_type, print_facts,
 from edged.cli.data import data_group
 from edged.config.federated import FederatedTable
 from edged.config.load import load_board
-from edged.federated.budget import Budget
+from edged.federated.conditions import unreachable
+from edged.federated.flower import prepare
 from edged.federated.nodes import make_node_key, open_node_key, vouch
 from edged.federated.order import Rounds
-from edged.federated.reach import unreachable
+from edged.federated.privacy import Budget
 from edged.formats.identity import Role
 from edged.keystore.records import read_record
 
@@ -45,7 +46,7 @@ def _directory(board: Board) -> Path:
     return board.directory / "federated"
 
 
-@click.group("federate", short_help="Learn together with other boards.")
+@click.group("federate")
 def federate_command() -> None:
     """Learn together with other boards, from windows that stay here."""
 
@@ -97,16 +98,10 @@ def run_command(config: Path) -> None:
     board = Board(load_board(config))
     table = _table(board)
     set_up_logging(board.config.log.level)
-    from edged.federated.flower import need_flower  # noqa: PLC0415  an extra
-
-    need_flower()
-    from edged.federated.flower.processes import quiet  # noqa: PLC0415  as above
-
-    quiet()  # before the first import of Flower
+    prepare()
     from edged.federated.conditions import Conditions  # noqa: PLC0415  for this command alone
     from edged.federated.flower.board import BoardProcess  # noqa: PLC0415  as above
-    from edged.federated.material import opener  # noqa: PLC0415  as above
-    from edged.federated.work import Worker  # noqa: PLC0415  as above
+    from edged.federated.work import RoundWorker, opener  # noqa: PLC0415  as above
 
     for line in harden().describe():
         _LOG.info("%s", line)
@@ -116,7 +111,7 @@ def run_command(config: Path) -> None:
         device = board.keys.opened_record(keystore)
         node = open_node_key(directory / "node.key", device, keystore)
         conditions, stop = Conditions(table.when), threading.Event()
-        worker = Worker(
+        worker = RoundWorker(
             table,
             read_record(Path(table.record), Role.AGGREGATOR),
             device,

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from edged.base.errors import MissingFileError, StateLockedError
 from edged.base.lock import Lock
-from edged.cli.common import json_option, path_type, print_facts, print_json, print_table
+from edged.cli.common import hub_option, json_option, print_facts, print_json, print_table
 from edged.config.load import load_hub
 from edged.hub.hub_keys import HubKeys
 from edged.hub.process import HubProcess
 from edged.hub.status import status_path
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_DEFAULT_CONFIG = Path("/etc/edged/hub.toml")
 _RUNTIME = Path("/run/edged-hub/status.json")
 
 
-def _config_option(function: _Function) -> _Function:
-    return click.option(
-        "-c",
-        "--config",
-        type=path_type,
-        default=_DEFAULT_CONFIG,
-        show_default=True,
-        envvar="EDGED_HUB_CONFIG",
-        help="The hub's configuration.",
-    )(function)
-
-
-@click.group("hub", invoke_without_command=True, short_help="Open boards' results and republish them at home.")
-@_config_option
+@click.group("hub", invoke_without_command=True)
+@hub_option
 @click.option("--page", is_flag=True, help="Also serve a page for people (default address: 127.0.0.1:8099).")
 @click.option("--instance", default="", metavar="NAME", help="A further process that shares the results (hub.share).")
 @click.pass_context

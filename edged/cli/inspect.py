@@ -1,16 +1,16 @@
-"""``edged inspect``: what a package or a model is, without running it."""
+"""``edged inspect``: a package or a model as tables and as JSON, without running it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from edged.base.errors import UsageError, naming
-from edged.cli.anatomy import inspect_model
-from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json
+from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table
 from edged.cli.publisher import parse_package
 from edged.config.board import EngineChoice
 from edged.formats.identity import Role
@@ -18,12 +18,18 @@ from edged.formats.package.manifest import Manifest
 from edged.formats.package.verify import Package, Publishers
 from edged.formats.spec import Chain
 from edged.keystore.records import read_record
-from edged.model.runtime import choose
+from edged.model.runtime import Engine, choose
+from edged.model.runtime.anatomy import Anatomy, dissect
+from edged.model.runtime.graph import GraphTensor, Subgraph
+from edged.model.runtime.metadata import TensorNotes
 
 _MODEL_SUFFIXES = {".tflite", ".lite"}
+_Row = tuple[object, ...]
+_MOST_LABELS = 8
+"""That are worth a line's room."""
 
 
-@click.command("inspect", short_help="Show what a package or a model is.")
+@click.command("inspect")
 @click.argument("source", metavar="PACKAGE|MODEL", type=path_type)
 @click.option(
     "--publisher",
@@ -112,3 +118,167 @@ def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[
     with naming("the signature does not stand"):
         package.verify(Publishers(pinned))
     return "holds"
+
+
+def inspect_model(path: Path, engine: Engine, *, every: bool, as_json: bool) -> None:
+    """Print what the model at ``path`` is.
+
+    :param every: list all its tensors, not only those that go in and come out.
+    :raises ModelError: as :func:`edged.model.runtime.anatomy.dissect`.
+    """
+    anatomy = dissect(engine, path)
+    if as_json:
+        print_json(_document(path, anatomy, engine))
+        return
+    print_facts({name: value for name, value in _facts(path, anatomy, engine).items() if value})
+    _print_rows(anatomy, ("operator", "count", "XNNPACK"), list(_operators(anatomy)))
+    _print_rows(anatomy, ("tensor", "is", "type", "shape", "quantisation"), list(_tensors(anatomy, every=every)))
+    if anatomy.graph.signatures:
+        _print_rows(anatomy, ("signature", "argument", "is", "tensor"), list(_signatures(anatomy)))
+    if anatomy.notes is not None:
+        _print_rows(anatomy, ("note on", "is", "says"), list(_notes(anatomy)))
+
+
+def _print_rows(anatomy: Anatomy, header: Sequence[str], rows: Sequence[_Row]) -> None:
+    """Print a table; its first column, the subgraph, is left out where there is one only."""
+    click.echo()
+    if len(anatomy.graph.subgraphs) == 1:
+        print_table([row[1:] for row in rows], header)
+    else:
+        print_table(rows, ("subgraph", *header))
+
+
+def _facts(path: Path, anatomy: Anatomy, engine: Engine) -> dict[str, str]:
+    graph, notes = anatomy.graph, anatomy.notes
+    of = "" if len(graph.subgraphs) == 1 else " of the first subgraph, the only one that the runtime tells of"
+    facts = {
+        "file": str(path),
+        "size": f"{anatomy.size} bytes, SHA-256 {anatomy.sha256}",
+        "description": graph.description,
+        "schema": str(graph.schema),
+        "needs": f"TFLite {anatomy.needs} or later" if anatomy.needs else "",
+        "runtime": f"{engine.name} {engine.version} ({engine.reason})",
+        "XNNPACK": f"runs {len(anatomy.accelerated)} of {len(graph.subgraphs[0].operators)} operators{of}",
+        "state": ", ".join(sorted({kept for subgraph in graph.subgraphs for kept in subgraph.state})),
+    }
+    if notes is not None:
+        facts |= {field: getattr(notes, field) for field in ("name", "version", "author", "license")}
+        facts["about"] = notes.description
+    return facts
+
+
+def _labelled(anatomy: Anatomy) -> Iterator[tuple[str, Subgraph]]:
+    for number, subgraph in enumerate(anatomy.graph.subgraphs):
+        yield subgraph.name or str(number), subgraph
+
+
+def _counted(anatomy: Anatomy) -> list[list[tuple[str, int, int | None]]]:
+    """Return the operators of each subgraph: name, how many, and how many of them XNNPACK runs, where that is known."""
+    counted: list[list[tuple[str, int, int | None]]] = []
+    for number, subgraph in enumerate(anatomy.graph.subgraphs):
+        run = Counter(subgraph.operators[at].name for at in anatomy.accelerated) if number == 0 else None
+        found = Counter(operator.name for operator in subgraph.operators)
+        counted.append([(name, n, None if run is None else run[name]) for name, n in found.most_common()])
+    return counted
+
+
+def _operators(anatomy: Anatomy) -> Iterator[_Row]:
+    for (label, _), operators in zip(_labelled(anatomy), _counted(anatomy), strict=True):
+        for name, count, run in operators:
+            yield label, name, count, "?" if run is None else run
+
+
+def _tensors(anatomy: Anatomy, *, every: bool) -> Iterator[_Row]:
+    for label, subgraph in _labelled(anatomy):
+        ends = (*subgraph.inputs, *subgraph.outputs)
+        for number in range(len(subgraph.tensors)) if every else ends:
+            tensor = subgraph.tensors[number]
+            shape = f"[{', '.join('?' if size < 0 else str(size) for size in tensor.shape)}]"
+            yield label, tensor.name, _role(subgraph, number), tensor.dtype, shape, _quantisation(tensor)
+
+
+def _role(subgraph: Subgraph, number: int) -> str:
+    tensor = subgraph.tensors[number]
+    roles = {
+        "input": number in subgraph.inputs,
+        "output": number in subgraph.outputs,
+        "variable": tensor.variable,
+        "constant": tensor.constant,
+    }
+    return ", ".join(role for role, holds in roles.items() if holds) or "between"
+
+
+def _quantisation(tensor: GraphTensor) -> str:
+    if not tensor.scales:
+        return "none"
+    if len(tensor.scales) == 1:
+        return f"scale {tensor.scales[0]:.9g}, zero point {tensor.zero_points[0]}"
+    scales = f"scales {min(tensor.scales):.4g} to {max(tensor.scales):.4g}"
+    return f"per channel: {len(tensor.scales)} {scales} along axis {tensor.axis}"
+
+
+def _signatures(anatomy: Anatomy) -> Iterator[_Row]:
+    labelled = list(_labelled(anatomy))
+    for key, signature in anatomy.graph.signatures.items():
+        label, subgraph = labelled[signature.subgraph]
+        for role, side in (("input", signature.inputs), ("output", signature.outputs)):
+            for name, number in side.items():
+                yield label, key, name, role, subgraph.tensors[number].name
+
+
+def _notes(anatomy: Anatomy) -> Iterator[_Row]:
+    if anatomy.notes is None:
+        return
+    for number, (label, _) in enumerate(_labelled(anatomy)):
+        for role, of_all in (("input", anatomy.notes.inputs), ("output", anatomy.notes.outputs)):
+            for notes in of_all[number] if number < len(of_all) else ():
+                yield label, notes.name, role, _note(notes)
+
+
+def _note(notes: TensorNotes) -> str:
+    said = [notes.description, "" if notes.picture is None else f"a picture, {notes.picture}"]
+    if notes.mean or notes.std:
+        said.append(f"normalised by mean {_numbers(notes.mean)} and std {_numbers(notes.std)}")
+    if notes.label_file and not notes.labels:
+        said.append(f"labels from {notes.label_file}, which is not packed to the model")
+    elif notes.label_file:
+        more = "" if len(notes.labels) <= _MOST_LABELS else " ..."
+        shown = ", ".join(notes.labels[:_MOST_LABELS])
+        said.append(f"{len(notes.labels)} labels from {notes.label_file}: {shown}{more}")
+    return "; ".join(filter(None, said))
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "nothing"
+
+
+def _document(path: Path, anatomy: Anatomy, engine: Engine) -> dict[str, Any]:
+    graph, notes = anatomy.graph, anatomy.notes
+    return {
+        "file": str(path),
+        "size": anatomy.size,
+        "sha256": anatomy.sha256,
+        "description": graph.description,
+        "schema": graph.schema,
+        "needs": anatomy.needs or None,
+        "runtime": {"name": engine.name, "version": engine.version, "reason": engine.reason},
+        "signatures": {key: signature._asdict() for key, signature in graph.signatures.items()},
+        "subgraphs": [
+            {
+                "name": subgraph.name,
+                "state": subgraph.state,
+                "inputs": subgraph.inputs,
+                "outputs": subgraph.outputs,
+                "operators": [{"name": name, "count": count, "xnnpack": run} for name, count, run in operators],
+                "tensors": [
+                    tensor._asdict() | {"shape": [None if size < 0 else size for size in tensor.shape]}
+                    for tensor in subgraph.tensors
+                ],
+            }
+            for subgraph, operators in zip(graph.subgraphs, _counted(anatomy), strict=True)
+        ],
+        "metadata": None
+        if notes is None
+        else notes._asdict()
+        | {side: [[one._asdict() for one in of] for of in getattr(notes, side)] for side in ("inputs", "outputs")},
+    }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -19,17 +18,14 @@ from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
 from edged.config.board import KeystoreTable
 from edged.config.load import load_board
-from edged.keystore.protection import exercise
+from edged.keystore import exercise
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 _LIMIT = 4096
 
 
-def pin_option(function: _Function) -> _Function:
-    """Add ``--pin-file``."""
-    return click.option(
-        "--pin-file", metavar="FILE", help="File that holds the PIN (mode 0600), or credential:NAME; as keystore.pin."
-    )(function)
+pin_option = click.option(
+    "--pin-file", metavar="FILE", help="File that holds the PIN (mode 0600), or credential:NAME; as keystore.pin."
+)
 
 
 def key_table(configured: KeystoreTable, uri: str | None, pin_file: str | None) -> KeystoreTable:
@@ -58,7 +54,7 @@ def _absolute(reference: str) -> str:
     return reference if reference.startswith("credential:") else str(Path(reference).absolute())
 
 
-@click.group("keystore", short_help="Try this board's keys, replace them, destroy them.")
+@click.group("keystore")
 def keystore_command() -> None:
     """Try this board's keys, give it new ones elsewhere, forget the old, and destroy all.
 

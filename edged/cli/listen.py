@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import string
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,60 @@ from edged.base.log import set_up_logging
 from edged.cli.common import path_type
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
-from edged.cli.template import Template
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
 from edged.formats.identity import Role
 from edged.hub.listen import Listener
 from edged.keystore.records import read_record
 
+KEYS = (
+    *("device", "channel", "model", "version", "time", "count", "label", "score", "value", "scores", "top", "late"),
+    *("digest", "input", "tune", "kid", "signed"),
+)
+_ABSENT = "-"
 _TIMED_OUT = 27  # as mosquitto_sub -W
 
 
-@click.command("listen", short_help="Open sealed results and print them.")
+class Template:
+    """Fills in a result's keys, by the rules of Python's ``str.format``; what a result does not have is ``-``.
+
+    :raises click.BadParameter: it has a key that no result has, or cannot be read.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text.replace(r"\t", "\t").replace(r"\n", "\n")
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self._text) if name is not None]
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}") from error
+        for name in names:
+            if name not in KEYS:
+                raise click.BadParameter(f"{text!r}: {name!r} is none of {', '.join(KEYS)}")
+
+    def fill(self, result: Mapping[str, object]) -> str:
+        """Return the line of a result."""
+        return string.Formatter().vformat(self._text, (), {key: _Value(result.get(key)) for key in KEYS})
+
+
+class _Value:
+    """A value that formats as itself, and as ``-`` where it is absent or its format does not fit it."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __format__(self, spec: str) -> str:
+        if self._value is None:
+            return _ABSENT
+        try:
+            return format(self._value, spec)
+        except (TypeError, ValueError):
+            return str(self._value)
+
+    def __str__(self) -> str:
+        return _ABSENT if self._value is None else str(self._value)
+
+
+@click.command("listen")
 @click.option("--hub-key", type=path_type, required=True, help="The hub's private key.")
 @click.option(
     "-b",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edged.base.nothing import nothing
 from edged.broker import Broker, BrokerOptions
 from edged.cli.common import path_type
 from edged.config.secret import read_secret
@@ -41,7 +42,7 @@ def connect(options: BrokerOptions) -> Broker:
     :raises BrokerError: the broker cannot be reached, or refuses.
     """
     broker = Broker(options)
-    log_errors, broker.on_error = broker.on_error, _leave_to_caller
+    log_errors, broker.on_error = broker.on_error, nothing  # the caller gets the error raised
     broker.connect()
     while not broker.is_up:
         if broker.last_error is not None:
@@ -50,10 +51,6 @@ def connect(options: BrokerOptions) -> Broker:
         broker.run_once(1.0)
     broker.on_error = log_errors
     return broker
-
-
-def _leave_to_caller(_error: Exception) -> None:
-    """Say nothing: the caller gets it raised."""
 
 
 def broker_options(

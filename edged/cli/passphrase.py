@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from edged.base.errors import UsageError
 from edged.config.secret import read_secret
 from edged.keystore.people import PersonalKeys
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def passphrase_option(function: _Function) -> _Function:
-    """Add ``--passphrase-file``."""
-    return click.option(
-        "--passphrase-file",
-        metavar="FILE",
-        envvar="EDGED_PASSPHRASE_FILE",
-        help="Read the passphrase of private keys, or a token's PIN, from this file (mode 0600) or credential:NAME.",
-    )(function)
+passphrase_option = click.option(
+    "--passphrase-file",
+    metavar="FILE",
+    envvar="EDGED_PASSPHRASE_FILE",
+    help="Read the passphrase of private keys, or a token's PIN, from this file (mode 0600) or credential:NAME.",
+)
 
 
 def open_personal_keys(path: Path, passphrase_file: str | None) -> PersonalKeys:

@@ -30,7 +30,7 @@ _LARGE = 8 << 20
 """Bytes from which on a progress bar is worth its line."""
 
 
-@click.command("pack", short_help="Sign and seal a model.")
+@click.command("pack")
 @click.argument("model", type=path_type, required=False)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest (TOML).")
 @click.option(
@@ -141,7 +141,7 @@ def _pack_again(
         return name, repack(package, operator, version, signer=signer, expires=package.manifest.expires, **sealing)
 
 
-@click.command("grant", short_help="Seal a package to further boards.")
+@click.command("grant")
 @click.argument("package", type=path_type)
 @click.option(
     "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."

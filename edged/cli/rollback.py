@@ -21,7 +21,7 @@ from edged.keystore.packages import Installed
 _LOG = logging.getLogger(__name__)
 
 
-@click.command("rollback", short_help="Go back to the version of a model before the newest.")
+@click.command("rollback")
 @click.argument("name")
 @click.option("--why", metavar="TEXT", required=True, help="The reason: for `edged status` and the audit log.")
 @click.option("--version", type=click.IntRange(1), help="What to take back.  [default: the newest that is installed]")

@@ -26,7 +26,7 @@ _PATIENCE = 30.0
 """Seconds to wait for the broker's last acknowledgements."""
 
 
-@click.command("send", short_help="Play recorded readings as a sensor.")
+@click.command("send")
 @click.argument("source", type=path_type)
 @click.option("-t", "--topic", required=True, help="Topic to send to.")
 @click.option(

@@ -29,7 +29,7 @@ _VERSIONS = ("channel", "name", "serving", "newest", "good", "rejected")
 _ASIDE = ("number", "at", "topic", "bytes", "why")
 
 
-@click.command("status", short_help="Show how this board is, and what was set aside.")
+@click.command("status")
 @click.option("--export", "number", type=int, help="Write a message that was set aside, as it was sealed to the hubs.")
 @click.option("-o", "--output", type=path_type, help="Where --export writes.")
 @config_option

@@ -13,7 +13,7 @@ from edged.board.support_bundle import SECTIONS, gather, pack
 from edged.cli.common import config_option, path_type, print_table
 
 
-@click.command("support-bundle", short_help="Collect what a maintainer needs, without secrets.")
+@click.command("support-bundle")
 @click.option("-o", "--output", type=path_type, metavar="FILE.tar.gz", help="Where to write it.")
 @click.option("--list", "lists", is_flag=True, help="Only say what goes in.")
 @click.option("--with-names", is_flag=True, help="Leave hosts, users, topics and the board's name as they are.")

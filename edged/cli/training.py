@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from edged.base.errors import MissingFileError, UsageError
 from edged.base.names import check_name
-from edged.cli.aggregator import aggregator_option, need_flower_quietly, open_aggregator
-from edged.cli.common import json_option, path_type, print_json
+from edged.cli.common import aggregator_option, json_option, path_type, print_json
+from edged.config.load import load_aggregator
+from edged.federated.aggregator import Aggregator
+from edged.federated.flower import prepare
 from edged.federated.learned import Learned
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.report import RoundReport, bar, draw
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, decode
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-@click.command("train", short_help="Lead a training of so many rounds.")
+@click.command("train")
 @click.argument("name", metavar="MODEL")
 @click.option(
     "--model", "file", type=path_type, required=True, help="The .tflite file that boards have under that name."
@@ -71,15 +73,18 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
     Example: edged aggregator train vibration --model vibration.tflite --rounds 10 --held-out held-out.npz
     """
     check_name("MODEL", name)
-    aggregator = open_aggregator(config)
-    need_flower_quietly()
-    from edged.federated.flower.choose import Averaging  # noqa: PLC0415  an extra
-    from edged.federated.flower.lead import Wanted, lead  # noqa: PLC0415  as above
-    from edged.federated.flower.training import Settings  # noqa: PLC0415  as above
+    aggregator = Aggregator(load_aggregator(config))
+    prepare()
+    from edged.federated.flower.averaging import Averaging  # noqa: PLC0415  an extra
+    from edged.federated.flower.lead import (  # noqa: PLC0415  as above
+        Settings,
+        TrainingRequest,
+        lead,
+    )
 
     strategy = given["strategy"]
     bound = given["bound"]
-    wanted = Wanted(
+    wanted = TrainingRequest(
         model=name,
         plan=Plan(
             epochs=given["epochs"],

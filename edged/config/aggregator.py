@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
-from edged.config.board import KeystoreTable, absolute, host_name
+from edged.config.board import KeystoreTable, LogTable, absolute, host_name
 from edged.config.model import SiteTable
 
 _MOST_PORT = 65_535
 
 
-class Aggregator(SiteTable, frozen=True):
+class AggregatorTable(SiteTable, frozen=True):
     """``[aggregator]``.
 
     :ivar name: stands in its record.
@@ -33,18 +32,12 @@ class Aggregator(SiteTable, frozen=True):
             raise ConfigError(f"aggregator.port: {self.port} is no port")
 
 
-class Log(SiteTable, frozen=True):
-    """``[log]``."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
 class AggregatorConfig(SiteTable, frozen=True):
     """The whole file."""
 
-    aggregator: Aggregator = msgspec.field(default_factory=Aggregator)
+    aggregator: AggregatorTable = msgspec.field(default_factory=AggregatorTable)
     keystore: KeystoreTable = KeystoreTable()
-    log: Log = Log()
+    log: LogTable = LogTable()
 
     def resolved(self, base: Path) -> AggregatorConfig:
         """Return this configuration with every relative path made absolute, from ``base``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Literal, Self
 
@@ -22,6 +21,8 @@ XnnpackChoice = Literal["auto", "on", "off"]
 
 def host_name() -> str:
     """Return this machine's name, without its domain."""
+    import socket  # noqa: PLC0415  slow, and most configurations name the board
+
     return socket.gethostname().split(".")[0].lower()
 
 
@@ -200,7 +201,7 @@ class Runtime(SiteTable, frozen=True):
         check_quantity("runtime.slow", parse_duration, self.slow)
 
 
-class Log(SiteTable, frozen=True):
+class LogTable(SiteTable, frozen=True):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -235,7 +236,7 @@ class BoardConfig(SiteTable, frozen=True):
     runtime: Runtime = Runtime()
     federated: FederatedTable | None = None
     metrics: MetricsTable | None = None
-    log: Log = Log()
+    log: LogTable = LogTable()
 
     def __post_init__(self) -> None:
         channels = [model.channel for model in self.model]

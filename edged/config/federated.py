@@ -18,7 +18,7 @@ _MOST_PORT = 65_535
 _LEAST_MASKED = 3
 """Boards in a masked round: with two, each can subtract itself from the sum."""
 
-Window = tuple[int, int]
+MinutesOfDay = tuple[int, int]
 """Minutes of the day, the second one not included; the first is above the second where midnight lies between."""
 
 
@@ -58,7 +58,7 @@ class When(SiteTable, frozen=True):
             raise ConfigError(f"federated.when.hours: {self.hours!r} is not a time of day", hint='"22:00-06:00"')
 
     @property
-    def window(self) -> Window | None:
+    def window(self) -> MinutesOfDay | None:
         """``hours`` as minutes of the day."""
         match = None if self.hours is None else _HOURS.fullmatch(self.hours)
         if match is None:

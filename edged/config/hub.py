@@ -8,7 +8,7 @@ import msgspec
 
 from edged.base.errors import ConfigError
 from edged.base.names import check_name
-from edged.config.board import BrokerTable, KeystoreTable, Log, MetricsTable, absolute, host_name
+from edged.config.board import BrokerTable, KeystoreTable, LogTable, MetricsTable, absolute, host_name
 from edged.config.model import SiteTable
 
 
@@ -103,7 +103,7 @@ class HubConfig(SiteTable, frozen=True):
     home_assistant: HomeAssistantTable = HomeAssistantTable()
     page: PageTable | None = None
     metrics: MetricsTable | None = None
-    log: Log = Log()
+    log: LogTable = LogTable()
 
     def __post_init__(self) -> None:
         if not self.upstream:

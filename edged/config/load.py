@@ -7,15 +7,17 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from edged.base.errors import ConfigError, MissingFileError
 from edged.base.files import read_bounded
-from edged.config.aggregator import AggregatorConfig
-from edged.config.board import BoardConfig
-from edged.config.hub import HubConfig
+
+if TYPE_CHECKING:  # each command reads one kind of file, and a hundred structures take their time
+    from edged.config.aggregator import AggregatorConfig
+    from edged.config.board import BoardConfig
+    from edged.config.hub import HubConfig
 
 _Type = TypeVar("_Type")
 _Info = msgspec.inspect.Type
@@ -37,16 +39,22 @@ _ANY_KEY = "[...]"  # what msgspec calls every key of a dictionary
 
 def load_board(path: Path) -> BoardConfig:
     """Read a board's configuration: see :func:`_load`."""
+    from edged.config.board import BoardConfig  # noqa: PLC0415  as above
+
     return _load(path, BoardConfig).resolved(path.parent.absolute())
 
 
 def load_hub(path: Path) -> HubConfig:
     """Read a hub's configuration: see :func:`_load`."""
+    from edged.config.hub import HubConfig  # noqa: PLC0415  as above
+
     return _load(path, HubConfig).resolved(path.parent.absolute())
 
 
 def load_aggregator(path: Path) -> AggregatorConfig:
     """Read an aggregator's configuration: see :func:`_load`."""
+    from edged.config.aggregator import AggregatorConfig  # noqa: PLC0415  as above
+
     return _load(path, AggregatorConfig).resolved(path.parent.absolute())
 
 

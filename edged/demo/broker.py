@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import socket
 import subprocess
@@ -12,9 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from edged.base.errors import BrokerError, MissingFileError
-from edged.demo.certificates import Authority, TlsFiles
+from edged.keystore.certificates import Authority, TlsFiles
 
 _PATIENCE = 10.0
+_LIFE = dt.timedelta(days=7)
 _SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts it; not in everybody's PATH
 
 
@@ -104,8 +106,9 @@ class PrivateBroker(Mosquitto):
 
     def __init__(self, directory: Path, listener: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._authority = Authority(directory)
-        server = self._authority.issue_server()
+        self._directory = directory
+        self._authority = Authority("edged demo CA", directory / "ca.crt", _LIFE)
+        server = self._authority.issue_server(directory / "localhost.crt", directory / "localhost.key")
         tls = [
             f"cafile {server.ca}",
             f"certfile {server.cert}",
@@ -122,7 +125,7 @@ class PrivateBroker(Mosquitto):
 
     def client(self, name: str) -> TlsFiles:
         """Issue a certificate for a client; its name is its user name at the broker."""
-        return self._authority.issue_client(name)
+        return self._authority.issue_client(name, self._directory / f"{name}.crt", self._directory / f"{name}.key")
 
 
 def _find_mosquitto() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import pwd
 import time
@@ -14,17 +15,18 @@ from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded,
 from edged.base.machine import acting_as_owner
 from edged.config.aggregator import AggregatorConfig
 from edged.config.secret import KeystoreSecrets
-from edged.federated.loopback import Loopback
 from edged.federated.nodes import NodeRecord
 from edged.formats.cose import cbor
 from edged.formats.identity import Record, Role
 from edged.keystore import Keystore, create_keystore, open_keystore
+from edged.keystore.certificates import Authority, TlsFiles
 from edged.keystore.records import read_record
 
 _RECORD_MODE = 0o644
 _LIMIT = 64 * 1024
 _NODE = ".node"
 _USER = "edged-aggregator"
+_LIFE = dt.timedelta(days=3650)
 
 
 class Aggregator:
@@ -39,7 +41,8 @@ class Aggregator:
         self.directory = Path(config.aggregator.state)
         self.record_path = self.directory / "aggregator.pub"
         self.secret_path = self.directory / "run" / "secret"
-        self.tls = Loopback.at(self.directory / "tls")
+        tls = self.directory / "tls"
+        self.tls = TlsFiles(tls / "ca.pem", tls / "server.pem", tls / "server.key")
         self.address = f"localhost:{config.aggregator.port}"
         self._boards = self.directory / "boards"
         self._run = self.directory / "last-run"
@@ -74,11 +77,20 @@ class Aggregator:
             agreement = keystore.agreement.public
             record = Record(Role.AGGREGATOR, name, keystore.signer.public, agreement, None, int(time.time()))
             write_atomically(self.record_path, [record.encode(keystore.signer)], mode=_RECORD_MODE, replace=True)
-            Loopback.make(self.directory / "tls")
+            self._make_certificates()
         except EdgedError:
             keystore.destroy()
             raise
         return record
+
+    def _make_certificates(self) -> None:
+        """Make the TLS files of the SuperLink.
+
+        Flower authenticates boards over TLS alone, so a SuperLink speaks TLS on the loopback too. Boards see the
+        proxy's certificate; the proxy and the aggregator's own commands see this one.
+        """
+        make_private_directory(self.tls.ca.parent)
+        Authority("edged aggregator, loopback", self.tls.ca, _LIFE).issue_server(self.tls.cert, self.tls.key)
 
     def keystore(self) -> Keystore:
         """Open the keys.

@@ -1,4 +1,4 @@
-"""When a board may train: on mains, cool, idle, at its hours, on its own network. Read from the kernel's files.
+"""Whether a board may train (on mains, cool, idle, at its hours, on its own network), and reaches its aggregator.
 
 Sources: Documentation/ABI/testing/sysfs-class-power and sysfs-class-thermal of the Linux kernel; proc_stat(5);
 proc_pid_net(5) for the routes.
@@ -7,6 +7,8 @@ proc_pid_net(5) for the routes.
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +23,8 @@ _ALL_CPU = 8
 """Columns of it that add up to the whole: guests are counted within ``user``."""
 _ROUTE_UP = 0x1
 _NO_ADDRESS = "0" * 32
+_SECONDS = 5.0
+"""Seconds to wait for the aggregator."""
 
 
 class Ticks(NamedTuple):
@@ -128,3 +132,30 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def unreachable(address: str, ca: str) -> str | None:
+    """Return what is in the way of a TLS connection; None where one stands.
+
+    Whether the board is allowed is not asked: an aggregator tells that to no one but the holder of its node key.
+
+    :param address: ``HOST:PORT``.
+    :param ca: the file of who vouches for the aggregator's certificate.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        with (
+            socket.create_connection((host, int(port)), _SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=host),
+        ):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not believed: {error.verify_message}"
+    except TimeoutError:
+        return f"no answer within {_SECONDS:.0f} s"
+    except ssl.SSLError as error:
+        return f"no TLS: {error.reason or error}"
+    except OSError as error:
+        return error.strerror or str(error)

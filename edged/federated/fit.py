@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ModelError
-from edged.federated.noise import noisy, sample
-from edged.federated.plan import Plan
+from edged.base.nothing import nothing
+from edged.federated.order import Plan
+from edged.federated.privacy import noisy, sample
 from edged.federated.trainer import Floats, Trainer
 from edged.federated.weights import Weights, add, difference, limited
 
@@ -45,7 +46,7 @@ def fit(
     y: Floats,
     plan: Plan,
     random: np.random.Generator,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = nothing,
 ) -> Fitted:
     """Train as planned, from ``start``. The trainer keeps the weights that come out.
 

@@ -17,8 +17,7 @@ from edged.base.errors import ConfigError, FormatError, MismatchError, UsageErro
 from edged.base.files import PRIVATE_FILE, read_bounded, write_atomically
 from edged.base.memory import SecretBuffer
 from edged.base.names import NAME
-from edged.federated.rewrite import rewritten, shapes
-from edged.federated.weights import Weights, decode, encode
+from edged.federated.weights import Weights, decode, encode, rewritten, shapes
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign

@@ -1,32 +1,37 @@
 """A board's share of a round: believe the order, train on its own examples, hand back what it learned.
 
-What is trained, and on what, comes from the caller, so that neither Flower nor a store is needed to see what is done
-with an order.
+:class:`RoundWorker` gets model and examples from its caller, so that its rules can be tried without Flower and without
+a board. :func:`opener` takes them from a board.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import MismatchError, NotAllowedError
+from edged.base.errors import MismatchError, MissingFileError, NotAllowedError
+from edged.base.nothing import nothing
+from edged.board.installation import Board
+from edged.board.state import Like, State
 from edged.config.federated import FederatedTable
-from edged.federated.budget import Budget
 from edged.federated.fit import Fitted, fit
 from edged.federated.order import Order, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.trainer import Trainer
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, decode, difference, digest
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.identity import Record
+from edged.formats.spec import fingerprint
+from edged.keystore import Keystore
 
 _LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
@@ -35,7 +40,7 @@ _LOOK = 2.0
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingInput:
     """What a round works with.
 
     :ivar trainer: the model.
@@ -48,11 +53,11 @@ class Material:
     y: Floats
 
 
-Open = Callable[[str], AbstractContextManager[Material]]
+OpenInput = Callable[[str], AbstractContextManager[TrainingInput]]
 """Opens the model of a name with this board's examples for it."""
 
 
-class Outcome(NamedTuple):
+class TrainedRound(NamedTuple):
     """What a round came to."""
 
     order: Order
@@ -60,7 +65,7 @@ class Outcome(NamedTuple):
     fitted: Fitted
 
 
-class Worker:
+class RoundWorker:
     """Carries out orders on one board.
 
     :param table: what its owner allows.
@@ -78,9 +83,9 @@ class Worker:
         signer: Signer,
         rounds: Rounds,
         budget: Budget,
-        open_material: Open,
+        open_material: OpenInput,
         *,
-        may_train: Callable[[], str | None] = lambda: None,
+        may_train: Callable[[], str | None] = nothing,
     ) -> None:
         self.least = table.least
         self._table = table
@@ -92,7 +97,7 @@ class Worker:
         self._open = open_material
         self._may_train = may_train
 
-    def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
+    def train(self, order: bytes, weights: bytes, *, masked: bool) -> TrainedRound:
         """Carry out an order, for as long as the board may train.
 
         :param order: signed.
@@ -117,9 +122,9 @@ class Worker:
             self._rounds.take(self._key, believed.run, believed.round)
             examples = material.x, material.y
             fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
-        self._budget.spend(believed.model, believed.plan, fitted)
+        self._budget.spend(believed.model, believed.plan.noise, fitted.sampling, fitted.steps)
         _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
-        return Outcome(believed, start, fitted)
+        return TrainedRound(believed, start, fitted)
 
     def _check_free(self, when: str) -> None:
         if (reason := self._may_train()) is not None:
@@ -137,17 +142,40 @@ class Worker:
 
         return check
 
-    def sealed(self, learned: Outcome) -> bytes:
+    def sealed(self, learned: TrainedRound) -> bytes:
         """Return an update for the aggregator's eyes alone."""
         about = Round(learned.order.run, learned.order.round, self._device.id)
         aead = self._device.aead or Aead.A256GCM
         return seal_update(learned.fitted.weights, about, self._signer, aead, self._aggregator.sealing_key)
 
     @staticmethod
-    def moved(learned: Outcome) -> Weights:
+    def moved(learned: TrainedRound) -> Weights:
         """Return how far the weights moved: what goes into a masked sum."""
         return difference(learned.fitted.weights, learned.start)
 
     @property
     def _key(self) -> PublicKey:
         return self._aggregator.sign
+
+
+def opener(board: Board, keystore: Keystore) -> OpenInput:
+    """Return what opens a board's models with its windows, for as long as a round needs them."""
+
+    @contextmanager
+    def open_material(model: str) -> Iterator[TrainingInput]:
+        with closing(State(board.directory)) as state:
+            installed = board.in_use(model, state)
+            if installed is None:
+                raise MissingFileError(f"no package of model {model!r} can be used", hint="`edged models` lists them")
+            engine = board.engine()
+            with closing(board.load(installed, keystore, state, engine)) as live:
+                trainer = Trainer(live.interpreter, engine)
+                labels = live.manifest.output.labels
+                like = Like(fingerprint(live.manifest), trainer.inputs, len(labels))
+                with closing(board.examples(keystore)) as examples:
+                    loaded = examples.load(model, like)
+                for why, count in loaded.left_out.items():
+                    _LOG.info("%s: %d windows are left out: %s", model, count, why)
+                yield TrainingInput(trainer, loaded.x, loaded.y)
+
+    return open_material

@@ -19,7 +19,7 @@ from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, KEY_SIZE, Aead
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
-from edged.keystore.protection import SHARED_SECRET, Protection
+from edged.keystore import SHARED_SECRET, Protection
 
 _CONTEXT = "edged.keystore.1"
 _LIMIT = 1024
@@ -36,11 +36,12 @@ class FileKeystore:
     wrapped: bool
 
     @classmethod
-    def create(cls, directory: Path, wrapping: bytes | None) -> FileKeystore:
-        """Make both keys under ``directory``.
+    def create(cls, uri: str, default: Path, wrapping: bytes | None, _pin: bytes | None = None) -> FileKeystore:
+        """Make both keys in the URI's directory, or in ``default``.
 
         :raises OutputError: a key stands there already.
         """
+        directory = _directory(uri, default)
         make_private_directory(directory)
         keystore = cls(PrivateKey.generate(), PrivateKey.generate(), directory, wrapping is not None)
         for purpose, key in (("sign", keystore.signer), ("ecdh", keystore.agreement)):
@@ -51,12 +52,13 @@ class FileKeystore:
         return keystore
 
     @classmethod
-    def open(cls, directory: Path, wrapping: bytes | None) -> FileKeystore:
+    def open(cls, uri: str, default: Path, wrapping: bytes | None, _pin: bytes | None = None) -> FileKeystore:
         """Open both keys.
 
         :raises KeystoreError: they are absent, or the wrapping secret does not open them.
         :raises PermissionsError: others may read them.
         """
+        directory = _directory(uri, default)
         if not directory.is_dir():
             raise KeystoreError(f"there is no key store at {directory}", hint="`edged init` makes this board's keys")
         check_private(directory)
@@ -76,6 +78,11 @@ class FileKeystore:
         """Overwrite and remove both key files."""
         for purpose in ("sign", "ecdh"):
             erase(self.directory / f"{purpose}.key")
+
+
+def _directory(uri: str, default: Path) -> Path:
+    path = uri.partition(":")[2]
+    return Path(path) if path else default
 
 
 def _read(directory: Path, purpose: str, wrapping: bytes | None) -> PrivateKey:

@@ -10,8 +10,8 @@ from edged.base.errors import ConfigError, EdgedError, KeystoreError
 from edged.base.files import PRIVATE_FILE, read_private, write_atomically
 from edged.formats.cose.keys import Agreement, PrivateKey, Signer
 from edged.formats.cose.pem import read_pem, write_pem
-from edged.keystore.protection import exercise
-from edged.keystore.uri import TokenUri
+from edged.keystore import exercise
+from edged.keystore.token_uri import TokenUri
 
 _BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
 _LIMIT = 16 * 1024

@@ -9,26 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from edged.base.errors import FormatError, KeystoreError, OutputError
 from edged.formats.cose.keys import PublicKey
-from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
-from edged.keystore.token import (
-    KDF,
-    Attribute,
-    DeriveMixin,
-    KeyType,
-    Mechanism,
-    MechanismFlag,
-    ObjectClass,
-    PrivateKey,
-    Session,
-    SignMixin,
-    SlotFlag,
-    Token,
-)
-from edged.keystore.uri import TokenUri
+from edged.keystore import PIN, SHARED_SECRET, Protection, coordinate
+from edged.keystore.token import Token, pkcs11
+from edged.keystore.token_uri import TokenUri
 
 Purpose = Literal["sign", "ecdh"]
 
@@ -37,10 +25,10 @@ LABEL = "edged"
 
 _P256 = bytes.fromhex("06082a8648ce3d030107")  # OBJECT IDENTIFIER prime256v1, as CKA_EC_PARAMS holds it
 _POINT = 65  # 04 || x || y
-_ALLOWS = {"sign": Attribute.SIGN, "ecdh": Attribute.DERIVE}
-_MAY = {"sign": MechanismFlag.SIGN | MechanismFlag.VERIFY, "ecdh": MechanismFlag.DERIVE}
-_CLOSED = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
-_SECRET = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+_ALLOWS = {"sign": pkcs11.Attribute.SIGN, "ecdh": pkcs11.Attribute.DERIVE}
+_MAY = {"sign": pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY, "ecdh": pkcs11.MechanismFlag.DERIVE}
+_CLOSED = {pkcs11.Attribute.PRIVATE: True, pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: False}
+_SECRET = {pkcs11.Attribute.SENSITIVE: False, pkcs11.Attribute.EXTRACTABLE: True}
 
 
 class TokenKey:
@@ -53,14 +41,14 @@ class TokenKey:
         self._token = token
         self.label = label
         self._purpose = purpose
-        self._held: PrivateKey | None = None
+        self._held: pkcs11.PrivateKey | None = None
         self.public = token.use(self._read_public)
 
     def sign(self, digest: bytes) -> bytes:
         """As :meth:`Signer.sign`."""
 
-        def sign(session: Session) -> bytes:
-            return bytes(cast("SignMixin", self._key(session)).sign(digest, mechanism=Mechanism.ECDSA))
+        def sign(session: pkcs11.Session) -> bytes:
+            return bytes(cast("pkcs11.SignMixin", self._key(session)).sign(digest, mechanism=pkcs11.Mechanism.ECDSA))
 
         signature = self._token.use(sign)
         return coordinate(signature[: len(signature) // 2]) + coordinate(signature[len(signature) // 2 :])
@@ -69,17 +57,17 @@ class TokenKey:
         """As :meth:`Agreement.ecdh`; the point was checked in software when ``peer`` was made."""
         point = b"\x04" + peer.x + peer.y
 
-        def derive(session: Session) -> bytes:
-            secret = cast("DeriveMixin", self._key(session)).derive_key(
-                KeyType.GENERIC_SECRET,
+        def derive(session: pkcs11.Session) -> bytes:
+            secret = cast("pkcs11.DeriveMixin", self._key(session)).derive_key(
+                pkcs11.KeyType.GENERIC_SECRET,
                 256,
-                capabilities=MechanismFlag(0),
-                mechanism=Mechanism.ECDH1_DERIVE,
-                mechanism_param=(KDF.NULL, None, point),
+                capabilities=pkcs11.MechanismFlag(0),
+                mechanism=pkcs11.Mechanism.ECDH1_DERIVE,
+                mechanism_param=(pkcs11.KDF.NULL, None, point),
                 template=_SECRET,
             )
             try:
-                return bytes(secret[Attribute.VALUE])
+                return bytes(secret[pkcs11.Attribute.VALUE])
             finally:
                 secret.destroy()
 
@@ -88,12 +76,12 @@ class TokenKey:
     def guard(self) -> str:
         """Return what the token says of where the key came from and whether it can leave."""
 
-        def read(session: Session) -> tuple[bool, bool, bool]:
+        def read(session: pkcs11.Session) -> tuple[bool, bool, bool]:
             key = self._key(session)
             return (
-                bool(key[Attribute.LOCAL]),
-                bool(key[Attribute.NEVER_EXTRACTABLE]),
-                bool(key[Attribute.SENSITIVE]) and not key[Attribute.EXTRACTABLE],
+                bool(key[pkcs11.Attribute.LOCAL]),
+                bool(key[pkcs11.Attribute.NEVER_EXTRACTABLE]),
+                bool(key[pkcs11.Attribute.SENSITIVE]) and not key[pkcs11.Attribute.EXTRACTABLE],
             )
 
         made_there, never, closed = self._token.use(read)
@@ -105,33 +93,33 @@ class TokenKey:
         """Remove both halves from the token."""
         _destroy(self._token, self.label)
 
-    def _key(self, session: Session) -> PrivateKey:
+    def _key(self, session: pkcs11.Session) -> pkcs11.PrivateKey:
         if self._held is None or self._held.session is not session:
             self._held = self._find(session)
         return self._held
 
-    def _find(self, session: Session) -> PrivateKey:
-        found = self._objects(session, ObjectClass.PRIVATE_KEY)
+    def _find(self, session: pkcs11.Session) -> pkcs11.PrivateKey:
+        found = self._objects(session, pkcs11.ObjectClass.PRIVATE_KEY)
         if len(found) != 1:
             raise KeystoreError(
                 f"{self._token.name} holds {len(found) or 'no'} private keys labelled {self.label!r}",
                 hint="is the object in the URI right? `edged init` and `edged keygen --keystore` make keys",
             )
-        key: PrivateKey = found[0]
-        if key[Attribute.KEY_TYPE] is not KeyType.EC or key[Attribute.EC_PARAMS] != _P256:
+        key: pkcs11.PrivateKey = found[0]
+        if key[pkcs11.Attribute.KEY_TYPE] is not pkcs11.KeyType.EC or key[pkcs11.Attribute.EC_PARAMS] != _P256:
             raise KeystoreError(f"{self._token.name}: key {self.label!r} is not on P-256")
         if not key[_ALLOWS[self._purpose]]:
             raise KeystoreError(f"{self._token.name}: key {self.label!r} may not be used for {self._purpose}")
         return key
 
-    def _read_public(self, session: Session) -> PublicKey:
+    def _read_public(self, session: pkcs11.Session) -> PublicKey:
         self._key(session)
-        found = self._objects(session, ObjectClass.PUBLIC_KEY)
+        found = self._objects(session, pkcs11.ObjectClass.PUBLIC_KEY)
         if len(found) != 1:
             raise KeystoreError(f"{self._token.name} holds {len(found) or 'no'} public keys labelled {self.label!r}")
-        if found[0][Attribute.EC_PARAMS] != _P256:
+        if found[0][pkcs11.Attribute.EC_PARAMS] != _P256:
             raise KeystoreError(f"{self._token.name}: public key {self.label!r} is not on P-256")
-        point = bytes(found[0][Attribute.EC_POINT])[-_POINT:]  # in a DER OCTET STRING, or bare
+        point = bytes(found[0][pkcs11.Attribute.EC_POINT])[-_POINT:]  # in a DER OCTET STRING, or bare
         if len(point) != _POINT or point[0] != 4:  # noqa: PLR2004  uncompressed
             raise KeystoreError(f"{self._token.name}: public key {self.label!r} is no uncompressed point")
         try:
@@ -139,8 +127,8 @@ class TokenKey:
         except FormatError as error:
             raise KeystoreError(f"{self._token.name}: public key {self.label!r}: {error.message}") from error
 
-    def _objects(self, session: Session, kind: ObjectClass) -> list[Any]:
-        return list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: self.label}))
+    def _objects(self, session: pkcs11.Session, kind: pkcs11.ObjectClass) -> list[Any]:
+        return list(session.get_objects({pkcs11.Attribute.CLASS: kind, pkcs11.Attribute.LABEL: self.label}))
 
 
 @dataclass(frozen=True)
@@ -152,7 +140,7 @@ class TokenKeystore:
     agreement: TokenKey
 
     @classmethod
-    def create(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+    def create(cls, uri: str, _default: Path, _wrapping: bytes | None, pin: bytes | None) -> TokenKeystore:
         """Make both keys on the token.
 
         :raises OutputError: there are keys of these labels already.
@@ -163,7 +151,7 @@ class TokenKeystore:
         return cls(token, signer, agreement)
 
     @classmethod
-    def open(cls, uri: str, pin: bytes | None) -> TokenKeystore:
+    def open(cls, uri: str, _default: Path, _wrapping: bytes | None, pin: bytes | None) -> TokenKeystore:
         """Find both keys on the token.
 
         :raises KeystoreError: module, token, PIN or keys are absent or wrong.
@@ -175,7 +163,7 @@ class TokenKeystore:
     def protection(self) -> Protection:
         """Return what guards the keys, as the token says."""
         token = self.token.found
-        hardware = SlotFlag.HW_SLOT in token.slot.flags
+        hardware = pkcs11.SlotFlag.HW_SLOT in token.slot.flags
         here = "both private keys, where the token's software runs: in this process, unless its module talks to another"
         return Protection(
             store=f"{self.token.name}, {token.manufacturer_id} {token.model}, serial {token.serial.decode()}",
@@ -223,28 +211,28 @@ def make_keys(token: Token, where: TokenUri, *purposes: Purpose) -> list[TokenKe
         raise
 
 
-def _generate(session: Session, *, label: str, purpose: Purpose) -> None:
-    domain = session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: _P256}, local=True)
+def _generate(session: pkcs11.Session, *, label: str, purpose: Purpose) -> None:
+    domain = session.create_domain_parameters(pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: _P256}, local=True)
     domain.generate_keypair(
         id=os.urandom(8),
         label=label,
         store=True,
         capabilities=_MAY[purpose],
-        mechanism=Mechanism.EC_KEY_PAIR_GEN,
+        mechanism=pkcs11.Mechanism.EC_KEY_PAIR_GEN,
         private_template=_CLOSED,
     )
 
 
 def _destroy(token: Token, label: str) -> None:
-    def destroy(session: Session) -> None:
+    def destroy(session: pkcs11.Session) -> None:
         for each in _labelled(session, label):
             each.destroy()
 
     token.write(destroy)
 
 
-def _labelled(session: Session, label: str) -> list[Any]:
-    return list(session.get_objects({Attribute.LABEL: label}))
+def _labelled(session: pkcs11.Session, label: str) -> list[Any]:
+    return list(session.get_objects({pkcs11.Attribute.LABEL: label}))
 
 
 def _label(where: TokenUri, purpose: Purpose) -> str:

@@ -12,41 +12,16 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from edged.base.errors import ConfigError, KeystoreError
-from edged.keystore.uri import TokenUri
+from edged.base.nothing import nothing
+from edged.keystore.token_uri import TokenUri
 
 try:
     import pkcs11
-    from pkcs11 import (
-        KDF,
-        Attribute,
-        DeriveMixin,
-        KeyType,
-        Mechanism,
-        MechanismFlag,
-        ObjectClass,
-        PrivateKey,
-        Session,
-        SignMixin,
-        SlotFlag,
-    )
     from pkcs11 import exceptions as failures
 except ImportError as error:
     raise ConfigError("keys on tokens need python-pkcs11", hint="pip install 'edged[pkcs11]'") from error
 
-__all__ = [
-    "KDF",
-    "Attribute",
-    "DeriveMixin",
-    "KeyType",
-    "Mechanism",
-    "MechanismFlag",
-    "ObjectClass",
-    "PrivateKey",
-    "Session",
-    "SignMixin",
-    "SlotFlag",
-    "Token",
-]
+__all__ = ["Token", "pkcs11"]
 
 _Result = TypeVar("_Result")
 
@@ -86,7 +61,7 @@ class Token:
         self._uri = uri
         self.found = found
         self.pin = pin
-        self._session: Session | None = None
+        self._session: pkcs11.Session | None = None
 
     @classmethod
     def of(cls, uri: TokenUri, pin: bytes | None) -> Token:
@@ -103,7 +78,7 @@ class Token:
                 if token is not None:
                     token.close()
                 token = cls._known[key] = cls(uri, found, text)
-            token.use(lambda _: None)
+            token.use(nothing)
             return token
 
     @property
@@ -111,7 +86,7 @@ class Token:
         """What messages call it."""
         return f"token {self.found.label!r}"
 
-    def use(self, operate: Callable[[Session], _Result]) -> _Result:
+    def use(self, operate: Callable[[pkcs11.Session], _Result]) -> _Result:
         """Return what ``operate`` returns; it is called again, in a new session, if the token went away meanwhile.
 
         :raises KeystoreError: the token refuses.
@@ -123,7 +98,7 @@ class Token:
                 self.close()
                 return operate(self._opened())
 
-    def write(self, operate: Callable[[Session], _Result]) -> _Result:
+    def write(self, operate: Callable[[pkcs11.Session], _Result]) -> _Result:
         """As :meth:`use`, in a session that may change what the token holds; it is called once.
 
         :raises KeystoreError: the token refuses.
@@ -133,7 +108,7 @@ class Token:
             with self.found.open(rw=True) as session:  # logs nobody in, and so nobody out
                 return operate(session)
 
-    def _opened(self) -> Session:
+    def _opened(self) -> pkcs11.Session:
         if self._session is None:
             if self.pin is None and self.found.flags & pkcs11.TokenFlag.LOGIN_REQUIRED:
                 raise KeystoreError(f"{self.name} wants a PIN", hint=_PIN)

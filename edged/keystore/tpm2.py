@@ -2,20 +2,37 @@
 
 Each key is a file: the private half encrypted by the TPM under its storage key, in the form that OpenSSL's TPM 2.0
 provider reads too (``TSS2 PRIVATE KEY``).
+
+Nothing stays in the TPM between two operations: each one opens it, loads what it needs and flushes it, so that several
+processes get along even without a resource manager. What goes to the TPM and comes back is encrypted by a session
+salted to the storage key, so that nobody who listens on the bus between TPM and CPU learns a PIN or a shared secret.
 """
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from edged.base.errors import ConfigError, KeystoreError, OutputError
 from edged.base.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
 from edged.formats.cose.keys import PublicKey
-from edged.keystore.protection import PIN, SHARED_SECRET, Protection, coordinate
-from edged.keystore.tpm import FIXED, OpenedTpm, Tpm, TSSPrivKey, tss
+from edged.keystore import PIN, SHARED_SECRET, Protection, coordinate
+
+os.environ.setdefault("TSS2_LOG", "all+NONE")  # it writes to stderr by itself what its exceptions say again
+try:
+    import tpm2_pytss as tss
+    from tpm2_pytss.tsskey import TSSPrivKey
+except (ImportError, OSError) as error:
+    raise ConfigError(
+        f"keys in a TPM need tpm2-pytss: {error}", hint="apt install libtss2-dev; pip install 'edged[tpm2]'"
+    ) from error
 
 Purpose = Literal["sign", "ecdh"]
 
@@ -29,6 +46,95 @@ _USES = {
     "sign": ("ecc256:ecdsa-sha256:null", _ATTRIBUTES.SIGN_ENCRYPT),
     "ecdh": ("ecc256", _ATTRIBUTES.DECRYPT),
 }
+_FIXED = _ATTRIBUTES.FIXEDTPM | _ATTRIBUTES.FIXEDPARENT | _ATTRIBUTES.SENSITIVEDATAORIGIN
+_REASONS = {
+    int(tss.TPM2_RC.AUTH_FAIL): ("the PIN is wrong", "correct it first: a TPM locks itself after some wrong ones"),
+    int(tss.TPM2_RC.BAD_AUTH): ("the PIN is wrong", "or its owner password is set: make its storage key persistent"),
+    int(tss.TPM2_RC.LOCKOUT): ("it is locked after wrong PINs", "it opens by itself after a while"),
+    int(tss.TPM2_RC.INTEGRITY): ("the key file is another TPM's, or this one was cleared since", None),
+}
+_FULL = {int(tss.TPM2_RC.OBJECT_MEMORY), int(tss.TPM2_RC.SESSION_MEMORY), int(tss.TPM2_RC.OBJECT_HANDLES)}
+_PATIENCE, _PAUSE = 5.0, 0.05
+"""Seconds that others may fill a TPM without a resource manager, and between two looks whether they still do."""
+
+_TURN = threading.Lock()
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Tpm:
+    """How one TPM is reached, and the PIN of the keys."""
+
+    tcti: str
+    pin: bytes | None
+
+    def use(self, operate: Callable[[OpenedTpm], _Result]) -> _Result:
+        """Return what ``operate`` makes of the TPM while it is open; all that it loaded is flushed then.
+
+        :raises KeystoreError: the TPM cannot be reached, or refuses.
+        """
+        with _TURN:
+            until = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    return self._use_once(operate)
+                except tss.TSS2_Exception as error:
+                    code = int(error.error) & 0xFFFF  # without the layer that passed it on
+                    if code not in _FULL or time.monotonic() > until:
+                        what, hint = _REASONS.get(code, (str(error), None))
+                        raise KeystoreError(f"the TPM at {self.tcti}: {what}", hint=hint) from error
+                time.sleep(_PAUSE)
+
+    def _use_once(self, operate: Callable[[OpenedTpm], _Result]) -> _Result:
+        with ExitStack() as stack:
+            try:
+                esapi = stack.enter_context(tss.ESAPI(self.tcti))
+            except tss.TSS2_Exception as error:
+                raise KeystoreError(
+                    f"the TPM at {self.tcti} cannot be reached: {error}",
+                    hint="is there one, and may this user open it? adduser edged tss",
+                ) from error
+            return operate(OpenedTpm(esapi, stack))
+
+
+class OpenedTpm:
+    """A TPM while it is open."""
+
+    def __init__(self, esapi: tss.ESAPI, stack: ExitStack) -> None:
+        self.esapi = esapi
+        self._stack = stack
+
+    def storage_key(self, parent: int) -> int:
+        """Return a handle of the storage key: a persistent one, or made anew from the owner's seed, always the same."""
+        if parent != tss.TPM2_RH.OWNER:
+            handle: int = self.esapi.tr_from_tpmpublic(parent)
+            return handle
+        use = _FIXED | _ATTRIBUTES.USERWITHAUTH | _ATTRIBUTES.NODA | _ATTRIBUTES.RESTRICTED | _ATTRIBUTES.DECRYPT
+        template = tss.TPM2B_PUBLIC.parse("ecc256:aes128cfb", objectAttributes=use)
+        return self._flushed(self.esapi.create_primary(tss.TPM2B_SENSITIVE_CREATE(), template)[0])
+
+    def load(self, key: TSSPrivKey, pin: bytes | None) -> tuple[int, int]:
+        """Return a handle of ``key``, and of its storage key."""
+        parent = self.storage_key(key.parent)
+        handle = self._flushed(self.esapi.load(parent, key.private, key.public))
+        if not key.empty_auth:
+            self.esapi.tr_set_auth(handle, pin)
+        return handle, parent
+
+    def session(self, parent: int, *, answers: bool = True) -> int:
+        """Return a session that encrypts the first parameter of a command and, if ``answers``, that of its answer."""
+        symmetric = tss.TPMT_SYM_DEF.parse("aes128cfb")
+        none = tss.ESYS_TR.NONE
+        session: int = self.esapi.start_auth_session(parent, none, tss.TPM2_SE.HMAC, symmetric, tss.TPM2_ALG.SHA256)
+        uses = tss.TPMA_SESSION
+        self.esapi.trsess_set_attributes(
+            self._flushed(session), uses.CONTINUESESSION | uses.DECRYPT | (uses.ENCRYPT if answers else 0)
+        )
+        return session
+
+    def _flushed(self, handle: int) -> int:
+        self._stack.callback(self.esapi.flush_context, handle)
+        return handle
 
 
 class TpmUri(NamedTuple):
@@ -119,7 +225,7 @@ class TpmKeystore:
     agreement: TpmKey
 
     @classmethod
-    def create(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+    def create(cls, uri: str, default: Path, _wrapping: bytes | None, pin: bytes | None) -> TpmKeystore:
         """Make both keys, and their files below the URI's directory or ``default``.
 
         :raises OutputError: a key stands there already.
@@ -136,7 +242,7 @@ class TpmKeystore:
         return cls(directory, tpm, TpmKey(tpm, keys["sign"]), TpmKey(tpm, keys["ecdh"]))
 
     @classmethod
-    def open(cls, uri: str, default: Path, pin: bytes | None) -> TpmKeystore:
+    def open(cls, uri: str, default: Path, _wrapping: bytes | None, pin: bytes | None) -> TpmKeystore:
         """Read both key files, and check that this TPM takes them.
 
         :raises KeystoreError: they are absent, or another TPM's.
@@ -201,7 +307,7 @@ def _file(directory: Path, purpose: str) -> Path:
 def _make(tpm: OpenedTpm, purpose: str, pin: bytes | None) -> TSSPrivKey:
     kind, use = _USES[purpose]
     guessed = _ATTRIBUTES.NODA if pin is None else 0  # only where a PIN can be guessed, wrong ones count
-    template = tss.TPM2B_PUBLIC.parse(kind, objectAttributes=FIXED | _ATTRIBUTES.USERWITHAUTH | use | guessed)
+    template = tss.TPM2B_PUBLIC.parse(kind, objectAttributes=_FIXED | _ATTRIBUTES.USERWITHAUTH | use | guessed)
     secret = tss.TPM2B_SENSITIVE_CREATE(tss.TPMS_SENSITIVE_CREATE(userAuth=pin or b""))
     found = tpm.esapi.get_capability(tss.TPM2_CAP.HANDLES, _STORAGE_KEY, 1)[1]
     handles = found.data.handles

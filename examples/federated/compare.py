@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.federated.fit import fit
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.trainer import INFER, Trainer
 from edged.federated.weights import Weights
 from edged.model.author import Author

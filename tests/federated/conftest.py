@@ -16,12 +16,12 @@ _WANTS_FLOWER = re.compile(
 collect_ignore: list[Path] = []
 
 if importlib.util.find_spec("flwr"):
-    from edged.federated.flower.processes import hush, quiet
+    from edged.federated.flower import hush, quiet
 
     quiet()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own imports warn of what others deprecate
-        for name in ("client_app", "lead", "runner", "board", "superlink"):
+        for name in ("lead", "runner", "board", "superlink"):
             importlib.import_module(f"edged.federated.flower.{name}")
     hush()
 else:

@@ -22,17 +22,15 @@ from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_pa
 from flwr.compat.common import recorddict_compat as compat
 
 from edged.base.errors import ConfigError
-from edged.federated.flower import fab
-from edged.federated.flower.choose import Averaging, choose
-from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
+from edged.federated.flower import protocol
+from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import open_run
-from edged.federated.flower.lead import Wanted, lead
+from edged.federated.flower.lead import Settings, TrainingRequest, lead
 from edged.federated.flower.processes import Child, Secret
-from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings
+from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS
+from edged.federated.flower.strategy import GuardedStrategy, Rules
 from edged.federated.nodes import open_node_key
-from edged.federated.order import Order
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, difference, digest, encode, norm
 from edged.formats.cose.algorithms import Aead
@@ -104,7 +102,7 @@ def trained(fleet: Federation) -> Any:
         scored.append(weights)
         return accuracy(weights, x, y)
 
-    wanted = Wanted(MODEL, PLAN, Averaging(), Settings(2, 30), least=1, bound=BOUND)
+    wanted = TrainingRequest(MODEL, PLAN, Averaging(), Settings(2, 30), least=1, bound=BOUND)
     outcome = lead(fleet.aggregator, wanted, Softmax().weights(), held_out, lambda report: print(report.line()))
     return SimpleNamespace(outcome=outcome, scored=scored)
 
@@ -294,7 +292,9 @@ class Boards:
         }
         self.rules = Rules(**({"run": 1, "model": MODEL, "plan": PLAN, "masked": False, "least": 1} | rules))
         strategy = choose(averaging, list(self.start), count)
-        self.guard = Guard(strategy, self.rules, self.start, named, self.aggregator, self.aggregator, held_out)
+        self.guard = GuardedStrategy(
+            strategy, self.rules, self.start, named, self.aggregator, self.aggregator, held_out
+        )
         self.guard._inner.configure_fit(
             1, ndarrays_to_parameters(self.start), SimpleNamespace(num_available=lambda: count, sample=lambda **_: [])
         )
@@ -416,6 +416,6 @@ def test_parts_that_do_not_go_together_are_refused(wrong: dict[str, Any]) -> Non
 
 
 def test_the_app_that_a_run_carries_holds_no_code_and_is_the_same_everywhere() -> None:
-    with zipfile.ZipFile(BytesIO(fab.app())) as file:
+    with zipfile.ZipFile(BytesIO(protocol.app())) as file:
         assert file.namelist() == ["pyproject.toml", ".info/CONTENT"]
-    assert fab.digest() == "446e3267696756fc3792c51a490ad52edfe1e9d9a5e4409cd0050f0610c063ea"
+    assert protocol.digest() == "446e3267696756fc3792c51a490ad52edfe1e9d9a5e4409cd0050f0610c063ea"

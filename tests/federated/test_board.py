@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 import threading
@@ -17,14 +18,14 @@ import pytest
 
 from edged.base.errors import BrokerError
 from edged.config.federated import FederatedTable
+from edged.federated.flower import SWITCHES, processes
 from edged.federated.flower import board as module
-from edged.federated.flower import processes
 from edged.federated.flower.board import BoardProcess
-from edged.federated.flower.control import Control
 from edged.federated.flower.grid import open_run
 from edged.federated.flower.processes import Child, Secret
-from edged.federated.loopback import Loopback
+from edged.federated.flower.superlink import Control
 from edged.formats.cose.keys import PrivateKey
+from edged.keystore.certificates import Authority
 from support.waiting import PATIENCE, wait_until
 
 
@@ -169,7 +170,7 @@ def test_a_child_reads_its_secret_from_memory_and_ends_with_its_parent(
     assert not child.running
     assert content.startswith(b"top secret|")
     assert b"not for others" not in content
-    assert all(name.encode() in content for name in processes.SWITCHES)
+    assert all(name.encode() in content for name in SWITCHES)
 
 
 # --- the aggregator's end ------------------------------------------------------------------------
@@ -178,13 +179,13 @@ def test_a_child_reads_its_secret_from_memory_and_ends_with_its_parent(
 def test_a_superlink_that_is_gone_ends_a_training_in_time(tmp_path: Path) -> None:
     """Flower would try for ever."""
     tmp_path.chmod(0o700)
-    files = Loopback.make(tmp_path / "tls")
+    ca = Authority("nobody", tmp_path / "ca.pem", dt.timedelta(days=1)).ca
     began = time.monotonic()
-    with pytest.raises(BrokerError) as error, open_run("localhost:1", files.ca.read_bytes(), "token", 1.5):
+    with pytest.raises(BrokerError) as error, open_run("localhost:1", ca.read_bytes(), "token", 1.5):
         pass
     assert "edged aggregator serve" in (error.value.hint or "")
     print(f"\na training whose SuperLink is gone ends after {time.monotonic() - began:.1f} s; its patience is 1.5 s")
-    with closing(Control("localhost:1", files.ca)) as control:
+    with closing(Control("localhost:1", ca)) as control:
         assert not control.is_up()
         with pytest.raises(BrokerError):
             control.nodes()

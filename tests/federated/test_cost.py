@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from edged.federated.flower.choose import Averaging
-from edged.federated.flower.lead import Wanted, lead
-from edged.federated.flower.training import Settings
-from edged.federated.plan import Plan
+from edged.federated.flower.averaging import Averaging
+from edged.federated.flower.lead import Settings, TrainingRequest, lead
+from edged.federated.order import Plan
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose
 from support.federation import MODEL, Federation
@@ -70,7 +69,7 @@ def bare(imports: str) -> int:
 @pytest.mark.timeout(180)
 def test_what_a_board_spends_is_told(tmp_path: Path) -> None:
     trainer = Trainer(WEIGHTS, choose())
-    wanted = Wanted(MODEL, _LONG, Averaging(), Settings(2, patience=60), least=1)
+    wanted = TrainingRequest(MODEL, _LONG, Averaging(), Settings(2, patience=60), least=1)
     with Federation(tmp_path / "f", 1, {"material": "vibration", "windows": 200, "patient": True}) as fleet:
         ours, flower = below(fleet.boards[0].service.pid)
         fleet.boards[0].service.wait_logged("waits for rounds")

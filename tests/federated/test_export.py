@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import edged
-from edged.federated.rewrite import initial_weights
 from edged.federated.trainer import Trainer
+from edged.federated.weights import initial_weights
 from edged.model.runtime import choose
 from edged.model.runtime.graph import read_graph
 from support import vibration
@@ -165,7 +165,7 @@ def test_models_need_builtin_operators_only(path: Path) -> None:
 
 
 def test_nothing_but_export_imports_tensorflow() -> None:
-    script = "import sys, edged.federated.fit, edged.federated.rewrite, edged.federated.privacy; print({'tensorflow', 'keras', 'flwr'} & set(sys.modules))"
+    script = "import sys, edged.federated.fit, edged.federated.weights, edged.federated.privacy; print({'tensorflow', 'keras', 'flwr'} & set(sys.modules))"
     found = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, **SOURCE},

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError, FormatError, ModelError
-from edged.federated import noise
+from edged.federated import privacy
 from edged.federated.fit import Fitted, fit, mean_loss
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, add, decode, difference, digest, encode, limited, norm
 from edged.model.runtime import Engine, Interpreter, choose
@@ -428,7 +428,7 @@ MANY = 400_000
 
 def test_noise_has_the_mean_and_variance_of_the_standard_normal_distribution() -> None:
     """Bounds of five standard errors: by chance one of these fails about once in a million runs."""
-    drawn = noise.normal(MANY)
+    drawn = privacy.normal(MANY)
     assert abs(drawn.mean()) < 5 / math.sqrt(MANY)
     assert abs(drawn.var() - 1) < 5 * math.sqrt(2 / MANY)
     assert abs((drawn**3).mean()) < 5 * math.sqrt(15 / MANY)
@@ -442,7 +442,7 @@ def test_every_coordinate_gets_noise_of_its_own_and_every_step_anew() -> None:
     steps, deviation = 1000, 2.5
     start = [np.full((10, 20), 3, np.float32), np.zeros(100, np.float32)]
     drawn = np.stack(
-        [np.concatenate([each.reshape(-1) for each in noise.noisy(start, deviation)]) for _ in range(steps)]
+        [np.concatenate([each.reshape(-1) for each in privacy.noisy(start, deviation)]) for _ in range(steps)]
     )
     centred = (drawn - np.concatenate([each.reshape(-1) for each in start])) / deviation
     assert np.abs(centred.mean(axis=0)).max() < 6 / math.sqrt(steps)  # 300 at once: six, not five
@@ -494,11 +494,11 @@ def test_samples_take_each_example_with_the_same_chance_independently() -> None:
     examples, chance, steps = 40, 0.3, 5000
     taken = np.zeros((steps, examples))
     for step in range(steps):
-        taken[step, noise.sample(examples, chance)] = 1
+        taken[step, privacy.sample(examples, chance)] = 1
     assert np.abs(taken.mean(axis=0) - chance).max() < 6 * math.sqrt(chance * (1 - chance) / steps)
     sizes = taken.sum(axis=1)
     assert sizes.var() == pytest.approx(examples * chance * (1 - chance), rel=6 * math.sqrt(2 / steps))
-    assert len(noise.sample(50, 1.0)) == 50
+    assert len(privacy.sample(50, 1.0)) == 50
 
 
 # --- boards ----------------------------------------------------------------------------------

@@ -26,12 +26,10 @@ from edged.base.errors import (
     UnknownSignerError,
 )
 from edged.config.federated import FederatedTable, Privacy
-from edged.federated.budget import Budget
-from edged.federated.fit import Fitted
 from edged.federated.flower import need_flower
 from edged.federated.nodes import NodeRecord, make_node_key, open_node_key
-from edged.federated.order import Order, Rounds
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.update import Round, open_update, seal_update
 from edged.federated.weights import digest
 from edged.formats.cose import cbor
@@ -202,7 +200,7 @@ def test_an_update_of_another_models_shapes_is_refused() -> None:
 @pytest.fixture
 def board(tmp_path: Path) -> tuple[FileKeystore, Record, bytes]:
     tmp_path.chmod(0o700)
-    keystore = FileKeystore.create(tmp_path / "keys", None)
+    keystore = FileKeystore.create("file:", tmp_path / "keys", None)
     signer, agreement = keystore.signer.public, keystore.agreement.public
     record = Record(Role.DEVICE, "press-07", signer, agreement, Aead.A256GCM, int(time.time()))
     return keystore, record, record.encode(keystore.signer)
@@ -228,7 +226,7 @@ def test_a_node_key_opens_for_its_board_alone(tmp_path: Path, board: tuple[FileK
     keystore, record, encoded = board
     path = tmp_path / "node.key"
     make_node_key(path, record, encoded, keystore)
-    another = FileKeystore.create(tmp_path / "others", None)
+    another = FileKeystore.create("file:", tmp_path / "others", None)
     with pytest.raises(KeystoreError, match=r"node\.key"):
         open_node_key(path, record, another)
     with pytest.raises(KeystoreError):
@@ -241,7 +239,7 @@ def test_a_node_key_opens_for_its_board_alone(tmp_path: Path, board: tuple[FileK
 def test_a_node_record_of_another_board_is_refused(tmp_path: Path, board: tuple[FileKeystore, Record, bytes]) -> None:
     """A board cannot vouch for a node key under another board's record."""
     keystore, record, encoded = board
-    other = FileKeystore.create(tmp_path / "others", None)
+    other = FileKeystore.create("file:", tmp_path / "others", None)
     theirs = replace(record, id="press-08", sign=other.signer.public, ecdh=other.agreement.public)
     mine = make_node_key(tmp_path / "node.key", record, encoded, keystore)
     with pytest.raises(EdgedError):
@@ -251,10 +249,6 @@ def test_a_node_record_of_another_board_is_refused(tmp_path: Path, board: tuple[
 
 
 # --- what is given away --------------------------------------------------------------------------
-
-
-def fitted(steps: int, sampling: float) -> Fitted:
-    return Fitted(WEIGHTS, 100, 1.0, 0.5, steps, sampling)
 
 
 def for_ever(function: Callable[[], None]) -> None:
@@ -270,7 +264,7 @@ def test_a_budget_lasts_for_so_many_rounds_over_restarts(tmp_path: Path) -> None
     def take_round() -> None:
         budget = Budget(path, privacy)
         budget.check("bearing", plan, 100)
-        budget.spend("bearing", plan, fitted(10, 0.1))
+        budget.spend("bearing", plan.noise, 0.1, 10)
 
     for _ in range(4):
         take_round()
@@ -284,7 +278,7 @@ def test_a_budget_lasts_for_so_many_rounds_over_restarts(tmp_path: Path) -> None
 def test_rounds_without_noise_are_not_counted(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "budget", Privacy())
     budget.check("bearing", PLAN, 100)
-    budget.spend("bearing", PLAN, fitted(10, 0.1))
+    budget.spend("bearing", PLAN.noise, 0.1, 10)
     assert budget.spent() == {}
 
 

@@ -23,8 +23,8 @@ from support.waiting import wait_until
 
 pytest.importorskip("flwr", reason="Flower is not installed here: it has an environment of its own")
 
-from edged.federated.flower.control import FLEET, Control
 from edged.federated.flower.processes import Child, Secret
+from edged.federated.flower.superlink import FLEET, Control
 
 pytestmark = [
     pytest.mark.skipif(nginx() is None, reason="no nginx: apt install nginx"),

@@ -12,9 +12,8 @@ import pytest
 from edged.base.errors import ConfigError, FormatError, ModelError, SignatureError, UnknownSignerError
 from edged.federated.fit import fit
 from edged.federated.learned import Learned
-from edged.federated.rewrite import rewritten
 from edged.federated.trainer import Trainer
-from edged.federated.weights import Weights
+from edged.federated.weights import Weights, rewritten
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
 from edged.formats.package.manifest import Manifest, Training

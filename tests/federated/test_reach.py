@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from edged.federated import reach
-from edged.federated.reach import unreachable
+from edged.federated import conditions
+from edged.federated.conditions import unreachable
 from support.ports import quiet_port
 
 
@@ -71,6 +71,6 @@ def test_what_is_no_aggregator_is_told_from_one_that_is_away(
         assert "TLS" in (unreachable(address, authority[1]) or "")
     assert unreachable(f"127.0.0.1:{quiet_port()}", authority[1]) == "Connection refused"
     assert "No such file" in (unreachable("127.0.0.1:1", str(tmp_path / "none.pem")) or "")
-    monkeypatch.setattr(reach, "_SECONDS", 0.2)
+    monkeypatch.setattr(conditions, "_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "no answer" in (unreachable(f"127.0.0.1:{silent.getsockname()[1]}", authority[1]) or "")

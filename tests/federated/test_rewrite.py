@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from edged.base.errors import FormatError, ModelError
 from edged.federated.fit import fit
-from edged.federated.rewrite import initial_weights, rewritten, shapes
 from edged.federated.trainer import Trainer
-from edged.federated.weights import Weights, digest
+from edged.federated.weights import Weights, digest, initial_weights, rewritten, shapes
 from edged.model.author import Author
 from edged.model.dry_run import check_weights, open_model
 from edged.model.runtime import Engine, Interpreter

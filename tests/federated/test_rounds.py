@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.federated.flower.choose import Averaging
-from edged.federated.flower.lead import Wanted, lead
-from edged.federated.flower.training import Settings
+from edged.federated.flower.averaging import Averaging
+from edged.federated.flower.lead import Settings, TrainingRequest, lead
 from edged.federated.learned import Learned
-from edged.federated.plan import Plan
+from edged.federated.order import Plan
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
 from edged.model.runtime import choose
@@ -34,7 +33,7 @@ def test_ten_rounds_come_within_two_points_of_central_training_and_their_model_a
     windows = held_out(chain, BOARDS, 50)
     boards = [board(chain, number, WINDOWS) for number in range(BOARDS)]
     here = compare(trainer, boards, windows, ROUNDS, PLAN)
-    wanted = Wanted("vibration", PLAN, Averaging(), Settings(ROUNDS, patience=30), least=BOARDS, bound=50.0)
+    wanted = TrainingRequest("vibration", PLAN, Averaging(), Settings(ROUNDS, patience=30), least=BOARDS, bound=50.0)
     with Federation(
         tmp_path / "f", BOARDS, {"model": "vibration", "material": "vibration", "windows": WINDOWS}
     ) as fleet:
@@ -80,7 +79,7 @@ def test_a_board_that_lost_its_power_takes_part_again(tmp_path: Path) -> None:
     """By itself, once it is up; in rounds that it has not taken before."""
     start = Softmax().weights()
     plan = Plan(epochs=1, batch=16, rate=0.1)
-    wanted = Wanted(MODEL, plan, Averaging(), Settings(1, patience=60), least=BOARDS)
+    wanted = TrainingRequest(MODEL, plan, Averaging(), Settings(1, patience=60), least=BOARDS)
     with Federation(tmp_path / "f", BOARDS) as fleet:
         before = lead(fleet.aggregator, wanted, start)
         lost = fleet.boards[0]

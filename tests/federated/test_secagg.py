@@ -23,13 +23,12 @@ from flwr.compat.common import recorddict_compat as compat
 from flwr.supercore.task_identity import TaskIdentity
 
 from edged.base.errors import EdgedError, NotAllowedError
-from edged.federated.flower.choose import Averaging, choose
+from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import RunGrid
-from edged.federated.flower.lead import Wanted, lead
+from edged.federated.flower.lead import Settings, TrainingRequest, lead, train
 from edged.federated.flower.secagg import Masking, masks, quantisation_step
-from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings, train
-from edged.federated.plan import Plan
+from edged.federated.flower.strategy import GuardedStrategy, Rules
+from edged.federated.order import Plan
 from edged.federated.weights import Weights
 from edged.formats.cose.keys import PrivateKey
 from support.federation import MODEL, Federation
@@ -156,7 +155,9 @@ class _Names(dict[int, Any]):
         raise KeyError
 
 
-def masked_training(boards: int, answer: Callable[[int, Message], Message], rounds: int = 1) -> tuple[Guard, Any]:
+def masked_training(
+    boards: int, answer: Callable[[int, Message], Message], rounds: int = 1
+) -> tuple[GuardedStrategy, Any]:
     start = [np.zeros(shape, np.float32) for shape in SHAPES]
     rules = Rules(run=1, model=MODEL, plan=PLAN, masked=True, least=3)
     with Simulation(boards, answer) as simulation:
@@ -165,7 +166,7 @@ def masked_training(boards: int, answer: Callable[[int, Message], Message], roun
             for node, number in simulation.nodes.items()
         }
         key = PrivateKey.generate()
-        guard = Guard(choose(Averaging(masked=True), start, 3), rules, start, named, key, key, None)
+        guard = GuardedStrategy(choose(Averaging(masked=True), start, 3), rules, start, named, key, key, None)
         train(simulation.grid, simulation.boards, guard, rules, Settings(rounds, 20, LARGEST))
     return guard, simulation.grid.seen
 
@@ -378,7 +379,7 @@ def test_four_boards_in_processes_one_killed_in_the_second_round(
         return found
 
     monkeypatch.setattr(RunGrid, "pull_messages", spying)
-    wanted = Wanted(
+    wanted = TrainingRequest(
         MODEL, PLAN, Averaging(masked=True), Settings(rounds=2, patience=10, largest=LARGEST), least=3, bound=5.0
     )
     start = Softmax().weights()

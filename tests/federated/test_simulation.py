@@ -15,16 +15,15 @@ import pytest
 from flwr.app import Message
 
 from edged.config.federated import FederatedTable
-from edged.federated.budget import Budget
-from edged.federated.flower.choose import Averaging, choose
-from edged.federated.flower.client_app import BoardApp
-from edged.federated.flower.strategy import Guard, Rules
-from edged.federated.flower.training import Settings, train
-from edged.federated.order import Rounds
-from edged.federated.plan import Plan
+from edged.federated.flower.averaging import Averaging, choose
+from edged.federated.flower.lead import Settings, train
+from edged.federated.flower.runner import BoardApp
+from edged.federated.flower.strategy import GuardedStrategy, Rules
+from edged.federated.order import Plan, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.report import curves, draw
 from edged.federated.trainer import Trainer
-from edged.federated.work import Material, Worker
+from edged.federated.work import RoundWorker, TrainingInput
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
@@ -51,16 +50,16 @@ class House:
             record = Record(Role.DEVICE, f"press-{number:03d}", signer.public, agreement.public, Aead.A256GCM, 0)
             own = folder / f"{number}"
             rounds, budget = Rounds(own / "rounds"), Budget(own / "budget", table.privacy)
-            worker = Worker(table, pinned, record, signer, rounds, budget, self._open(number))
+            worker = RoundWorker(table, pinned, record, signer, rounds, budget, self._open(number))
             self.records.append(record)
             self._apps.append(BoardApp(worker))
 
     def _open(self, number: int):  # noqa: ANN202  what a worker wants
         @contextmanager
-        def open_material(_: str) -> Iterator[Material]:
+        def open_material(_: str) -> Iterator[TrainingInput]:
             if not hasattr(_LOCAL, "trainer"):
                 _LOCAL.trainer = Trainer(WEIGHTS, choose_engine())
-            yield Material(_LOCAL.trainer, self._boards[number].x, self._boards[number].y)
+            yield TrainingInput(_LOCAL.trainer, self._boards[number].x, self._boards[number].y)
 
         return open_material
 
@@ -78,7 +77,7 @@ def simulate(
     rounds: int,
     how: Averaging = Averaging(),  # noqa: B008  it cannot be changed
     plan: Plan = PLAN,
-) -> tuple[Guard, list[float]]:
+) -> tuple[GuardedStrategy, list[float]]:
     """Return the guard after so many rounds, and the seconds of each."""
     trainer = Trainer(WEIGHTS, choose_engine())
     aggregator, sealing = PrivateKey.generate(), PrivateKey.generate()
@@ -89,7 +88,7 @@ def simulate(
         named = {node: SimpleNamespace(device=house.records[number]) for node, number in simulation.nodes.items()}
         start = trainer.weights()
         strategy = choose(how, list(start), rules.least)
-        guard = Guard(
+        guard = GuardedStrategy(
             strategy, rules, start, named, aggregator, sealing, lambda weights: accuracy(trainer, weights, windows)
         )
         began = time.monotonic()

@@ -13,12 +13,11 @@ from msgspec.structs import replace
 from edged.base.errors import MismatchError, NotAllowedError, ReplayError
 from edged.config.federated import FederatedTable, Privacy
 from edged.federated import work
-from edged.federated.budget import Budget
-from edged.federated.order import Order, Rounds
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan, Rounds
+from edged.federated.privacy import Budget
 from edged.federated.trainer import Trainer
 from edged.federated.weights import digest, encode
-from edged.federated.work import Material, Worker
+from edged.federated.work import RoundWorker, TrainingInput
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
@@ -43,7 +42,7 @@ class Bench:
         self.budget = Budget(folder / "budget", Privacy())
         self.asked = 0
         self.may: Callable[[], str | None] = lambda: None
-        self.worker = Worker(
+        self.worker = RoundWorker(
             self.table,
             Record(Role.AGGREGATOR, "fleet", self._aggregator.public, sealing.public, None, 0),
             Record(Role.DEVICE, "press", signer.public, agreement.public, Aead.A256GCM, 0),
@@ -55,8 +54,8 @@ class Bench:
         )
 
     @contextmanager
-    def _open(self, _: str) -> Iterator[Material]:
-        yield Material(self.trainer, self._examples.x, self._examples.y)
+    def _open(self, _: str) -> Iterator[TrainingInput]:
+        yield TrainingInput(self.trainer, self._examples.x, self._examples.y)
 
     def _may(self) -> str | None:
         self.asked += 1

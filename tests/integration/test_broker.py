@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from edged.base.errors import BrokerError
 from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, ProbeResult, probe
-from edged.demo.certificates import Authority
+from edged.keystore.certificates import Authority
 from support.broker import DURABLE, Client, PlainBroker, PrivateBroker, old_broker, password_file, spin, talking_server
 
 pytestmark = pytest.mark.broker
@@ -96,8 +97,13 @@ def test_certificate_for_another_name_is_refused(private: PrivateBroker) -> None
     assert "broker.url" in (caught.value.hint or "")
 
 
+def foreign_authority(folder: Path) -> Authority:
+    """Return an authority that the broker does not know."""
+    return Authority("foreign CA", folder / "ca.crt", dt.timedelta(days=1))
+
+
 def test_certificate_from_an_unknown_ca_is_refused(private: PrivateBroker, tmp_path: Path) -> None:
-    options = dataclasses.replace(_tls_options(private, "board"), ca=Authority(tmp_path).certificate)
+    options = dataclasses.replace(_tls_options(private, "board"), ca=foreign_authority(tmp_path).ca)
     with pytest.raises(BrokerError, match="from an unknown CA") as caught:
         _probe(options)
     assert "broker.ca" in (caught.value.hint or "")
@@ -109,7 +115,7 @@ def test_broker_that_refuses_the_client_certificate_is_understood(
 ) -> None:
     options = dataclasses.replace(_tls_options(private, "board"), cert=None, key=None)
     if with_certificate:
-        foreign = Authority(tmp_path).issue_client("board")
+        foreign = foreign_authority(tmp_path).issue_client("board", tmp_path / "board.crt", tmp_path / "board.key")
         options = dataclasses.replace(options, cert=foreign.cert, key=foreign.key)
     with pytest.raises(BrokerError, match="refuses this client's certificate") as caught:
         _probe(options)

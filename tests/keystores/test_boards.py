@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edged.formats.cose.algorithms import Aead
@@ -25,7 +24,7 @@ from edged.formats.identity import Record, Role
 from support import ram
 from support.broker import PrivateBroker
 from support.canary import Bench, make_bench
-from support.site import Site
+from support.site import Site, run_loop
 from support.tokens import PIN, Keys, P11Server, SoftHsm
 from support.tpm import Swtpm, put_tpm_key
 
@@ -68,22 +67,6 @@ def second_board(site: Site, hsm: SoftHsm) -> Path:
     config.write_text(text.replace(str(site.state), str(site.path / "second")))
     site.edged("init", "-c", config, "-o", "second.enrol")
     return site.path / "second.enrol"
-
-
-def run_loop(site: Site) -> None:
-    """Install the gearbox's model, send every window, and check every answer."""
-    site.install(site.pack())
-    with np.load(site.models / "gearbox" / "golden.npz") as golden:
-        right = golden["raw_y"]
-    with site.daemon() as daemon, site.listener(len(right)) as listener:
-        listener.wait_connected()
-        source = site.models / "gearbox" / "golden.npz"
-        rows = ("--array", "raw_windows", "--names", "a1,a2,a3,a4", "-t", site.topic)
-        site.edged("send", source, *rows, *site.connection())
-        results = listener.results()
-        assert daemon.stop() == 0
-    assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in right]
-    assert "Traceback" not in daemon.log
 
 
 # --- memory ----------------------------------------------------------------------------------
@@ -160,8 +143,8 @@ import sys
 from pathlib import Path
 from edged.keystore import open_keystore
 from edged.keystore.people import PersonalKeys
-from edged.keystore.protection import exercise
-from edged.keystore.uri import TokenUri
+from edged.keystore import exercise
+from edged.keystore.token_uri import TokenUri
 
 uri, folder, pin = sys.argv[1], Path(sys.argv[2]), sys.argv[3].encode()
 keys = open_keystore(uri, folder, None) if uri.startswith("tpm2:") else PersonalKeys.on_token(TokenUri.parse(uri), pin)

@@ -17,10 +17,9 @@ from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt import seal
 from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.formats.cose.sign1 import Sign1, sign
-from edged.keystore import Keystore, create_keystore, open_keystore
+from edged.keystore import Keystore, create_keystore, exercise, open_keystore
 from edged.keystore.people import PersonalKeys
-from edged.keystore.protection import exercise
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 from support import tokens
 from support.tokens import PIN, SoftHsm, put_key
 

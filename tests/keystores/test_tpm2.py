@@ -17,8 +17,7 @@ from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt import seal
 from edged.formats.cose.keys import ContentKey, PrivateKey
 from edged.formats.cose.sign1 import Sign1, sign
-from edged.keystore import Keystore, create_keystore, open_keystore
-from edged.keystore.protection import exercise
+from edged.keystore import Keystore, create_keystore, exercise, open_keystore
 from support import tpm as tpms
 from support.tpm import Swtpm, put_tpm_key
 

@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 
 from edged.config.federated import FederatedTable, Privacy
-from edged.federated.budget import Budget
-from edged.federated.flower import processes
+from edged.federated.flower import processes, quiet
 from edged.federated.nodes import open_node_key
 from edged.federated.order import Rounds
+from edged.federated.privacy import Budget
 from edged.federated.update import Round, seal_update
-from edged.federated.work import Material, Outcome, Worker
+from edged.federated.work import RoundWorker, TrainedRound, TrainingInput
 from edged.formats.identity import Role
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_record
 
-processes.quiet()
+quiet()
 from edged.federated.flower.board import BoardProcess  # noqa: E402  Flower reads its switches when it is imported
 from support.learner import Softmax, examples  # noqa: E402
 
@@ -42,7 +42,7 @@ beat.HEARTBEAT_DEFAULT_INTERVAL = link.HEARTBEAT_DEFAULT_INTERVAL = 10
 """Runs in the SuperNode before Flower's own."""
 
 
-class Liar(Worker):
+class Liar(RoundWorker):
     """A board that does in one way or another what it should not, or leaves a note of what it learned for the test."""
 
     how = ""
@@ -50,12 +50,12 @@ class Liar(Worker):
     _first: bytes = b""
     _of: int | None = None
 
-    def train(self, order: bytes, weights: bytes, *, masked: bool) -> Outcome:
+    def train(self, order: bytes, weights: bytes, *, masked: bool) -> TrainedRound:
         outcome = super().train(order, weights, masked=masked)
-        np.savez(self.folder / f"moved-{outcome.order.round}.npz", *Worker.moved(outcome))
+        np.savez(self.folder / f"moved-{outcome.order.round}.npz", *RoundWorker.moved(outcome))
         return outcome
 
-    def sealed(self, learned: Outcome) -> bytes:
+    def sealed(self, learned: TrainedRound) -> bytes:
         weights = learned.fitted.weights
         if self.how == "x1000":
             weights = [start + 1000 * (end - start) for start, end in zip(learned.start, weights, strict=True)]
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
     setting = json.loads((folder / "board.json").read_text())
     if not setting.get("patient"):
         processes._STARTER = processes._STARTER.replace("runpy.run_path", f"{_IMPATIENT}runpy.run_path")
-    keystore = FileKeystore.open(folder / "keys", None)
+    keystore = FileKeystore.open("file:", folder / "keys", None)
     device = read_record(folder / "device.enrol", Role.DEVICE)
     table = FederatedTable(
         aggregator=setting["aggregator"],
@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
     trainings = 0
 
     @contextmanager
-    def material(_: str) -> Iterator[Material]:
+    def material(_: str) -> Iterator[TrainingInput]:
         nonlocal trainings
         trainings += 1
         if trainings == setting.get("stuck"):
@@ -101,7 +101,7 @@ def main(folder: Path) -> None:
             with open_material(setting) as opened:
                 yield opened
             return
-        yield Material(Softmax(), *examples(setting["number"]))
+        yield TrainingInput(Softmax(), *examples(setting["number"]))
 
     worker = Liar(
         table,

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from edged.base.files import make_private_directory
-from edged.config.aggregator import Aggregator as AggregatorTable
-from edged.config.aggregator import AggregatorConfig
+from edged.config.aggregator import AggregatorConfig, AggregatorTable
 from edged.federated.aggregator import Aggregator
-from edged.federated.flower.control import Control
-from edged.federated.flower.superlink import register, superlink
+from edged.federated.flower.superlink import Control, register, superlink
 from edged.federated.nodes import make_node_key
 from edged.formats.cose.algorithms import Aead
 from edged.formats.identity import Record, Role
@@ -42,7 +40,7 @@ class TestBoard:
     def __init__(self, folder: Path, number: int, setting: dict[str, Any]) -> None:
         self.folder = make_private_directory(folder)
         self.name = f"press-{number:02d}"
-        self.keystore = FileKeystore.create(folder / "keys", None)
+        self.keystore = FileKeystore.create("file:", folder / "keys", None)
         signer, agreement = self.keystore.signer, self.keystore.agreement
         self.record = Record(Role.DEVICE, self.name, signer.public, agreement.public, Aead.A256GCM, int(time.time()))
         encoded = self.record.encode(signer)

@@ -236,3 +236,19 @@ channel = "c1"
         """Return the options with which a listener opens the results of ``boards``."""
         believed = (part for board in boards for part in ("--board", board))
         return [*self.connection(), "--hub-key", self.hub_key, *believed]
+
+
+def run_loop(site: Site) -> None:
+    """Install the gearbox's model, send every window, and check every answer."""
+    site.install(site.pack())
+    with np.load(site.models / "gearbox" / "golden.npz") as golden:
+        right = golden["raw_y"]
+    with site.daemon() as daemon, site.listener(len(right)) as listener:
+        listener.wait_connected()
+        source = site.models / "gearbox" / "golden.npz"
+        rows = ("--array", "raw_windows", "--names", "a1,a2,a3,a4", "-t", site.topic)
+        site.edged("send", source, *rows, *site.connection())
+        results = listener.results()
+        assert daemon.stop() == 0
+    assert [result["label"] for result in results] == [("healthy", "broken")[y] for y in right]
+    assert "Traceback" not in daemon.log

@@ -23,10 +23,9 @@ from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt import seal
 from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
 from edged.formats.identity import Record, Role
-from edged.keystore import create_keystore, open_keystore
+from edged.keystore import coordinate, create_keystore, exercise, open_keystore
 from edged.keystore.packages import PackageStore
-from edged.keystore.protection import coordinate, exercise
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 # --- files -----------------------------------------------------------------------------------
 

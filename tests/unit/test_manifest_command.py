@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.base.errors import EdgedError, ModelError, OutputError
-from edged.cli.model import manifest_command
+from edged.cli.author import manifest_command
 from edged.formats.channel.result import ResultEncoder
 from edged.formats.spec import Chain
 from edged.model import toml

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from edged.cli.template import KEYS, Template
+from edged.cli.listen import KEYS, Template
 
 RESULT = {"device": "press-07", "label": "broken", "score": 0.9876, "version": 3, "scores": [0.1, 0.9]}
 

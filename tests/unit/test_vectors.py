@@ -119,7 +119,7 @@ def open_key(vector: Vector, path: Path) -> None:
     (path / "ecdh.key").write_bytes(bytes.fromhex(plain["data"]))
     (path / "ecdh.key").chmod(0o600)
     if "secret" not in vector:
-        assert FileKeystore.open(path, None).signer.public.thumbprint.hex() == vector["kid"]
+        assert FileKeystore.open("file:", path, None).signer.public.thumbprint.hex() == vector["kid"]
         return
     from edged.keystore.file import _read  # noqa: PLC0415  the other key of this vector's key store is not wrapped
 

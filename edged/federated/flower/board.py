@@ -19,11 +19,12 @@ import httpx
 from edged.base import notify
 from edged.base.errors import BrokerError
 from edged.base.files import PRIVATE_FILE, make_private_directory, write_atomically
+from edged.base.nothing import nothing
 from edged.config.federated import FederatedTable
-from edged.federated.flower.client_app import BoardApp
-from edged.federated.flower.processes import Child, Secret, hush
-from edged.federated.flower.runner import Runner
-from edged.federated.work import Worker
+from edged.federated.flower import hush
+from edged.federated.flower.processes import Child, Secret
+from edged.federated.flower.runner import BoardApp, Runner
+from edged.federated.work import RoundWorker
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.cose.pem import private_openssh
 
@@ -49,10 +50,10 @@ class BoardProcess:
         self,
         table: FederatedTable,
         node: PrivateKey,
-        worker: Worker,
+        worker: RoundWorker,
         directory: Path,
         *,
-        may_train: Callable[[], str | None] = lambda: None,
+        may_train: Callable[[], str | None] = nothing,
         stop: threading.Event | None = None,
     ) -> None:
         hush()

@@ -23,7 +23,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from edged.base.errors import BrokerError
-from edged.federated.flower.heartbeat import heartbeat
+from edged.federated.flower.protocol import heartbeat
 
 _POLL = 0.5
 _UNKNOWN = "no reply"

@@ -7,12 +7,11 @@ environment.
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,32 +19,12 @@ from typing import Self
 
 from edged.base.errors import ConfigError
 from edged.base.files import make_private_directory
+from edged.federated.flower import SWITCHES
 
 _GRACE = 10.0
 """Seconds that a child has to end by itself."""
 
-SWITCHES: Mapping[str, str] = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "UV_OFFLINE": "1",  # what would install dependencies, should anything ask for it all the same
-    "UV_NO_INDEX": "1",
-    "PIP_NO_INDEX": "1",
-}
-"""Everything in Flower that talks to others than the two ends, turned off."""
-
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "NO_PROXY", "HTTPS_PROXY", "https_proxy", "no_proxy")
-
-
-def quiet() -> None:
-    """Turn the same things off in this process. Flower reads them when it is imported: call it before."""
-    os.environ.update(SWITCHES)
-
-
-def hush() -> None:
-    """Leave out the lines that Flower writes for every message. It sets its own level when it is imported."""
-    for name in ("flwr", "httpx"):  # a line for every request
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Child:

@@ -1,4 +1,4 @@
-"""Takes tasks from a SuperNode and answers them with the edged that is installed here.
+"""Takes tasks from a SuperNode and answers them with the edged that is installed here: with a training, and no more.
 
 A SuperNode can run what comes with a task by itself: it unpacks the pushed archive and imports it. So it is started
 with ``--isolation process``, in which it waits for somebody else to take its tasks, and this module is the only one who
@@ -12,9 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import httpx
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.app.error import Error
+from flwr.app.message_type import MessageType
+from flwr.common import Code, FitIns, FitRes, Parameters, Status, ndarrays_to_parameters
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.compat.common import recorddict_compat as compat
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender
@@ -27,9 +30,11 @@ from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from edged.base.errors import BrokerError, EdgedError, NotAllowedError
-from edged.federated.flower import fab
-from edged.federated.flower.heartbeat import heartbeat
+from edged.base.errors import BrokerError, EdgedError, FormatError, NotAllowedError
+from edged.federated.flower import protocol
+from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS, heartbeat
+from edged.federated.flower.secagg import Masking, is_masked
+from edged.federated.work import RoundWorker, TrainedRound
 
 _LOG = logging.getLogger(__name__)
 _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
@@ -37,7 +42,7 @@ _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 ANSWERED = "answered"
 """What replies other than refusals are counted as: a masked round has four."""
 
-Answer = Callable[[Message], Message]
+Responder = Callable[[Message], Message]
 
 
 class Runner:
@@ -49,7 +54,7 @@ class Runner:
     :ivar answered: how many replies of each kind went out; "answered", or the class name of a refusal.
     """
 
-    def __init__(self, address: str, secret: bytes, answer: Answer) -> None:
+    def __init__(self, address: str, secret: bytes, answer: Responder) -> None:
         self.answered: Counter[str] = Counter()
         self._address = address
         self._answer = answer
@@ -130,5 +135,53 @@ def _check_app(run: Run, archive: bytes) -> None:
 
     :raises NotAllowedError: it carries another.
     """
-    if archive != fab.app():
+    if archive != protocol.app():
         raise NotAllowedError(f"run {run.run_id} pushed an app ({run.fab_id}); nothing of it is run here")
+
+
+class BoardApp:
+    """Answers messages by a board's worker."""
+
+    def __init__(self, worker: RoundWorker) -> None:
+        self._worker = worker
+        self._masking = Masking(worker.least, self._train_masked)
+
+    def __call__(self, message: Message) -> Message:
+        """Return the reply.
+
+        :raises EdgedError: why there is none.
+        """
+        if message.metadata.message_type != MessageType.TRAIN:
+            raise NotAllowedError(f"a message of type {message.metadata.message_type!r}: boards train, and no more")
+        if not message.has_content():
+            raise FormatError("a message without content")
+        if is_masked(message):
+            return self._masking(message)
+        learned = self._train(_instructions(message), masked=False)
+        update = Parameters([self._worker.sealed(learned)], UPDATE)
+        return Message(compat.fitres_to_recorddict(_result(update), keep_input=False), reply_to=message)
+
+    def _train_masked(self, message: Message) -> tuple[Message, float]:
+        """Train; return Flower's message with how far the weights moved, and the largest move of any weight."""
+        moved = self._worker.moved(self._train(_instructions(message), masked=True))
+        content: RecordDict = compat.fitres_to_recorddict(_result(ndarrays_to_parameters(moved)), keep_input=False)
+        return Message(content, reply_to=message), max(float(abs(one).max(initial=0.0)) for one in moved)
+
+    def _train(self, instructions: FitIns, *, masked: bool) -> TrainedRound:
+        order = instructions.config.get(ORDER)
+        tensors = instructions.parameters.tensors
+        if not isinstance(order, bytes) or instructions.parameters.tensor_type != WEIGHTS or len(tensors) != 1:
+            raise FormatError("the message carries no order with weights")
+        return self._worker.train(order, tensors[0], masked=masked)
+
+
+def _instructions(message: Message) -> FitIns:
+    try:
+        return compat.recorddict_to_fitins(message.content, keep_input=True)
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"the message is no FitIns: {error}") from error
+
+
+def _result(parameters: Parameters) -> FitRes:
+    """Return a result without anything beside the parameters: boards weigh the same, and tell no counts or losses."""
+    return FitRes(Status(Code.OK, ""), parameters, num_examples=1, metrics={})

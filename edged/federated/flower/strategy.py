@@ -20,10 +20,9 @@ from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import Strategy
 
 from edged.base.errors import EdgedError, FormatError, NotAllowedError, ReplayError
-from edged.federated.flower.client_app import ORDER, UPDATE, WEIGHTS
+from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS
 from edged.federated.nodes import NodeRecord
-from edged.federated.order import Order
-from edged.federated.plan import Plan
+from edged.federated.order import Order, Plan
 from edged.federated.report import RoundReport
 from edged.federated.update import Round, open_update
 from edged.federated.weights import Weights, add, check, difference, digest, encode, limited, norm
@@ -61,7 +60,7 @@ class _Tally:
     boards: list[str] = field(default_factory=list)
 
 
-class Guard(Strategy):  # type: ignore[misc]
+class GuardedStrategy(Strategy):  # type: ignore[misc]
     """A strategy around one of Flower's.
 
     :param boards: records of the boards that are allowed, by Flower's number.

@@ -1,27 +1,62 @@
-"""``edged try``: the signal chain and the model on recorded data."""
+"""A model's author: ``edged manifest`` drafts a manifest, ``edged try`` runs a model on recorded data."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import IO, get_args
 
 import click
 
-from edged.base.errors import UsageError
+from edged.base.errors import UsageError, naming
+from edged.base.files import write_atomically
 from edged.board.installation import Board, mapped
 from edged.cli.common import config_option, path_type
 from edged.config.board import EngineChoice
 from edged.config.load import load_board
 from edged.formats.spec import Chain
 from edged.model.author import Author
+from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
-from edged.model.runtime import choose
+from edged.model.runtime import Interpreter, choose
+from edged.model.runtime.anatomy import dissect
 from edged.model.samples import read_samples
 
+_MANIFEST_MODE = 0o644
 
-@click.command("try", short_help="Run a model on recorded data, without a broker.")
+
+@click.command("manifest")
+@click.argument("model", type=path_type)
+@click.option("--signature", help="The signature to ask; default: one that is called like inference.")
+@click.option("-o", "--output", type=path_type, help="Default: print it.")
+def manifest_command(model: Path, signature: str | None, output: Path | None) -> None:
+    """Write a starting manifest from what a model says of itself.
+
+    What it does not say is guessed, and marked as a guess. `edged try` takes the manifest as it is, and shows on
+    recorded data what the guesses are worth.
+
+    \b
+    Example: edged manifest dnn.tflite -o gearbox.toml
+    """
+    engine = choose("auto")
+    anatomy = dissect(engine, model)
+    with naming(model):
+        signature = signature or choose_signature(anatomy.graph)
+    interpreter = Interpreter(engine, str(model), signature=signature)
+    interpreter.close()
+    file = os.fspath(model) if output is None else os.path.relpath(model, output.parent)
+    with naming(model):
+        text = draft(anatomy, interpreter, signature, file)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomically(output, [text.encode()], mode=_MANIFEST_MODE, replace=False)
+        click.echo(f"{output}  for {model}: check its guesses, then `edged try` it on data")
+
+
+@click.command("try")
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
 @click.option(

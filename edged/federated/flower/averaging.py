@@ -19,7 +19,7 @@ from flwr.server.strategy import (
 )
 
 from edged.base.errors import ConfigError
-from edged.federated.noise import noisy
+from edged.federated.privacy import noisy
 
 Results = list[tuple[ClientProxy, FitRes]]
 Mean = tuple[Parameters | None, dict[str, Any]]
@@ -97,15 +97,15 @@ def _plain(how: Averaging, initial: Parameters, boards: int) -> Strategy:
     least = dict.fromkeys(("min_fit_clients", "min_evaluate_clients", "min_available_clients"), boards)
     common: dict[str, Any] = {**least, "initial_parameters": initial}
     if how.strategy == "fedadam":
-        return FedAdam(**common, eta=how.eta, tau=how.tau, fit_metrics_aggregation_fn=_nothing)
+        return FedAdam(**common, eta=how.eta, tau=how.tau, fit_metrics_aggregation_fn=_no_metrics)
     if how.strategy == "fedprox":
-        return FedProx(**common, proximal_mu=how.proximal, fit_metrics_aggregation_fn=_nothing)
+        return FedProx(**common, proximal_mu=how.proximal, fit_metrics_aggregation_fn=_no_metrics)
     if how.strategy == "trimmed":
-        return FedTrimmedAvg(**common, beta=how.trim, fit_metrics_aggregation_fn=_nothing)
-    return FedAvg(**common, fit_metrics_aggregation_fn=_nothing)
+        return FedTrimmedAvg(**common, beta=how.trim, fit_metrics_aggregation_fn=_no_metrics)
+    return FedAvg(**common, fit_metrics_aggregation_fn=_no_metrics)
 
 
-def _nothing(_: object) -> dict[str, bool]:
+def _no_metrics(_: object) -> dict[str, bool]:
     """Average no metrics: boards send none."""
     return {}
 

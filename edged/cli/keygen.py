@@ -17,12 +17,12 @@ from edged.formats.cose.keys import ContentKey
 from edged.formats.identity import Record, Role
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import write_sensor_key
-from edged.keystore.uri import TokenUri
+from edged.keystore.token_uri import TokenUri
 
 _RECORD_MODE = 0o644
 
 
-@click.group("keygen", short_help="Make keys of a publisher, operator, hub or sensor.")
+@click.group("keygen")
 def keygen_command() -> None:
     """Make the keys of a publisher, operator, hub or sensor.
 
