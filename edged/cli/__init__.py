@@ -124,7 +124,7 @@ def fail(error: EdgedError) -> None:
 
 
 def _say(message: str, kind: str, hint: str | None = None) -> None:
-    """Tell a person, or the journal, what went wrong."""
+    """Print an error for a person, or log it to the journal."""
     from edged.base.log import leads_to_journal, log_failure  # noqa: PLC0415  most commands do not fail
 
     if leads_to_journal():

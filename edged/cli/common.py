@@ -1,4 +1,4 @@
-"""What several commands share: tables and options."""
+"""Tables and options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write in files: the configuration of boards, hubs and aggregators, and their secrets.
+"""Files that people write: the configuration of boards, hubs and aggregators, and their secrets.
 
 May import: formats, base.
 """

@@ -175,7 +175,7 @@ def _keys(info: _Info) -> list[str]:
 
 
 def _info_at(wanted: type, steps: Sequence[str]) -> _Info:
-    """Return what stands at ``steps`` below ``wanted``."""
+    """Return the type at ``steps`` below ``wanted``."""
     info: _Info = msgspec.inspect.type_info(wanted)
     for step in steps:
         info = _step(info, step)
@@ -183,7 +183,7 @@ def _info_at(wanted: type, steps: Sequence[str]) -> _Info:
 
 
 def _needed(info: _Info) -> _Info:
-    """Return what an optional type is where it is given."""
+    """Return the type inside an optional type."""
     if isinstance(info, msgspec.inspect.UnionType):
         needed = [one for one in info.types if not isinstance(one, msgspec.inspect.NoneType)]
         return needed[0] if len(needed) == 1 else info
@@ -200,7 +200,7 @@ def _unwrap(info: _Info) -> _Info:
 
 
 def _step(info: _Info, step: str) -> _Info:
-    """Return what stands below ``info`` under a key or an index."""
+    """Return the type below ``info`` under a key or an index."""
     if isinstance(info, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
         return info.item_type
     info = _unwrap(info)
@@ -228,7 +228,7 @@ def _channel(table: object) -> str | None:
 
 
 def _holds(content: Any, merged: Any, steps: Sequence[str]) -> bool:  # noqa: ANN401  TOML
-    """Tell whether a file's ``content`` has what stands at ``steps`` in ``merged``; in a list, by equality."""
+    """Return True if a file's ``content`` has the value at ``steps`` in ``merged``; in a list, by equality."""
     for step in steps:
         if isinstance(merged, list):
             if not step.isdecimal() or merged[int(step)] not in content:

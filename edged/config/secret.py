@@ -41,13 +41,13 @@ def secret_path(reference: str) -> Path:
 
 
 class KeystoreSecrets:
-    """What opens the keys that ``[keystore]`` tables name: read once, by who may, and kept for who opens them."""
+    """The secrets that ``[keystore]`` tables name: read once, by a user who may, and kept for later."""
 
     def __init__(self) -> None:
         self._read: dict[str, bytes] = {}
 
     def of(self, table: KeystoreTable) -> tuple[bytes | None, bytes | None]:
-        """Return what encrypts the file keys that ``table`` names, and their PIN.
+        """Return the secret under which ``table``'s file keys are encrypted, and the PIN.
 
         :raises EdgedError: a secret is absent or open to others.
         """

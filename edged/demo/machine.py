@@ -45,7 +45,7 @@ _BLOW = np.array([7.0, 11.0, 4.0])
 
 
 class Condition(StrEnum):
-    """What state the machine is in; the order is that of the model's labels."""
+    """The machine's state; the order is that of the model's labels."""
 
     HEALTHY = "healthy"
     IMBALANCE = "imbalance"
@@ -54,7 +54,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True)
 class _OperatingPoint:
-    """What differs from one stretch to the next: speed in Hz, the load's and the noise's factor, the first phase."""
+    """The operating point of one stretch: speed in Hz, the load's and the noise's factor, the first phase."""
 
     speed: float
     load: float

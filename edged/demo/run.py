@@ -54,7 +54,7 @@ class Seen:
 
 @dataclass
 class Summary:
-    """What the demo found out."""
+    """The findings of the demo."""
 
     windows: list[Seen] = field(default_factory=list)
     protections: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Where on this machine a model that should be in RAM only can be found in plain: files, core dumps, swap."""
+"""A search for a model in plain outside RAM: in files, core dumps and swap."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _NEEDLES = 8
 
 @dataclass(frozen=True)
 class Search:
-    """What was looked at, and what was found.
+    """The places that were searched, and the findings.
 
     :ivar files: how many files were searched.
     :ivar found: those that hold a piece of the weights.
     :ivar core_limit: bytes of a core dump that the kernel would write for the process.
     :ivar swapped: bytes of the process that are in swap.
-    :ivar locked: whether the process has all its memory locked.
+    :ivar locked: true if all memory of the process is locked.
     """
 
     files: int
@@ -29,7 +29,7 @@ class Search:
 
     @property
     def clean(self) -> bool:
-        """Whether the model was found nowhere, and nothing can bring it there."""
+        """True if the model was found nowhere, and nothing can bring it there."""
         return not self.found and not self.core_limit and not self.swapped
 
 

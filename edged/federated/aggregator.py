@@ -1,4 +1,4 @@
-"""What an aggregator has on its disk: keys and record, the boards that it allows, the number of its last run."""
+"""An aggregator's directory: keys and record, the boards that it allows, the number of its last run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Aggregator:
 
     @contextmanager
     def as_owner(self) -> Iterator[None]:
-        """Where root calls and the directory is the server's user's, act as that user in the block."""
+        """Act as the directory's owner in the block if root calls."""
         with acting_as_owner(self.directory, lambda: self._secrets.of(self.config.keystore)):
             yield
 

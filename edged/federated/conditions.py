@@ -1,4 +1,4 @@
-"""Whether a board may train (on mains, cool, idle, at its hours, on its own network), and reaches its aggregator.
+"""The conditions for training: mains, temperature, load, hours, network, and a reachable aggregator.
 
 Sources: Documentation/ABI/testing/sysfs-class-power and sysfs-class-thermal of the Linux kernel; proc_stat(5);
 proc_pid_net(5) for the routes.
@@ -38,7 +38,7 @@ class Ticks(NamedTuple):
 
 
 class Conditions:
-    """Tells whether this machine is free to train.
+    """Checks that this machine is free to train.
 
     :param when: what its owner wants.
     :param root: of the file system that holds ``proc`` and ``sys``.
@@ -50,7 +50,7 @@ class Conditions:
         self._before = self._ticks()
 
     def in_the_way(self) -> str | None:
-        """Return what speaks against training now, for the log; None where nothing does.
+        """Return the reason against training now, for the log, or None.
 
         How idle the CPUs are is measured since the call before. What this process itself took of them counts as idle:
         else its own training would be in its way.
@@ -116,7 +116,7 @@ class Conditions:
 
 
 def within(window: tuple[int, int], now: time.struct_time) -> bool:
-    """Tell whether a time of day lies within a window of minutes, which may hold midnight."""
+    """Return True if a time of day lies within a window of minutes, which may hold midnight."""
     minute = 60 * now.tm_hour + now.tm_min
     begins, ends = window
     return begins <= minute < ends if begins < ends else minute >= begins or minute < ends
@@ -127,7 +127,7 @@ def _share(before: Ticks, after: Ticks) -> float:
 
 
 def _text(path: Path) -> str:
-    """Return what a file of the kernel says; nothing where there is none."""
+    """Return the content of a file of the kernel, or an empty string."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -135,7 +135,7 @@ def _text(path: Path) -> str:
 
 
 def unreachable(address: str, ca: str) -> str | None:
-    """Return what is in the way of a TLS connection; None where one stands.
+    """Return the reason why no TLS connection can be made, or None.
 
     Whether the board is allowed is not asked: an aggregator tells that to no one but the holder of its node key.
 

@@ -20,15 +20,15 @@ _Places = npt.NDArray[np.intp]
 
 
 class Fitted(NamedTuple):
-    """What a round came to.
+    """The result of one round.
 
-    :ivar weights: to hand on.
+    :ivar weights: the trained weights.
     :ivar examples: how many there were to learn from.
     :ivar loss_before: mean over them with the weights that the round began with. Neither loss is covered by noise: what
         the privacy of single examples rests on does not leave the board.
     :ivar loss_after: with those that it ended with.
     :ivar steps: how many were taken.
-    :ivar sampling: the chance of each example to be in a step, which privacy is reckoned with.
+    :ivar sampling: the chance of each example to be in a step, which the privacy accountant uses.
     """
 
     weights: Weights

@@ -1,4 +1,4 @@
-"""What a training hands to the publisher: the weights that it ended with and how they came about, in one signed file.
+"""Learned weights for the publisher: one signed file that also records how they came about.
 
 ``NAME-RUN.learned``: a COSE_Sign1 by the aggregator over deterministic CBOR ``{model, weights, training}``
 (docs/formats.md). It carries a model's weights in plain: it stays between the aggregator and the publisher, who both

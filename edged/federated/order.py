@@ -31,7 +31,7 @@ _MOST_NOISE = 1e3
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a board trains on its own examples in one round.
+    """The training of one round on a board's own examples.
 
     :ivar epochs: how often it goes over them.
     :ivar batch: examples of one step; with noise, how many a step takes on average.
@@ -78,12 +78,12 @@ _LIMIT = 64 * 1024
 
 @dataclass(frozen=True)
 class Order:
-    """What one round asks of a board.
+    """The request of one round to a board.
 
     :ivar run: number of the training run; an aggregator's numbers only grow.
     :ivar round: from 1 on, within the run.
     :ivar weights: SHA-256 of the weights that the round begins with (:func:`edged.federated.weights.digest`).
-    :ivar masked: whether updates go through SecAgg+, so that the aggregator sees their sum alone.
+    :ivar masked: true if updates go through SecAgg+, so that the aggregator sees their sum alone.
     :ivar issued: Unix seconds, by the aggregator's clock.
     """
 

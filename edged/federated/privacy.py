@@ -89,7 +89,7 @@ class Phase(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What was promised, at most.
+    """The promise of a number of steps: an upper bound.
 
     :ivar epsilon: infinite without noise.
     :ivar order: of the divergence that it comes of; 0 where none does.

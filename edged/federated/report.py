@@ -1,4 +1,4 @@
-"""What a training came to, round by round: for people as a curve of text or a picture, for programs as JSON."""
+"""The result of a training, round by round: for people as a curve of text or a picture, for programs as JSON."""
 
 from __future__ import annotations
 

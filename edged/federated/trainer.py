@@ -147,7 +147,7 @@ class Trainer:
         return [found[f"g{place}"].astype(np.float32) for place in range(len(self.shapes))]
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Close the model."""
         self._interpreter.close()
         del self._infer, self._get, self._set, self._grads, self._clipped
         self._close_buffer()

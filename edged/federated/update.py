@@ -23,7 +23,7 @@ _LIMITS_DEPTH, _LIMITS_ITEMS = 8, 64
 
 
 class Round(NamedTuple):
-    """Which round an update answers, and who answers.
+    """The round that an update answers, and the board that answers.
 
     :ivar device: the board's name, as in its record.
     """

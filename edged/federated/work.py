@@ -41,11 +41,11 @@ _LOOK = 2.0
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """What a round works with.
+    """The model and the examples of one round.
 
     :ivar trainer: the model.
     :ivar x: this board's examples.
-    :ivar y: what is wanted for each.
+    :ivar y: the wanted answer to each.
     """
 
     trainer: Trainer
@@ -58,7 +58,7 @@ OpenInput = Callable[[str], AbstractContextManager[TrainingInput]]
 
 
 class TrainedRound(NamedTuple):
-    """What a round came to."""
+    """A round that this board has trained."""
 
     order: Order
     start: Weights
@@ -72,7 +72,7 @@ class RoundWorker:
     :param aggregator: the aggregator's pinned record.
     :param device: this board's own record.
     :param signer: the private half of the record's signing key.
-    :param may_train: what is in the way of training now, or None.
+    :param may_train: returns the reason that forbids training now, or None.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class RoundWorker:
 
 
 def opener(board: Board, keystore: Keystore) -> OpenInput:
-    """Return what opens a board's models with its windows, for as long as a round needs them."""
+    """Return a function that opens a board's model with its examples for the length of a round."""
 
     @contextmanager
     def open_material(model: str) -> Iterator[TrainingInput]:

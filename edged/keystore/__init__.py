@@ -38,10 +38,10 @@ PIN = "the PIN, as long as the process runs"
 
 @dataclass(frozen=True)
 class Protection:
-    """What guards the private keys of a key store.
+    """The guards of a key store's private keys.
 
     :ivar store: what holds them.
-    :ivar hardware: whether that is hardware apart from this computer's memory and disk.
+    :ivar hardware: true for hardware apart from this computer's memory and disk.
     :ivar protected: what cannot be taken from it.
     :ivar ram: what passes through this computer's memory all the same.
     """
@@ -54,7 +54,7 @@ class Protection:
 
 @dataclass(frozen=True)
 class Times:
-    """How long the two operations take: median seconds."""
+    """Median seconds that each of the two operations takes."""
 
     sign: float
     ecdh: float
@@ -72,7 +72,7 @@ class Keystore(Protocol):
         """Unwraps model keys."""
 
     def protection(self) -> Protection:
-        """Return what guards the keys."""
+        """Return the keys' guards."""
 
     def destroy(self) -> None:
         """Remove both private keys for good.

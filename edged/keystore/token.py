@@ -35,7 +35,7 @@ _GONE = (
     failures.TokenNotPresent,
     failures.UserNotLoggedIn,
 )
-"""What a token says that was pulled out and put in again, or whose service was restarted."""
+"""Errors of a token that was pulled out and put in again, or whose service was restarted."""
 
 _PIN = "keystore.pin on a board, else --passphrase-file, names the file or credential that holds it"
 _REASONS = {
@@ -83,7 +83,7 @@ class Token:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The token's name in messages."""
         return f"token {self.found.label!r}"
 
     def use(self, operate: Callable[[pkcs11.Session], _Result]) -> _Result:

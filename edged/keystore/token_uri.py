@@ -1,4 +1,4 @@
-"""The URIs of key stores: ``file:``, ``tpm2:``, and those of tokens, which RFC 7512 defines."""
+"""The URIs of PKCS#11 tokens (RFC 7512). They are parsed without python-pkcs11, which is an extra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edged.base.errors import ConfigError
 
 _TOKEN = ("token", "manufacturer", "serial", "model")
 _MODULE = "p11-kit-proxy.so"
-"""Where no module is named: the one that stands for all that the system has configured (RFC 7512, section 2.4)."""
+"""The default module: it stands for all modules that the system has configured (RFC 7512, section 2.4)."""
 
 
 @dataclass(frozen=True)

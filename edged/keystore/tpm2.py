@@ -38,7 +38,7 @@ Purpose = Literal["sign", "ecdh"]
 
 _TCTI = "device:/dev/tpmrm0"
 _STORAGE_KEY = 0x81000001
-"""Where the storage key stands if the TPM was provisioned (TCG TPM v2.0 Provisioning Guidance, section 7.8)."""
+"""Handle of the storage key in a TPM that was provisioned (TCG TPM v2.0 Provisioning Guidance, section 7.8)."""
 
 _LIMIT = 8192
 _ATTRIBUTES = tss.TPMA_OBJECT
@@ -63,7 +63,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Tpm:
-    """How one TPM is reached, and the PIN of the keys."""
+    """The address of one TPM, and the PIN of the keys."""
 
     tcti: str
     pin: bytes | None
@@ -105,7 +105,7 @@ class OpenedTpm:
         self._stack = stack
 
     def storage_key(self, parent: int) -> int:
-        """Return a handle of the storage key: a persistent one, or made anew from the owner's seed, always the same."""
+        """Return a handle of the storage key: a persistent one, or the one that the owner's seed gives."""
         if parent != tss.TPM2_RH.OWNER:
             handle: int = self.esapi.tr_from_tpmpublic(parent)
             return handle

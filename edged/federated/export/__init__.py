@@ -26,7 +26,7 @@ from edged.model.runtime import choose
 __all__ = ["LOSSES", "export"]
 
 _TOLERANCE = 1e-4
-"""How far a gradient may lie from TensorFlow's own, relative to its largest number."""
+"""Largest distance of a gradient from TensorFlow's own, relative to its largest number."""
 
 _SLACK = 1 - 1e-5
 """Clipped gradients are made this much shorter than the bound: rounding in float32 must not carry any over it."""
@@ -36,7 +36,7 @@ _SOUND = 1e15
 
 
 class _Passed(NamedTuple):
-    """What a pass through the model gave: each weight's gradient, each example's loss, and which examples count."""
+    """The result of one pass: each weight's gradient, each example's loss, and the examples that count."""
 
     parts: list[Gradient]
     losses: Tensor

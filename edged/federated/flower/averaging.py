@@ -1,4 +1,4 @@
-"""How updates are averaged: Flower's own strategies, and its central differential privacy around them."""
+"""The averaging of updates: Flower's own strategies, and its central differential privacy around them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Name = Literal["fedavg", "fedprox", "fedadam", "trimmed"]
 
 
 class Averaging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a training does with updates.
+    """The averaging that a training asks for.
 
     :ivar trim: share of the boards that ``trimmed`` leaves out at each end, weight by weight.
     :ivar eta: FedAdam's step, and ``tau`` what keeps it from dividing by zero: also its largest relative step.
@@ -71,7 +71,7 @@ class Averaging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     @property
     def label(self) -> str:
-        """What people read."""
+        """The strategy's name for people."""
         names = {"fedavg": "FedAvg", "fedprox": "FedProx", "fedadam": "FedAdam", "trimmed": "FedTrimmedAvg"}
         clipping = ", adaptive clipping" if self.adaptive else ", fixed clipping" if self.noise else ""
         return names[self.strategy] + clipping

@@ -67,7 +67,7 @@ class BoardProcess:
         self._state = "starts"
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until ``stop`` is set."""
         notify.ready()
         pause = _FIRST_PAUSE
         while not self.stop.is_set():

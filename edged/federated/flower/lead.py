@@ -36,7 +36,7 @@ from edged.formats.package.manifest import Training
 
 @dataclass(frozen=True)
 class Settings:
-    """How a training goes about it.
+    """The length of a training, and its limits.
 
     :ivar patience: seconds to wait for boards: to connect, and to answer, in each stage of a round.
     :ivar largest: change of a weight that a masked round can hold.
@@ -57,7 +57,7 @@ def train(
 ) -> list[RoundReport]:
     """Train, and return a report a round; ``guard.weights`` are what came of it.
 
-    :param told: is told of each round as it ends.
+    :param told: is called with the report of each round.
     :raises BrokerError: too few boards are connected.
     """
     context = _context(guard, boards)
@@ -99,7 +99,7 @@ _LIMIT = 1024
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What a training is to do.
+    """The request for one training.
 
     :ivar least: updates that a round must have.
     :ivar bound: L2 norm that no board's change may exceed.
@@ -117,10 +117,10 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What came of a training.
+    """The result of a training.
 
     :ivar run: its number at the aggregator.
-    :ivar weights: what is published: those with the best held-out score, or the last that were kept.
+    :ivar weights: the weights to publish: those with the best held-out score, or the last that were kept.
     :ivar first: held-out score that it began with; minus infinity without one.
     :ivar training: the record to publish them with; None where no round was kept.
     :ivar spent: what central noise promises to each board; None without it.
@@ -201,7 +201,7 @@ def _secret(aggregator: Aggregator) -> bytes:
 
 
 def _token(control: Control, secret: bytes) -> str:
-    """Return what shows the SuperLink that this process leads the run."""
+    """Return the token by which the SuperLink knows that this process leads the run."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         if token := control.acquire(secret):

@@ -66,11 +66,11 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True until the program has ended."""
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """End it, with patience first."""
+        """End the program: first by a signal, after some seconds by force."""
         if self.running:
             self.process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):

@@ -22,7 +22,7 @@ ORDER = "order"
 """Key of the signed order in the configuration of Flower's FitIns."""
 
 WEIGHTS, UPDATE = "edged.weights.1", "edged.update.1"
-"""What the one tensor of a message holds: encoded weights, or a sealed update."""
+"""Types of a message's one tensor: encoded weights, or a sealed update."""
 
 IDENTITY = "edged/edged"
 _DATE = (1980, 1, 1, 0, 0, 0)

@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 ANSWERED = "answered"
-"""What replies other than refusals are counted as: a masked round has four."""
+"""The counter of all replies but refusals: a masked round has four."""
 
 Responder = Callable[[Message], Message]
 
@@ -67,7 +67,7 @@ class Runner:
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def step(self) -> bool:

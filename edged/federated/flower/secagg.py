@@ -64,7 +64,7 @@ _WORKFLOW.pseudo_rand_gen = masks  # type: ignore[attr-defined]
 
 
 def is_masked(message: Message) -> bool:
-    """Tell whether a message belongs to a masked round."""
+    """Return True if a message belongs to a masked round."""
     return RECORD_KEY_CONFIGS in message.content.config_records
 
 

@@ -1,4 +1,4 @@
-"""What stands between boards' updates and Flower's strategies: who, which round, which shapes, how far, and how good.
+"""The rules that an update must keep before one of Flower's strategies averages it.
 
 Flower averages whatever a connected node sends. Here an update counts only if a board that is allowed signed it for
 this round, if it has the model's shapes and finite numbers, and no further than a bound; and a round only if the model
@@ -34,7 +34,7 @@ HeldOut = Callable[[Weights], float]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a training asks, and what it takes.
+    """The rules of one training.
 
     :ivar run: its number, above that of every earlier one.
     :ivar least: updates that a round must have.
@@ -53,7 +53,7 @@ class Rules:
 
 @dataclass
 class _Tally:
-    """What happened in the round at hand."""
+    """The events of the present round."""
 
     clipped: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)

@@ -51,7 +51,7 @@ FLEET = tuple(
         "send-node-heartbeat",
     )
 )
-"""What boards ask of a SuperLink; ``register-node`` and ``unregister-node`` are for boards without authentication."""
+"""Paths that boards use at a SuperLink; boards without authentication would also use ``register-node``."""
 
 _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _TIMEOUT = 2.0
@@ -72,11 +72,11 @@ class Control:
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def is_up(self) -> bool:
-        """Tell whether the SuperLink serves."""
+        """Return True if the SuperLink serves."""
         context = ssl.create_default_context(cafile=self._ca)
         try:
             with urllib.request.urlopen(f"https://{self.address}/health", context=context, timeout=_TIMEOUT):
@@ -137,7 +137,7 @@ class Control:
 
 @contextmanager
 def _wrapped(address: str) -> Iterator[None]:
-    """Wrap what goes wrong on the way to a SuperLink."""
+    """Turn failures of the connection to a SuperLink into edged's own errors."""
     try:
         yield
     except httpx.HTTPStatusError as error:
@@ -162,7 +162,7 @@ _SECRET = 32
 
 @contextmanager
 def superlink(aggregator: Aggregator, log: Path | None = None) -> Iterator[tuple[Child, Control]]:
-    """Have a SuperLink in the block, with the allowed boards registered.
+    """Run a SuperLink during the block, with the allowed boards registered.
 
     :raises BrokerError: it does not come up.
     :raises StateLockedError: one runs on this directory.
@@ -186,7 +186,7 @@ def superlink(aggregator: Aggregator, log: Path | None = None) -> Iterator[tuple
 
 
 def serve(aggregator: Aggregator, stop: threading.Event) -> None:
-    """Serve until told to stop; boards that are allowed or revoked meanwhile are registered or cut off.
+    """Serve until ``stop`` is set; boards that are allowed or revoked meanwhile are registered or cut off.
 
     :raises BrokerError: the SuperLink ended.
     """
@@ -201,7 +201,7 @@ def serve(aggregator: Aggregator, stop: threading.Event) -> None:
 
 
 def register(aggregator: Aggregator, control: Control) -> None:
-    """Have exactly the allowed boards registered."""
+    """Register the allowed boards, and no others."""
     wanted = {public_pem(record.node): record for record in aggregator.boards().values()}
     known = control.nodes()
     for pem, record in wanted.items():
