@@ -191,7 +191,7 @@ def test_a_board_without_a_clock_is_believed_once_it_echoes_the_hubs_nonce(site:
     site.init()
     site.install(site.pack())
     in_1970 = (
-        "import edged.board;"
+        "import edged.board.board;"
         "edged.board.board.Clock.read = classmethod(lambda cls, **_: cls(1000.0, False));"
         "from edged.cli import main; main()"
     )
