@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("board", "Run the daemon."),
     "pack": ("publisher", "Sign and seal a model."),
     "grant": ("publisher", "Seal a package to further boards."),
-    "inspect": ("inspect", "Show what a package or a model is."),
+    "inspect": ("inspect", "Show what a package, a model or a record is."),
     "manifest": ("author", "Write a starting manifest for a model."),
     "try": ("author", "Run a model on recorded data, without a broker."),
     "status": ("status", "Show how this board is, and what was set aside."),
