@@ -135,7 +135,8 @@ def test_results_wait_in_order_while_the_broker_at_home_is_away_and_the_oldest_g
         board.serve("c1")
         scene.hub.start()
         scene.wait_arrived(board.send())
-        scene.wait(lambda status: status["local"]["queued"] == 0)  # the hub, too, knows that it has arrived
+        # the hub, too, knows that it has arrived, and says so after it was opened
+        scene.wait(lambda status: (board_of(status, "press").get("opened"), status["local"]["queued"]) == (1, 0))
         scene.local.stop()
         scene.until(lambda: not scene.home.is_up)
         sent = [board.send() for _ in range(120)]
