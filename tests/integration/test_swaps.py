@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import EdgedError
+from edged.base.files import open_regular
 from edged.board.installation import Board, mapped
 from edged.board.state import State
 from edged.broker import Broker
@@ -114,7 +115,7 @@ def install_and_reload(site: Site, daemon: DaemonProcess, publisher: Publisher, 
         board = Board(load_board(site.path / "edged.toml"))
         (site.path / "new.edged").write_bytes(data)
         state = State(board.directory)
-        board.install(mapped(site.path / "new.edged"), site.path / "new.edged", state)
+        board.install(open_regular(site.path / "new.edged"), site.path / "new.edged", state)
         state.close()
     else:
         place(site, version, data)
