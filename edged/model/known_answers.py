@@ -15,7 +15,7 @@ from edged.formats.spec import Chain
 Floats = npt.NDArray[np.float32]
 _TAGS = {np.dtype(form): tag for tag, form in ARRAYS.items()}
 _BYTE = np.dtype(np.uint8)
-_MOST_BYTE = 255
+_MOST_BYTE, _EXACT = 255, 1 << 24
 
 
 def make_self_test(
@@ -51,10 +51,9 @@ def _encode_window(chain: Chain, window: npt.NDArray[Any]) -> TypedArray:
         window = as_bytes if np.array_equal(as_bytes, window) else window
     dtype = window.dtype.newbyteorder("<")
     if dtype not in _TAGS:
-        narrow = window.astype("<f4")
-        if window.dtype.kind != "f" and not np.array_equal(narrow, window):
+        if window.dtype.kind != "f" and not -_EXACT <= window.min() <= window.max() <= _EXACT:
             raise ConfigError(f"a window of {window.dtype} holds numbers that float32 does not hold exactly")
-        window, dtype = narrow, narrow.dtype
+        window, dtype = window.astype("<f4"), np.dtype("<f4")
     return TypedArray(_TAGS[dtype], window.astype(dtype).tobytes())
 
 

@@ -50,7 +50,7 @@ class Archive:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array, without unpacking it."""
         with self._zipped.open(name + _SUFFIX) as file:
-            return _read_header(file).shape
+            return self._read_header(file).shape
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """Unpack an array.
@@ -58,13 +58,24 @@ class Archive:
         :raises FormatError: with it, more is unpacked than this archive may.
         """
         with self._zipped.open(name + _SUFFIX) as file:
-            size = _read_header(file).size
+            size = self._read_header(file).size
         self._left -= size
         if self._left < 0:
             raise FormatError(f"{self._path} unpacks to more than is allowed, with {size} bytes in array {name!r}")
         with self._zipped.open(name + _SUFFIX) as file:
             array: npt.NDArray[Any] = _format.read_array(file, allow_pickle=False)
         return array
+
+    @staticmethod
+    def _read_header(file: IO[bytes]) -> _Header:
+        read = {(1, 0): _format.read_array_header_1_0, (2, 0): _format.read_array_header_2_0}
+        version = _format.read_magic(file)
+        if version not in read:
+            raise ValueError(f"an array of format {version}, which is not read")
+        shape, _, dtype = read[version](file)
+        if dtype.hasobject or not dtype.itemsize:
+            raise ValueError("an array of objects, or of values without a size")
+        return _Header(shape, dtype)
 
 
 @contextmanager
@@ -82,14 +93,3 @@ def open_npz(path: Path, limit: int) -> Iterator[Archive]:
         raise MissingFileError(f"{path} cannot be read: {error.strerror or error}") from error
     except _BROKEN as error:
         raise FormatError(f"{path} is damaged, or no .npz file: {type(error).__name__}: {error}") from error
-
-
-def _read_header(file: IO[bytes]) -> _Header:
-    read = {(1, 0): _format.read_array_header_1_0, (2, 0): _format.read_array_header_2_0}
-    version = _format.read_magic(file)
-    if version not in read:
-        raise FormatError(f"an array of format {version} is not read")
-    shape, _, dtype = read[version](file)
-    if dtype.hasobject or (dtype.itemsize == 0 and math.prod(shape) > 0):
-        raise FormatError("an array holds objects, or values of no size")
-    return _Header(shape, dtype)

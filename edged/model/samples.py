@@ -92,7 +92,7 @@ def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples
     return Samples(values, labels=labels)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a text file, each once it is clear that it is not too long, nor the file too large."""
     left = _MOST_BYTES
     with path.open("rb") as file:
@@ -105,11 +105,11 @@ def _lines(path: Path) -> Iterator[str]:
                 raise FormatError(
                     f"{path} is longer than {_MOST_LINES} lines, {_LONGEST_LINE} bytes a line and {_MOST_BYTES} in all"
                 )
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield line
 
 
 def _read_csv(path: Path) -> Samples:
-    reader = csv.reader(_lines(path))
+    reader = csv.reader(line.decode("utf-8" if at else "utf-8-sig") for at, line in enumerate(_lines(path)))
     rows = ((reader.line_num, row) for row in reader if row)
     first = next(rows, None)
     if first is None:
@@ -180,7 +180,7 @@ def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise FormatError(f"{path}: line {number} is not JSON: {error}") from error
 
 

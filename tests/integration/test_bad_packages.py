@@ -417,6 +417,7 @@ def test_a_running_daemon_goes_on_with_the_old_version(models: Path, tmp_path: P
         for package, code in ((cut, DATAERR), (bench.pack_fast(weights=b"TFL3" * 9), DATAERR)):
             bench.refuse(package, code)
             assert version() == 1
+        shutil.copy(store / "gearbox-1.grant", store / "gearbox-2.grant")
         (store / "gearbox-2.edged").write_bytes(cut)
         daemon.wait_for("RELOADING=1")
         daemon.wait_ready()

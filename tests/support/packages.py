@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -134,6 +134,14 @@ class Workshop:
         sealed = tuple(new if at == number else one for at, one in enumerate(manifest.sealed))
         again = cut._replace(**{("ciphertext", "self_test")[number]: cbor.encode(ciphertext)}).join()
         return self.resign(again, sealed=None, parts=sealed)
+
+
+def with_part(workshop: Workshop, package: bytes, kind: Literal["front_end", "reference"]) -> bytes:
+    """Return ``package`` with a third part, as a later release would make it."""
+    ciphertext = bytes(17)
+    digests = (Digest(len(one), hashlib.sha256(one).digest()) for one in (ciphertext, bytes(1)))
+    parts = (*read_manifest(package).sealed, Part(kind, b"another iv 3", *digests))
+    return workshop.resign(package + cbor.encode(ciphertext), parts=parts)
 
 
 def read_manifest(package: bytes) -> Manifest:
