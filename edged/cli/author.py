@@ -10,13 +10,13 @@ from typing import IO, get_args
 import click
 
 from edged.base.errors import UsageError, naming
-from edged.base.files import write_atomically
-from edged.board.installation import Board, mapped
+from edged.base.files import read_whole, write_atomically
+from edged.board.installation import Board
 from edged.cli.common import config_option, path_type
 from edged.config.board import EngineChoice
 from edged.config.load import load_board
 from edged.formats.spec import Chain
-from edged.model.author import Author
+from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
@@ -98,7 +98,14 @@ def try_command(
             click.echo(json.dumps(_shown(number, window), ensure_ascii=False), file=output)
             tried.append(window)
         if record is not None:
-            click.echo(f"{record}  {record_self_test(opened, tried, record)} vectors", err=True)
+            tolerance = chain.tolerance if isinstance(chain, Author) else TOLERANCE
+            recorded = record_self_test(opened, chain, tried, record, tolerance)
+            click.echo(f"{record}  {recorded.written} vectors", err=True)
+            if recorded.unclear:
+                click.echo(
+                    f"left out {recorded.unclear} windows whose two best labels lie closer than twice the tolerance",
+                    err=True,
+                )
     finally:
         opened.close()
     _say_accuracy(tried)
@@ -107,7 +114,7 @@ def try_command(
 def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
     if model.suffix == ".edged":
         board = Board(load_board(config))
-        package = board.verify(mapped(model), model)
+        package = board.verify(read_whole(model), model)
         agreement = board.keys.opener(package.recipients, board.keystore())
         return package.manifest, load(package, agreement, choose(engine), 1)
     if manifest is None:

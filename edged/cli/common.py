@@ -56,6 +56,10 @@ def print_facts(facts: Mapping[str, object]) -> None:
         click.echo(f"{name.ljust(width)}  {value}")
 
 
+_LAST_DATE = 253_402_300_799
+"""The end of the year 9999, the last that Python writes."""
+
+
 def iso_date(seconds: int | None) -> str:
     """Return a date as people write it, or nothing for none."""
-    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    return "" if seconds is None else datetime.fromtimestamp(min(seconds, _LAST_DATE), UTC).date().isoformat()

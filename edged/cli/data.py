@@ -12,7 +12,7 @@ import click
 
 from edged.base.errors import ConfigError, EdgedError, MissingFileError, UsageError
 from edged.base.units import parse_duration
-from edged.board.installation import Board, mapped
+from edged.board.installation import Board
 from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
 from edged.cli.common import config_option, json_option, print_json, print_table
 from edged.config.load import load_board
@@ -106,7 +106,7 @@ def _manifest(board: Board, name: str) -> Manifest:
             installed = board.in_use(name, state)
     if installed is None:
         raise MissingFileError(f"no package of model {name!r} can be used", hint="`edged models` lists what there is")
-    return board.verify(mapped(installed.path), installed.path).manifest
+    return board.verify_installed(installed).manifest
 
 
 def _manifest_if_any(board: Board, name: str) -> Manifest | None:

@@ -17,7 +17,7 @@ from edged.config.board import EngineChoice
 from edged.federated.nodes import NodeRecord
 from edged.formats.identity import Record, Role
 from edged.formats.package.manifest import Manifest
-from edged.formats.package.verify import Package, Publishers
+from edged.formats.package.verify import Package, Publishers, check_ciphertexts
 from edged.formats.spec import Chain
 from edged.keystore.records import read_record
 from edged.model.runtime import Engine, choose
@@ -56,7 +56,8 @@ def inspect_command(
 ) -> None:
     """Show what a package, a model or a record is.
 
-    Of a package, everything that is readable without keys, and whether its signature holds. Of a model (.tflite), its
+    Of a package, everything that is readable without keys: its sealed parts are checked against the digests in its
+    manifest, and the manifest against the signature where you name the publisher. Of a model (.tflite), its
     tensors with their quantisation, its signatures, its operators and how many of them XNNPACK runs, and what its
     author wrote into it. Of a record (.enrol, .pub, .node), whose it is, and its fingerprint; one whose signature does
     not hold is refused.
@@ -102,6 +103,8 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
         click.echo(manifest.card)
         return
     signature = _judge_signature(parsed, manifest, publisher)
+    with naming(source, "damaged or altered: fetch it again"):
+        check_ciphertexts(manifest, parsed.parts)
     facts = {
         "name": manifest.name,
         "version": manifest.version,
@@ -111,16 +114,18 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
         "publisher": manifest.publisher.hex(),
         "created": iso_date(manifest.created),
         "expires": iso_date(manifest.expires) or "never",
+        "no way back below": manifest.minimum or "",
         "needs edged": manifest.edged,
         "input": ", ".join(manifest.input.channels),
         "window": _window(manifest),
         "output": manifest.output.kind,
         "labels": ", ".join(manifest.output.labels),
-        "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
         "trained": "in one place" if manifest.training is None else manifest.training.in_words(),
-        "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
+        "weights": f"{manifest.weights.size} bytes, SHA-256 {manifest.weights.sha256.hex()}",
+        "parts": ", ".join(f"{part.kind} ({part.ciphertext.size} bytes)" for part in manifest.sealed),
+        "digests": "hold",
         "sealed with": manifest.aead.name,
-        "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
+        "recipients": [kid.hex() for kid in parsed.recipients.kids],
     }
     if as_json:
         print_json(facts)

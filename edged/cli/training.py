@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import MissingFileError, UsageError
+from edged.base.errors import UsageError
 from edged.base.names import check_name
 from edged.cli.common import aggregator_option, json_option, path_type, print_json
 from edged.config.load import load_aggregator
@@ -21,12 +20,14 @@ from edged.federated.order import Plan
 from edged.federated.report import RoundReport, bar, draw
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, decode
+from edged.model.npz import open_npz
 from edged.model.runtime import choose
 
 if TYPE_CHECKING:
     from edged.federated.flower.strategy import HeldOut
 
 Floats = npt.NDArray[np.float32]
+_LIMIT = 1 << 30
 
 
 @click.command("train")
@@ -159,15 +160,11 @@ def _scorer(trainer: Trainer, path: Path) -> HeldOut:
     Where the model is to answer with the window itself, it is 1 / (1 + the mean squared error).
 
     :raises MissingFileError: there is no such file.
+    :raises FormatError: it is no .npz, or larger than 1 GB in memory.
     :raises UsageError: it holds something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            x, y = (np.ascontiguousarray(file[name], np.float32) for name in ("x", "y"))
-    except OSError as error:
-        raise MissingFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: not an .npz of x and y: {error}") from error
+    with open_npz(path, _LIMIT) as file:
+        x, y = (np.ascontiguousarray(file.read(name), np.float32) for name in ("x", "y"))
     if x.shape[1:] != trainer.inputs or y.shape != (len(x), *trainer.outputs) or not len(x):
         raise UsageError(
             f"{path}: x is {list(x.shape)} and y is {list(y.shape)},"

@@ -84,7 +84,9 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
 
     def package(data: bytes) -> None:
         parsed = Package.parse(memoryview(data))
-        parsed.verify(keys.publishers).unwrap(keys.named["board"])
+        verified = parsed.verify(keys.publishers)
+        verified.check_ciphertexts()
+        verified.unwrap(keys.named["board"])
 
     def announcement(data: bytes) -> None:
         Announcement.parse(sign(data, announce_aad(_DEVICE), keys.signer), _DEVICE, keys.signer.public)

@@ -22,6 +22,7 @@ from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey
 from edged.formats.cose.sign1 import Sign1
 from edged.formats.identity import Record
+from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import Floor, Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
@@ -129,15 +130,21 @@ def open_key(vector: Vector, path: Path) -> None:
 def open_package(vector: Vector, _: Path) -> None:
     publisher = KEYS[vector["publisher"]].public
     publishers = Publishers({publisher.thumbprint: (publisher, frozenset(vector["models"]))})
-    package = Package.parse(memoryview(bytes.fromhex(vector["data"]))).verify(publishers)
+    grant = vector["grant"] and bytes.fromhex(vector["grant"])
+    package = Package.parse(memoryview(bytes.fromhex(vector["data"])), grant).verify(publishers)
     package.check_release()
     package.check_floor(vector["floor"] and Floor(vector["floor"][0], bytes.fromhex(vector["floor"][1])))
+    package.check_minimum(vector["lowest"])
     package.check_dates(Clock(vector["now"], vector["synchronised"]))
+    package.check_sizes()
+    package.check_ciphertexts()
     opened = package.unwrap(KEYS[vector["board"]])
-    weights = bytearray(opened.manifest.plaintext.size)
-    opened.decrypt_into(memoryview(weights))
-    if "plaintext" in vector:
-        assert (weights.hex(), package.identity.hex()) == (vector["plaintext"], vector["identity"])
+    parts = [bytearray(part.plaintext.size) for part in opened.manifest.sealed]
+    for number, part in enumerate(parts):
+        opened.decrypt_into(memoryview(part), number)
+    SelfTest.parse(memoryview(parts[opened.manifest.index("self_test")]), opened.manifest)
+    if "plaintexts" in vector:
+        assert ([part.hex() for part in parts], package.identity.hex()) == (vector["plaintexts"], vector["identity"])
 
 
 OPEN: dict[str, Callable[[Vector, Path], object]] = {

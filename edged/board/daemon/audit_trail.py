@@ -95,8 +95,9 @@ class AuditTrail:
                     _LOG.info("model %s %d: its trial is passed", manifest.name, manifest.version, extra=about)
                 self._state.set_good(manifest.name, version)
                 return
-            if lane.model is not tried:
+            if lane.stopped or lane.model is not tried:
                 self._state.reject(manifest.name, version, error.message)
+            if lane.model is not tried:
                 back = lane.model
                 self._state.set_good(back.manifest.name, Floor(back.manifest.version, back.identity))
         except StateError as trouble:
@@ -108,6 +109,10 @@ class AuditTrail:
         now = lane.model.manifest.version
         channel = lane.config.channel
         if now == version:
+            if lane.stopped:
+                self._health.note_state(
+                    f"model {channel}", f"{name} {version}: {error.message}, and it lets no version before it be served"
+                )
             self._health.trouble(
                 f"model {name} {version}: {error.message}, and there is no version to go back to",
                 name,

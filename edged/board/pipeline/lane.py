@@ -51,6 +51,8 @@ class Lane:
         """The last decision of the model."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
+        self.stopped = False
+        """True once the model failed its trial and no version may take its place."""
         self.example_selector: ExampleSelector | None = None
         """Set if windows are kept to train the model with."""
         self._sensors = tuple(sensors)
@@ -78,12 +80,13 @@ class Lane:
             self._sensors = tuple(sensors)
             self._streams.use_sensors(self._sensors)
 
-    def swap(self, model: LiveModel, *, proven: bool = False) -> None:
+    def swap(self, model: LiveModel, *, proven: bool = False, lowest: int = 1) -> None:
         """Answer with another version from the next window on; the old one stays in memory until the trial is over.
 
         Windows that are being filled go on, unless the new version needs other windows.
 
         :param proven: the other version got through its trial before: it has none, and the old one is wiped.
+        :param lowest: the lowest version that may be served: an older one does not stay as a fallback.
         :raises ConfigError: the board's table does not fit the new version; the old one goes on.
         """
         self._check(model)
@@ -94,8 +97,9 @@ class Lane:
         self.probation = Probation(self.config.trial, before)
         if unproven is not None:
             unproven.close()
-        if proven:
+        if proven or before.manifest.version < lowest:
             self.end_trial()
+            self.begin_trial(proven=proven)
 
     def begin_trial(self, *, proven: bool) -> None:
         """Put the model on trial, without a version to fall back to; a proven one has no trial."""
@@ -108,9 +112,13 @@ class Lane:
             probation.before.close()
 
     def roll_back(self) -> bool:
-        """End a trial that went wrong: the version before it, if there is one, answers again."""
+        """End a trial that went wrong: the version before it, if there is one, answers again.
+
+        Without one, the failed version goes on, or nothing does where its publisher set a ``minimum``.
+        """
         probation, self.probation = self.probation, None
         if probation is None or probation.before is None:
+            self.stopped = self.model.manifest.minimum is not None
             return False
         failed = self.model
         self._change(probation.before)
@@ -134,7 +142,7 @@ class Lane:
     def _use(self, model: LiveModel, kept: Streams | None) -> None:
         """Answer with ``model``; windows that are being filled are ``kept`` or forgotten."""
         manifest = model.manifest
-        self.model = model
+        self.model, self.stopped = model, False
         self._rows = manifest.rows
         self._clean = Cleaner(manifest.input)
         self._columns: tuple[bytes, list[int]] | None = None
@@ -245,6 +253,8 @@ class Lane:
         :raises ModelError: the runtime fails on it.
         :raises TrialError: the model is on trial and has failed: :meth:`roll_back`, and ask again.
         """
+        if self.stopped:
+            raise TrialError("it failed its trial, and its publisher lets boards serve no older version")
         memory = job.stream.memory
         if memory is not None and job.restart_state:
             memory.clear()

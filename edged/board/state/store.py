@@ -14,10 +14,14 @@ from edged.formats.package.verify import Floor
 NAME = "state.db"
 BOARD = Layout(
     NAME,
-    4,
+    5,
     """
 CREATE TABLE IF NOT EXISTS floor (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL,
+    minimum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS epoch (
     number INTEGER PRIMARY KEY, kid BLOB NOT NULL
@@ -69,6 +73,9 @@ CREATE TABLE IF NOT EXISTS fact (
 -- layout 3 knew one good version of a model
 INSERT OR IGNORE INTO proven SELECT * FROM good;
 DELETE FROM good;
+-- layout 4 knew no lowest version
+INSERT OR IGNORE INTO accepted SELECT name, version, identity, created, 1 FROM floor;
+DELETE FROM floor;
 """,
 )
 _MOST_GOOD = 2
@@ -96,22 +103,30 @@ class State(Database):
     def floor(self, name: str) -> Floor | None:
         """Return the version that was last accepted under model ``name``."""
         with self.wrapped():
-            row = self.db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
+            row = self.db.execute("SELECT version, identity FROM accepted WHERE name = ?", (name,)).fetchone()
         return Floor(*row) if row else None
 
-    def accept(self, name: str, floor: Floor, created: int) -> None:
-        """Record that a package was accepted; a lower version never replaces a higher one.
+    def minimum(self, name: str) -> int | None:
+        """Return the lowest version of a model that may be served; None before any was accepted."""
+        with self.wrapped():
+            row = self.db.execute("SELECT minimum FROM accepted WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def accept(self, name: str, floor: Floor, created: int, minimum: int = 1) -> None:
+        """Record that a package was accepted; neither its version nor its ``minimum`` ever takes a higher one's place.
 
         :param created: its publisher-signed date, Unix seconds.
+        :param minimum: the lowest version that its publisher lets boards serve from now on.
         """
-        with self.wrapped():
+        with self.transaction():
             self.db.execute(
-                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+                "INSERT INTO accepted VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
                 " SET version = excluded.version, identity = excluded.identity,"
                 " created = max(created, excluded.created)"
                 " WHERE excluded.version > version",
-                (name, floor.version, floor.identity, created),
+                (name, floor.version, floor.identity, created, minimum),
             )
+            self.db.execute("UPDATE accepted SET minimum = max(minimum, ?) WHERE name = ?", (minimum, name))
 
     def good(self, name: str) -> list[Floor]:
         """Return the versions of a model that got through their trial, the newest first: what a board goes back to."""
@@ -159,7 +174,7 @@ class State(Database):
     def newest_created(self) -> int:
         """Return the newest publisher-signed date that was accepted, Unix seconds, or 0."""
         with self.wrapped():
-            (created,) = self.db.execute("SELECT coalesce(max(created), 0) FROM floor").fetchone()
+            (created,) = self.db.execute("SELECT coalesce(max(created), 0) FROM accepted").fetchone()
         return int(created)
 
     def begin_epoch(self, kid: bytes, at_least: int) -> int:

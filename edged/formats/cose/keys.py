@@ -63,6 +63,14 @@ class PublicKey:
     @classmethod
     def parse(cls, value: object) -> PublicKey:
         """Take a COSE_Key map, which must be exactly ``{1: 2, -1: 1, -2: x, -3: y}`` with ``y`` as a byte string."""
+        return cls(*cls.parse_coordinates(value))
+
+    @staticmethod
+    def parse_coordinates(value: object) -> tuple[bytes, bytes]:
+        """Return x and y of a COSE_Key map, 32 bytes each, without the cost of checking that they are a point.
+
+        :raises FormatError: it is not exactly a P-256 key with ``y`` as a byte string.
+        """
         if not isinstance(value, dict) or set(value) != {1, -1, -2, -3}:
             raise FormatError("not a COSE_Key of exactly kty, crv, x and y")
         if not _is(value[1], _KTY_EC2) or not _is(value[-1], _CRV_P256):
@@ -70,7 +78,9 @@ class PublicKey:
         x, y = value[-2], value[-3]
         if not isinstance(x, bytes) or not isinstance(y, bytes):
             raise FormatError("a COSE_Key needs both coordinates as byte strings")
-        return cls(x, y)
+        if len(x) != _COORDINATE or len(y) != _COORDINATE:
+            raise FormatError("a P-256 coordinate is not 32 bytes long")
+        return x, y
 
     def cose(self) -> dict[int, object]:
         """Return the COSE_Key map."""
