@@ -90,9 +90,9 @@ class Board:
             one.step for one in tables if read_record(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
         )
 
-    def hubs(self) -> list[PublicKey]:
-        """Return the keys of the hubs that results are sealed to."""
-        return [read_record(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
+    def hubs(self) -> list[Record]:
+        """Return the records of the hubs that results are sealed to."""
+        return [read_record(Path(path), Role.HUB) for path in self.config.results.hubs]
 
     def sensor_keys(self) -> dict[str, tuple[ContentKey, ...]]:
         """Return the keys of the sensors, by channel of the model that reads them."""

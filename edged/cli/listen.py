@@ -24,8 +24,8 @@ from edged.hub.listen import Listener
 from edged.keystore.records import read_record
 
 KEYS = (
-    *("device", "channel", "model", "version", "time", "count", "label", "score", "value", "scores", "top", "late"),
-    *("digest", "input", "tune", "kid", "signed"),
+    *("device", "channel", "model", "version", "source", "time", "count", "label", "score", "value", "values"),
+    *("counts", "boxes", "scores", "top", "late", "digest", "input", "tune", "kid", "signed"),
 )
 _ABSENT = "-"
 _TIMED_OUT = 27  # as mosquitto_sub -W
@@ -114,8 +114,9 @@ def listen_command(
     """
     set_up_logging("info" if debug else "warning")
     line = None if template is None else Template(template)
-    agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
-    receiver = Receiver(agreement, [read_record(path, Role.DEVICE) for path in _records(boards)])
+    keys = open_personal_keys(hub_key, passphrase_file)
+    records = [read_record(path, Role.DEVICE) for path in _records(boards)]
+    receiver = Receiver(keys.need_agreement(hub_key), keys.signer.public.thumbprint, records)
     broker = connect(broker_options(**connection))
     printed = 0
 

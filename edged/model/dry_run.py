@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edged.base.errors import ConfigError, OutputError, ReadingShapeError
-from edged.formats.channel.result import ResultEncoder
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.package.self_test import ARRAYS
 from edged.formats.spec import Chain
 from edged.model.author import Author

@@ -42,7 +42,8 @@ function thumbprint(x, y) {
 /**
  * Read a hub's key file: PKCS#8 PEM, the signing key, then the agreement key, which is the one that opens results.
  *
- * @returns {{thumbprint: Buffer, key: KeyObject}}
+ * @returns {{name: Buffer, thumbprint: Buffer, key: KeyObject}} the signing key's thumbprint, by which boards call this
+ *   hub, and the agreement key
  * @throws {KeystoreError} among others where the file is encrypted: that is not supported here
  */
 export function readHubKey(path) {
@@ -54,16 +55,19 @@ export function readHubKey(path) {
   const blocks = text.match(/-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----/gs) ?? []
   if (blocks.length !== 2) throw new KeystoreError(`${path} is not a hub's key file: two private keys in PEM`)
   try {
-    return agreementKey(createPrivateKey(blocks[1]))
+    return hubKey(...blocks.map((block) => createPrivateKey(block)))
   } catch (error) {
     throw new KeystoreError(`${path}: ${error.message}`, { cause: error })
   }
 }
 
+/** Take a hub's private keys, of node's. */
+export const hubKey = (sign, agreement) => ({ name: ownKey(sign).thumbprint, ...ownKey(agreement) })
+
 /** Take a private key of node's, on P-256. */
-export function agreementKey(key) {
+export function ownKey(key) {
   const { crv, x, y } = createPublicKey(key).export({ format: 'jwk' })
-  if (crv !== 'P-256') throw new KeystoreError('the agreement key is not on P-256')
+  if (crv !== 'P-256') throw new KeystoreError('a key is not on P-256')
   return { thumbprint: thumbprint(Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')), key }
 }
 

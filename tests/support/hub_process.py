@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 from support.commands import edged, run_edged
@@ -51,11 +50,6 @@ class HubProcess:
             f'[hub]\nname = "{self.path.name}"\nstate = "state"\nboards = "boards"\n{hub}\n{tables}\n'
             f'[local]\nurl = "{local}"\n{more_local}\n[page]\naddress = "127.0.0.1:{self._port}"\n'
         )
-
-    @property
-    def key(self) -> PublicKey:
-        """The key to seal to."""
-        return self.record.sealing_key
 
     @property
     def log(self) -> str:

@@ -75,7 +75,8 @@ def open_record(vector: Vector, _: Path) -> None:
 
 def open_at_hub(vector: Vector, _: Path) -> Opened | None:
     enrolled = Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))
-    receiver = Receiver(KEYS[vector["hub"]], [enrolled])
+    name = KEYS[f"{vector['hub']} sign"].public.thumbprint
+    receiver = Receiver(KEYS[vector["hub"]], name, [enrolled])
     opened, now = None, 0.0
     for number, step in enumerate(vector["steps"]):
         data = bytes.fromhex(step["data"])
@@ -83,6 +84,10 @@ def open_at_hub(vector: Vector, _: Path) -> Opened | None:
             if "now" in step:
                 now = step["now"]
                 receiver.announce(step["topic"].split("/")[-2], data, now)
+            elif step["topic"].endswith("/health"):
+                receiver.open_report(step["topic"], data, now)
+            elif step["topic"].endswith("/inventory"):
+                receiver.open_inventory(step["topic"], data, now)
             else:
                 opened = receiver.open(step["topic"], data, now)
         except EdgedError as error:
@@ -155,6 +160,8 @@ OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "record": open_record,
     "announcement": open_at_hub,
     "result": open_at_hub,
+    "report": open_at_hub,
+    "inventory": open_at_hub,
     "reading": open_reading,
     "key": open_key,
     "package": open_package,

@@ -12,7 +12,7 @@ from edged.board.audit import AuditLog, Fact, Kind
 from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import State
-from edged.formats.cose.keys import PublicKey
+from edged.formats.identity import Record
 from edged.formats.package.verify import Floor
 from edged.model.live import LiveModel
 
@@ -57,9 +57,9 @@ class AuditTrail:
         _LOG.info("epoch %d begins", number, extra=Event.EPOCH_BEGUN.about(epoch=number))
         self._add("epoch", number=number, kid=kid.hex())
 
-    def hubs(self, keys: Iterable[PublicKey]) -> None:
-        """Record the hubs that are granted results, if they have changed."""
-        kids = [key.thumbprint.hex() for key in keys]
+    def hubs(self, records: Iterable[Record]) -> None:
+        """Record the hubs that are granted results, by their signing keys, if they have changed."""
+        kids = [record.sign.thumbprint.hex() for record in records]
         if kids != self._hubs:
             self._hubs = kids
             self._add("hubs", kids=" ".join(kid[:16] for kid in kids))

@@ -200,8 +200,6 @@ class Daemon:
 
     def _on_up(self) -> None:
         self._outgoing.on_up()
-        self._announcer.renew()
-        self._outgoing.announce_if_due()
         self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
         self._inventory.publish(self._inference.lanes, repeat=True)
         self._beat()
@@ -231,8 +229,7 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
-        if self._links.uplink.is_up:
-            self._outgoing.announce_if_due()
+        self._outgoing.announce_if_due()
         if self._inventory.publish(self._inference.lanes):
             self._beat()
         self._health.set_aside = self._quarantine.count

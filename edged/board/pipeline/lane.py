@@ -16,11 +16,11 @@ from edged.board.pipeline.message import Answered, Job, Message, Reading
 from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
 from edged.config.model import ModelConfig, TrialTable
 from edged.formats.channel.reading import ReplayGuard
-from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
+from edged.formats.channel.result import Answer, Input, Plain, Sealed
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
 from edged.model.live import Floats, LiveModel, Memory
-from edged.model.signal.decide import Decision
 from edged.model.signal.rows import Cleaner
 
 _ENVELOPE = 128
@@ -140,8 +140,19 @@ class Lane:
         check_state(self.config, keeps_state=model.keeps_state)
 
     def _use(self, model: LiveModel, kept: Streams | None) -> None:
-        """Answer with ``model``; windows that are being filled are ``kept`` or forgotten."""
+        """Answer with ``model``; windows that are being filled are ``kept`` or forgotten.
+
+        :raises ConfigError: hubs would not accept its results; nothing has changed then.
+        """
         manifest = model.manifest
+        self.encoder = ResultEncoder.of(
+            manifest,
+            manifest.name,
+            manifest.version,
+            model.identity,
+            outputs=model.outputs,
+            tune=self.config.tune,
+        )
         self.model, self.stopped = model, False
         self._rows = manifest.rows
         self._clean = Cleaner(manifest.input)
@@ -151,19 +162,12 @@ class Lane:
             kept.renew(manifest)
         if self.example_selector is not None:
             self.example_selector.use(model)
-        self.encoder = ResultEncoder.of(
-            manifest,
-            manifest.name,
-            manifest.version,
-            model.identity,
-            outputs=model.outputs,
-            tune=self.config.tune,
-        )
 
     def open(self, message: Message) -> Reading:
         """Open one message.
 
         :raises ReadingSizeError: it is longer than allowed.
+        :raises ReadingSourceError: what `+` stands for in its topic does not fit into results.
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
@@ -225,17 +229,17 @@ class Lane:
         restart_state, stream.restart_state = stream.restart_state, False
         return Job(stream, window.rows, window.names, restart_state, redelivered, window.start)
 
-    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
+    def feed(self, above: Lane, fed: Stream, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
-        :param key: of the other model's stream.
+        :param above: the other model, and ``fed`` its stream.
         :param of: the readings behind the scores.
         :param redelivered: True if they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
-        if self._columns is None or self._columns[0] != source.model.identity:
-            self._columns = source.model.identity, columns_from(source.model.manifest, self.model.manifest)
-        stream = self._streams.get(key)
+        if self._columns is None or self._columns[0] != above.model.identity:
+            self._columns = above.model.identity, columns_from(above.model.manifest, self.model.manifest)
+        stream = self._streams.get(fed.key, fed.source)
         row = scores[self._columns[1]].reshape(1, -1)
         try:
             row = self._clean(row)
@@ -270,9 +274,10 @@ class Lane:
         """Return the answer that follows from the scores of a window."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
-        return Answered(
-            _answer(decision), self._input(job.names), decision.publish and self.config.publish, job.redelivered
+        answer = Answer(
+            decision.label, decision.score, decision.value, decision.scores, decision.top, job.stream.source
         )
+        return Answered(answer, self._input(job.names), decision.publish and self.config.publish, job.redelivered)
 
     def has(self, stream: Stream) -> bool:
         """Return True if a stream is still in use: a new version may need other windows."""
@@ -297,10 +302,6 @@ class Lane:
         if isinstance(first, Sealed) and isinstance(last, Sealed) and first.kid == last.kid:
             return Sealed(first.kid, first.first, last.last)
         return Plain(hashlib.sha256(b"".join(map(as_bytes, names))).digest())
-
-
-def _answer(decision: Decision) -> Answer:
-    return Answer(decision.label, decision.score, decision.value, decision.scores, decision.top)
 
 
 _SLOW = 3

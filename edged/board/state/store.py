@@ -16,6 +16,9 @@ BOARD = Layout(
     NAME,
     5,
     """
+-- layout 4 held results that no hub of this release opens
+DROP TABLE IF EXISTS outbox;
+DROP TABLE IF EXISTS outbox_epoch;
 CREATE TABLE IF NOT EXISTS floor (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
 ) STRICT;
@@ -51,8 +54,9 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS outbox_epoch (
     kid BLOB PRIMARY KEY, number INTEGER NOT NULL, commitment BLOB NOT NULL, aead INTEGER NOT NULL,
-    signs INTEGER NOT NULL, key BLOB NOT NULL
+    signs INTEGER NOT NULL, key BLOB NOT NULL, hubs BLOB NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_kid ON outbox (kid);
 CREATE TABLE IF NOT EXISTS reading (
     number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
 ) STRICT;
