@@ -12,7 +12,7 @@ import click
 from edged.base.errors import UsageError, naming
 from edged.base.files import write_atomically
 from edged.board.installation import mapped
-from edged.cli.common import path_type
+from edged.cli.common import path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import Agreement, Signer
@@ -110,7 +110,7 @@ def pack_command(
         chunks = pack(fields, content, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
-    click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    say(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
 
 
 def _learned(
@@ -163,7 +163,7 @@ def grant_command(
     parsed = parse_package(package)
     _write(output, grant(parsed, operator, recipients), replace=True)
     added = len(parse_package(output).recipients.recipients) - len(parsed.recipients.recipients)
-    click.echo(f"{output}  granted to {added} more")
+    say(f"{output}  granted to {added} more")
 
 
 def parse_package(source: Path) -> Package:
