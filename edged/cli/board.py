@@ -29,6 +29,8 @@ from edged.cli.common import (
     print_facts,
     print_json,
     print_table,
+    say,
+    say_text,
 )
 from edged.cli.keystore import key_table, pin_option, show_table
 from edged.config.load import load_board
@@ -81,9 +83,11 @@ def init_command(
         print_json(facts)
     else:
         print_facts(facts)
-        click.echo("\nTake the record to the publisher and the hub, and compare the fingerprint there.")
+        say()
+        say("Take the record to the publisher and the hub, and compare the fingerprint there.")
     if table != configured.keystore:
-        click.echo(f"edged: hint: {config} must name these keys:\n{show_table(table)}", err=True)
+        say(f"edged: hint: {config} must name these keys:", err=True)
+        say_text(show_table(table), err=True)
 
 
 def _suitable_aead() -> Aead:
@@ -127,9 +131,9 @@ def install_command(packages: tuple[Path, ...], grant: Path | None, config: Path
                 manifest = board.install(file, path, state, own)
             about = Event.MODEL_INSTALLED.about(model=manifest.name, version=manifest.version)
             _LOG.info("installed %s %d", manifest.name, manifest.version, extra=about)
-            click.echo(f"installed {manifest.name} {manifest.version}")
+            say(f"installed {manifest.name} {manifest.version}")
             if manifest.name not in {model.name for model in board.config.model}:
-                click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
+                say(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
 
 
 @contextmanager
@@ -203,9 +207,9 @@ def check_command(config: Path, *, offline: bool, as_json: bool) -> int:
         print_json([finding.to_json() for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.error is None else 'FAIL'}  {finding.what}  {finding.detail}".rstrip())
+            say(f"{'ok  ' if finding.error is None else 'FAIL'}  {finding.what}  {finding.detail}".rstrip())
             if finding.error is not None and finding.error.hint:
-                click.echo(f"      hint: {finding.error.hint}")
+                say(f"      hint: {finding.error.hint}")
     return next((finding.error.exit_code for finding in findings if finding.error is not None), 0)
 
 

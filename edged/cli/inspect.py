@@ -11,7 +11,7 @@ import click
 
 from edged.base.errors import UsageError, naming
 from edged.base.files import read_bounded
-from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table
+from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table, say, say_text
 from edged.cli.publisher import parse_package
 from edged.config.board import EngineChoice
 from edged.federated.nodes import NodeRecord
@@ -100,7 +100,7 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
     parsed = parse_package(source)
     manifest = Manifest.parse(parsed.signed.unverified)
     if card:
-        click.echo(manifest.card)
+        say_text(manifest.card)
         return
     signature = _judge_signature(parsed, manifest, publisher)
     with naming(source, "damaged or altered: fetch it again"):
@@ -133,7 +133,7 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
     recipients = facts.pop("recipients")
     print_facts(facts)
     for number, kid in enumerate(recipients if isinstance(recipients, list) else (), 1):
-        click.echo(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
+        say(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
 
 
 def _window(chain: Chain) -> str:
@@ -173,7 +173,7 @@ def inspect_model(path: Path, engine: Engine, *, every: bool, as_json: bool) -> 
 
 def _print_rows(anatomy: Anatomy, header: Sequence[str], rows: Sequence[_Row]) -> None:
     """Print a table; its first column, the subgraph, is left out where there is one only."""
-    click.echo()
+    say()
     if len(anatomy.graph.subgraphs) == 1:
         print_table([row[1:] for row in rows], header)
     else:

@@ -11,7 +11,7 @@ import click
 
 from edged.base.errors import UsageError, naming
 from edged.base.files import read_whole, write_atomically
-from edged.cli.common import path_type
+from edged.cli.common import path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.cose.algorithms import Aead
 from edged.formats.identity import Role
@@ -127,9 +127,9 @@ def pack_command(
         chunks = pack(fields, contents, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
-    click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    say(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
     if minimum is not None:
-        click.echo(
+        say(
             f"edged: warning: boards that accept it never go back below version {minimum}: where it fails its trial and"
             " none from there on is installed, nothing answers",
             err=True,
@@ -183,12 +183,12 @@ def grant_command(
         for record in records:
             path = output or Path(f"{package.stem}.{record.id}.grant")
             write_atomically(path, [make_grant(parsed, operator, record.sealing_key)], mode=_PACKAGE_MODE, replace=True)
-            click.echo(f"{path}  for {record.id}, beside {package.name}")
+            say(f"{path}  for {record.id}, beside {package.name}")
         return
     output = output or package
     _write(output, grant(parsed, operator, [record.sealing_key for record in records]), replace=True)
     added = len(parse_package(output).recipients.recipients) - len(parsed.recipients.recipients)
-    click.echo(f"{output}  granted to {added} more")
+    say(f"{output}  granted to {added} more")
 
 
 def parse_package(source: Path) -> Package:

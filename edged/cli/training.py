@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edged.base.errors import UsageError
 from edged.base.names import check_name
-from edged.cli.common import aggregator_option, json_option, path_type, print_json
+from edged.cli.common import aggregator_option, json_option, path_type, print_json, say
 from edged.config.load import load_aggregator
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower import prepare
@@ -118,7 +118,7 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
 
     def told(report: RoundReport) -> None:
         if not as_json:
-            click.echo(report.line())
+            say(report.line())
 
     with aggregator.as_owner():
         initial = trainer.weights()
@@ -126,7 +126,7 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
             initial = decode(Learned.read(given["start"], aggregator.record().sign).weights, trainer.shapes)
         if not as_json and held_out is not None:
             first = held_out(initial)
-            click.echo(f"begin      {bar(first)} {first:7.2%}")
+            say(f"begin      {bar(first)} {first:7.2%}")
         outcome = lead(aggregator, wanted, initial, held_out, told)
         path = None
         if outcome.training is not None:
@@ -139,13 +139,15 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
         rounds = [report.to_json() for report in outcome.reports]
         print_json({"run": outcome.run, "rounds": rounds, "outcome": None if path is None else str(path)})
     elif path is None or outcome.training is None:
-        click.echo("no round was kept: there is nothing to publish", err=True)
-        click.echo("edged: hint: what boards refused, their own logs say (journalctl -u edged-federated)", err=True)
+        say("no round was kept: there is nothing to publish", err=True)
+        say("edged: hint: what boards refused, their own logs say (journalctl -u edged-federated)", err=True)
     else:
-        click.echo(f"\n{outcome.training.in_words()}\n{path}")
+        say()
+        say(outcome.training.in_words())
+        say(path)
         if outcome.spent is not None:
-            click.echo(f"epsilon: {outcome.spent.assumptions}")
-        click.echo("Take it to the publisher: edged pack --learned says how.")
+            say(f"epsilon: {outcome.spent.assumptions}")
+        say("Take it to the publisher: edged pack --learned says how.")
     return 0 if path is not None else 1
 
 

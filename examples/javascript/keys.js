@@ -7,6 +7,9 @@ import { FormatError, KeystoreError, MismatchError } from './errors.js'
 
 const sha256 = (...parts) => createHash('sha256').update(Buffer.concat(parts)).digest()
 
+/** The prime of P-256, 32 bytes: coordinates lie below it. */
+const P = Buffer.from('ffffffff00000001000000000000000000000000ffffffffffffffffffffffff', 'hex')
+
 /** COSE's numbers of content algorithms, and node's names. */
 export const AEADS = new Map([
   [3, 'aes-256-gcm'],
@@ -26,6 +29,7 @@ export function publicKey(cose) {
   }
   const [x, y] = [cose.get(-2), cose.get(-3)]
   if (!isBytes(x, 32) || !isBytes(y, 32)) throw new FormatError('a point is not two coordinates of 32 bytes')
+  if (x.compare(P) >= 0 || y.compare(P) >= 0) throw new FormatError("a coordinate is not below the curve's prime")
   const jwk = { kty: 'EC', crv: 'P-256', x: x.toString('base64url'), y: y.toString('base64url') }
   try {
     return { thumbprint: thumbprint(x, y), key: createPublicKey({ key: jwk, format: 'jwk' }) }

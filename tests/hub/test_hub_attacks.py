@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -518,3 +520,12 @@ def test_retained_garbage_under_the_base_topic(scene: Scene, name: str) -> None:
 def report(what: str, size: float) -> None:
     """Print a figure; `pytest -s` shows it."""
     print(f"\n{what}: {size / 1e6:.1f} MB", end="")
+
+
+def test_slow_connections_of_one_peer_do_not_stop_the_page(scene: Scene) -> None:
+    """A hundred that say nothing, from one address; `status` asks the page from another."""
+    with ExitStack() as open_:
+        for _ in range(100):
+            slow = socket.create_connection(("127.0.0.1", scene.hub.port), 10, source_address=("127.0.0.2", 0))
+            open_.enter_context(slow)
+        assert scene.hub.status()["hub"] == scene.hub.path.name

@@ -204,7 +204,7 @@ def test_content_key_hides_its_secret() -> None:
     assert repr(secret)[2:20] not in repr(ContentKey(Aead.A256GCM, secret))
 
 
-@pytest.mark.parametrize("passphrase", [None, b"open sesame"])
+@pytest.mark.parametrize("passphrase", [None, b"open sesame", "offne dich, B\u00e4rg".encode()])
 def test_private_key_survives_pem(passphrase: bytes | None) -> None:
     key = PrivateKey.generate()
     assert read_pem(write_pem(key, passphrase), passphrase).public == key.public

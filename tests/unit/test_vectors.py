@@ -12,6 +12,7 @@ import pytest
 
 from edged.base.clock import Clock
 from edged.base.errors import EdgedError
+from edged.board.audit import parse_export, verify
 from edged.formats.channel import reading as reading_module
 from edged.formats.channel.reading import ReadingOpener, ReplayGuard
 from edged.formats.channel.receiver import Opened, Receiver
@@ -152,6 +153,11 @@ def open_package(vector: Vector, _: Path) -> None:
         assert ([part.hex() for part in parts], package.identity.hex()) == (vector["plaintexts"], vector["identity"])
 
 
+def open_audit(vector: Vector, _: Path) -> None:
+    verdict = verify(*parse_export(bytes.fromhex(vector["data"])), "press-07", KEYS["board sign"].public)
+    assert (len(verdict.problems), verdict.signed) == (vector["problems"], vector["signed"]), verdict.problems
+
+
 OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "cbor": open_cbor,
     "sign1": open_sign1,
@@ -164,6 +170,7 @@ OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "inventory": open_at_hub,
     "reading": open_reading,
     "key": open_key,
+    "audit": open_audit,
     "package": open_package,
 }
 ALL = [pytest.param(kind, one, id=f"{kind}-{one['name']}") for kind, file in FILES.items() for one in file["vectors"]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from announcements import announcement_vectors
+from audit import audit_vectors
 from board import inventory_vectors, report_vectors
 from cose_objects import encrypt0_vectors, encrypt_vectors, sign1_vectors
 from kit import BOARD_RECORD, PAIRS
@@ -34,6 +35,7 @@ FILES = {
     "inventory": (inventory_vectors, "What a hub hears, in order; the last step is judged"),
     "reading": (reading_vectors, "What a board hears from a sensor, in order; the last message is judged"),
     "key": (key_vectors, "Key files of sensors and boards"),
+    "audit": (audit_vectors, "Exported audit logs of press-07, which signs with `board sign`"),
     "package": (package_vectors, "Packages, from bytes to weights, on a board"),
 }
 

@@ -94,6 +94,13 @@ class Rejected(NamedTuple):
     why: str
 
 
+class AuditRow(NamedTuple):
+    """An entry of the audit log as it is stored."""
+
+    number: int
+    entry: bytes
+
+
 class State(Database):
     """Floors, versions on trial, epochs, replay marks and the audit log."""
 
@@ -205,44 +212,44 @@ class State(Database):
                 [(*key, _to_signed(count)) for key, count in marks],
             )
 
-    def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
-        """Append an entry to the audit log; return its number and its bytes.
+    def append_audit(self, make: Callable[[int, bytes], bytes]) -> int:
+        """Append an entry to the audit log; return its number.
 
         :param make: makes the entry from its number and the bytes of the entry before.
         """
         with self.transaction():
             last = self.last_audit()
-            number, before = (last[0] + 1, last[1]) if last else (1, b"")
-            entry = make(number, before)
-            self.db.execute("INSERT INTO audit VALUES (?, ?)", (number, entry))
-        return number, entry
+            number, before = (last.number + 1, last.entry) if last else (1, b"")
+            self.db.execute("INSERT INTO audit VALUES (?, ?)", (number, make(number, before)))
+        return number
 
-    def sign_audit(self, number: int, signature: bytes) -> None:
-        """Store the signature over the log up to an entry."""
-        with self.wrapped():
-            self.db.execute("INSERT OR REPLACE INTO audit_signature VALUES (?, ?)", (number, signature))
+    def sign_audit(self, keep: int, make: Callable[[AuditRow, AuditRow], bytes]) -> None:
+        """Remove all but the newest ``keep`` entries and sign the rest, in one transaction; without entries do nothing.
 
-    def last_audit(self) -> tuple[int, bytes] | None:
-        """Return the newest entry of the audit log, with its number."""
+        :param make: makes the signature from the oldest entry that stays and the newest; it replaces the one before.
+        """
+        with self.transaction():
+            last = self.last_audit()
+            if last is None:
+                return
+            self.db.execute("DELETE FROM audit WHERE number <= ?", (last.number - keep,))
+            number, entry = self.db.execute("SELECT number, entry FROM audit ORDER BY number LIMIT 1").fetchone()
+            signature = make(AuditRow(number, bytes(entry)), last)
+            self.db.execute("DELETE FROM audit_signature")
+            self.db.execute("INSERT INTO audit_signature VALUES (?, ?)", (last.number, signature))
+
+    def last_audit(self) -> AuditRow | None:
+        """Return the newest entry of the audit log."""
         with self.wrapped():
             row = self.db.execute("SELECT number, entry FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-        return (row[0], bytes(row[1])) if row else None
+        return AuditRow(row[0], bytes(row[1])) if row else None
 
     def audit(self) -> tuple[list[bytes], list[bytes]]:
-        """Return the entries of the audit log, and the signatures over it, each in order."""
+        """Return the entries of the audit log in order, and the signatures over it: one, or none yet."""
         with self.wrapped():
             entries = self.db.execute("SELECT entry FROM audit ORDER BY number").fetchall()
             signatures = self.db.execute("SELECT signature FROM audit_signature ORDER BY number").fetchall()
         return [bytes(entry) for (entry,) in entries], [bytes(signature) for (signature,) in signatures]
-
-    def prune_audit(self, keep: int) -> None:
-        """Remove all but the newest ``keep`` entries, and the signatures that end before them."""
-        with self.wrapped():
-            for table in ("audit", "audit_signature"):
-                self.db.execute(
-                    f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM audit) - ?",  # noqa: S608  ours
-                    (keep,),
-                )
 
 
 def _to_signed(count: int) -> int:

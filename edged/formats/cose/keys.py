@@ -19,6 +19,8 @@ from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import KEY_SIZE, Aead
 
 _CURVE = ec.SECP256R1()
+_P = (1 << 256) - (1 << 224) + (1 << 192) + (1 << 96) - 1
+"""The prime of P-256 (SP 800-186, section 3.2.1.3): coordinates lie below it."""
 _PREHASHED = ec.ECDSA(Prehashed(hashes.SHA256()))
 _COORDINATE = 32
 _SIGNATURE = 2 * _COORDINATE
@@ -34,8 +36,9 @@ def _is(value: object, number: int) -> bool:
 class PublicKey:
     """A point on P-256, checked to lie on the curve when it was made.
 
-    :ivar x: 32 bytes, big-endian.
-    :ivar y: 32 bytes, big-endian.
+    :ivar x: 32 bytes, big-endian, below p: each point has one thumbprint.
+    :ivar y: as ``x``.
+    :raises FormatError: a coordinate has another size or is p or more, or the point is not on the curve.
     """
 
     x: bytes
@@ -44,11 +47,11 @@ class PublicKey:
     def __post_init__(self) -> None:
         if len(self.x) != _COORDINATE or len(self.y) != _COORDINATE:
             raise FormatError("a P-256 coordinate is not 32 bytes long")
+        x, y = int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big")
+        if x >= _P or y >= _P:
+            raise FormatError("a P-256 coordinate is not below the curve's prime")
         try:
-            numbers = ec.EllipticCurvePublicNumbers(
-                int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big"), _CURVE
-            )
-            object.__setattr__(self, "_point", numbers.public_key())
+            object.__setattr__(self, "_point", ec.EllipticCurvePublicNumbers(x, y, _CURVE).public_key())
         except ValueError as error:
             raise FormatError("the point does not lie on P-256") from error
 
