@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,7 +83,8 @@ def check_room(directory: Path, wanted: int) -> str:
     :param wanted: bytes that may still come to be written there.
     :raises MachineError: that would not fit.
     """
-    free = shutil.disk_usage(directory).free
+    room = os.statvfs(directory)
+    free = room.f_bavail * room.f_frsize
     wanted = max(wanted, _LEAST_ROOM)
     if free < wanted:
         raise MachineError(

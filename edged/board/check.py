@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from edged.base.errors import BrokerError, EdgedError, MissingFileError
 from edged.base.machine import check_clock, check_entropy, check_owner, check_room, describe_memory
 from edged.base.units import parse_duration, parse_size
+from edged.board.examples.store import NAME as EXAMPLES
 from edged.board.installation import Board
 from edged.board.pipeline import check_binding, check_chain, check_state
 from edged.board.state import State
-from edged.board.state.examples import NAME as EXAMPLES
 from edged.board.state.store import NAME as STATE
 from edged.broker import Address, probe
 from edged.broker.probe import MOST_AT_ONCE, REDELIVERED_WITHIN, Behaviour, ProbeResult, Redelivery

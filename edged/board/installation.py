@@ -14,15 +14,17 @@ from edged.base.clock import Clock
 from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, TrialError, naming
 from edged.base.machine import acting_as_owner
 from edged.board.audit import AuditLog
+from edged.board.examples import Examples, StoreKeys
 from edged.board.keyring import Keyring
-from edged.board.state import Examples, State, StoreKeys
+from edged.board.state import State
 from edged.config.board import BoardConfig, BrokerTable
 from edged.formats.cose.keys import ContentKey, PublicKey
 from edged.formats.identity import Record, Role
+from edged.formats.package import Floor
 from edged.formats.package.manifest import Manifest
-from edged.formats.package.verify import HEAD_LIMIT, Floor, Package, Publishers, VerifiedPackage, signed_length
+from edged.formats.package.verify import HEAD_LIMIT, Package, Publishers, VerifiedPackage, signed_length
 from edged.keystore import Keystore
-from edged.keystore.packages import Installed, PackageStore
+from edged.keystore.packages import Installed, installed_packages
 from edged.keystore.records import read_record, read_sensor_key
 
 if TYPE_CHECKING:  # imported on use: `edged status` needs neither paho nor numpy
@@ -39,7 +41,7 @@ class Board:
     def __init__(self, config: BoardConfig) -> None:
         self.config = config
         self.directory = Path(config.device.state)
-        self.packages = PackageStore(self.directory / "keystore" / "packages")
+        self.packages = installed_packages(self.directory)
 
     @cached_property
     def keys(self) -> Keyring:

@@ -12,8 +12,9 @@ import click
 
 from edged.base.errors import ConfigError, EdgedError, MissingFileError, UsageError
 from edged.base.units import parse_duration
+from edged.board.examples import Class, ExampleEditor, Examples, Of, Which
 from edged.board.installation import Board
-from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
+from edged.board.state import State
 from edged.cli.common import config_option, json_option, print_json, print_table, say
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest

@@ -15,16 +15,19 @@ from edged import __version__
 from edged.base.errors import MissingFileError, StateLockedError, UsageError
 from edged.base.files import write_atomically
 from edged.base.lock import Lock
+from edged.base.machine import acting_as_owner
+from edged.base.nothing import nothing
 from edged.base.notify import runtime_directory
-from edged.board.installation import Board
-from edged.board.state import Examples, OutboxStore, Quarantined, QuarantineStore, State
+from edged.board.state import OutboxStore, Quarantined, QuarantineStore, State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
+from edged.config.board import BoardConfig
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
+from edged.keystore.packages import PackageStore, installed_packages
 
 _EXPORT_MODE = 0o644
 _RUNTIME = Path("/run/edged")
-_FILE = "status.json"
+_FILE, _EXAMPLES = "status.json", "examples.db"
 _VERSIONS = ("channel", "name", "serving", "newest", "good", "rejected")
 _ASIDE = ("number", "at", "topic", "bytes", "why")
 
@@ -40,45 +43,49 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
     \b
     Example: edged status
     """
-    board = Board(load_board(config))
-    if not State.exists(board.directory):
+    board = load_board(config)
+    directory = Path(board.device.state)
+    if not State.exists(directory):
         raise MissingFileError(
-            f"{board.directory} holds no state.db",
+            f"{directory} holds no state.db",
             hint="`edged init`, then `edged install`: the first package makes it",
         )
-    with board.as_owner(), closing(State(board.directory)) as state:
+    with acting_as_owner(directory, nothing), closing(State(directory)) as state:
         if number is not None:
             _export(QuarantineStore(state).all(), number, output)
             return
-        facts = _facts(board, state)
+        facts = _facts(board, directory, state)
     if as_json:
         print_json(facts)
     else:
         _show(facts)
 
 
-def _facts(board: Board, state: State) -> dict[str, Any]:
-    running, reported = _is_running(board.directory), _reported()
+def _facts(board: BoardConfig, directory: Path, state: State) -> dict[str, Any]:
+    running, reported = _is_running(directory), _reported()
+    packages = installed_packages(directory)
     waiting, size = OutboxStore(state).totals()
     serving = (reported or {}).get("serving", {}) if running else {}
     return {
-        "device": board.config.device.name,
+        "device": board.device.name,
         "version": __version__,
         "running": running,
         "degraded": reported["degraded"] if running and reported is not None else [],
         "outbox": {"results": waiting, "bytes": size},
         "reported": reported,
-        "examples": _examples(board),
-        "models": [_model(board, state, table, serving.get(table.channel, {})) for table in board.config.model],
+        "examples": _examples(directory),
+        "models": [_model(packages, state, table, serving.get(table.channel, {})) for table in board.model],
         "set_aside": [_aside(one) for one in QuarantineStore(state).all()],
     }
 
 
-def _examples(board: Board) -> list[dict[str, Any]]:
+def _examples(directory: Path) -> list[dict[str, Any]]:
     """Return how many windows are kept to train each model with."""
-    if not Examples.exists(board.directory):
+    if not (directory / _EXAMPLES).exists():
         return []
-    with closing(board.examples(None)) as examples:
+    from edged.board.examples import Examples  # noqa: PLC0415  few boards keep any, and their keys need cryptography
+
+    with closing(Examples(directory, None)) as examples:
         classes = examples.classes()
     kept: dict[str, dict[str, Any]] = {}
     for one in classes:
@@ -89,12 +96,12 @@ def _examples(board: Board) -> list[dict[str, Any]]:
     return list(kept.values())
 
 
-def _model(board: Board, state: State, table: ModelConfig, serving: dict[str, Any]) -> dict[str, Any]:
+def _model(packages: PackageStore, state: State, table: ModelConfig, serving: dict[str, Any]) -> dict[str, Any]:
     """Return a model's versions.
 
     :param serving: what the daemon says of its channel.
     """
-    newest = board.packages.newest(table.name)
+    newest = packages.newest(table.name)
     return {
         "channel": table.channel,
         "name": table.name,

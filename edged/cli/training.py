@@ -77,11 +77,7 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
     aggregator = Aggregator(load_aggregator(config))
     prepare()
     from edged.federated.flower.averaging import Averaging  # noqa: PLC0415  an extra
-    from edged.federated.flower.lead import (  # noqa: PLC0415  as above
-        Settings,
-        TrainingRequest,
-        lead,
-    )
+    from edged.federated.flower.lead import Settings, TrainingRequest, lead  # noqa: PLC0415  as above
 
     strategy = given["strategy"]
     bound = given["bound"]

@@ -13,8 +13,7 @@ from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.config.federated import FederatedTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
-from edged.formats.channel.announce import MOST_HUBS
-from edged.formats.channel.inventory import MOST_CHANNELS
+from edged.formats.channel import MOST_CHANNELS, MOST_HUBS
 
 EngineName = Literal["litert", "tflite"]
 EngineChoice = Literal["auto", "litert", "tflite"]

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from edged.base.errors import MismatchError, MissingFileError, NotAllowedError
 from edged.base.nothing import nothing
+from edged.board.examples import Like
 from edged.board.installation import Board
-from edged.board.state import Like, State
+from edged.board.state import State
 from edged.config.federated import FederatedTable
 from edged.federated.fit import Fitted, fit
 from edged.federated.order import Order, Rounds

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from edged.base.database import Database, Layout
-from edged.formats.channel.ledger import ANSWERED, Believed
+from edged.formats.channel import Believed
+from edged.formats.channel.ledger import ANSWERED
 
 _BLOCK = 4096
 """Counts whose bits stand in one row."""

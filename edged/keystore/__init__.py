@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edged.base.errors import ConfigError, KeystoreError, SignatureError
-from edged.formats.cose.keys import Agreement, PrivateKey, Signer
+
+if TYPE_CHECKING:  # commands that only look at installed packages need no cryptography
+    from edged.formats.cose.keys import Agreement, Signer
 
 GROUP = "edged.keystores"
 """Entry points: a scheme on the left, ``module:class`` on the right."""
@@ -181,6 +183,8 @@ def exercise(signer: Signer, agreement: Agreement | None) -> Times:
 
     if agreement is None:
         return Times(_median(sign), 0.0)
+    from edged.formats.cose.keys import PrivateKey  # noqa: PLC0415  as above
+
     peer = PrivateKey.generate()
     right = peer.ecdh(agreement.public)
 

@@ -148,3 +148,8 @@ class PackageStore:
             return self.directory.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+def installed_packages(state: Path) -> PackageStore:
+    """Return the packages below a board's state directory."""
+    return PackageStore(state / "keystore" / "packages")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edged.base.errors import MissingFileError, UsageError
+from edged.board.examples import Intake, Of, Window
 from edged.board.installation import Board, mapped
-from edged.board.state import Intake, Of, Window
 from edged.cli.training import _scorer
 from edged.config.load import load_board
 from edged.federated.trainer import Trainer

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from edged.board.examples import Examples, Intake, LoadedExamples, Of, Window
 from edged.board.installation import Board
 from edged.board.pipeline import like
-from edged.board.state import Examples, Intake, LoadedExamples, Of, Window
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest
 from support.broker import Client, spin

@@ -14,7 +14,7 @@ from edged.base.errors import RollbackError
 from edged.board.installation import Board
 from edged.board.state import State
 from edged.config.load import load_board
-from edged.formats.package.verify import Floor
+from edged.formats.package import Floor
 from support.packages import Workshop
 from support.promises import NEVER_OLDER
 from support.site import GEARBOX, Site

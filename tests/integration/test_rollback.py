@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edged.board.state import State
-from edged.formats.package.verify import Floor
+from edged.formats.package import Floor
 from support.process import DaemonProcess
 from support.promises import NEVER_OLDER, SWAPS
 from support.site import GEARBOX, Site

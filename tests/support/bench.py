@@ -14,7 +14,7 @@ import numpy as np
 from edged.board.state import State
 from edged.formats.cose.keys import PrivateKey, PublicKey
 from edged.formats.identity import Role
-from edged.formats.package.verify import Floor
+from edged.formats.package import Floor
 from edged.keystore import open_keystore
 from edged.keystore.records import read_record
 from edged.model.dry_run import open_model

@@ -7,9 +7,10 @@ import time
 import pytest
 
 from edged.base.errors import DuplicateDeviceError, NotARecipientError, StateError
+from edged.formats.channel import MOST_HUBS
 from edged.formats.channel import announcer as announcer_module
 from edged.formats.channel import epoch as epoch_module
-from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, MOST_HUBS, RESIGN_AFTER, Announcement, split
+from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, RESIGN_AFTER, Announcement, split
 from edged.formats.channel.epoch import MAX_COUNT, Epoch
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead

@@ -16,8 +16,8 @@ import pytest
 from edged.base.errors import ConfigError, StateError
 from edged.board.daemon import example_writer as module
 from edged.board.daemon.example_writer import ExampleWriter
+from edged.board.examples import Examples, Of, StoreKeys, Window
 from edged.board.pipeline import Lane, Message
-from edged.board.state import Examples, Of, StoreKeys, Window
 from edged.broker import Delivery
 from edged.config.model import CollectTable, ModelConfig, RuleTable
 from edged.formats.cose.keys import PrivateKey

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import EdgedError, NotARecipientError, StateError
-from edged.board.state import ExampleEditor, Examples, Intake, Like, Of, StoreKeys, Which, Window
-from edged.board.state.example_edits import Group, plan
+from edged.board.examples import ExampleEditor, Examples, Intake, Like, Of, StoreKeys, Which, Window
+from edged.board.examples.edits import Group, plan
 from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.keys import Agreement, PrivateKey
 from edged.formats.spec import Decide, Features, Normalise, Output, fingerprint

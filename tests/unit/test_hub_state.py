@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.base.errors import StateError
+from edged.formats.channel import Believed
 from edged.formats.channel.epoch import MAX_COUNT
-from edged.formats.channel.ledger import ANSWERED, Believed
+from edged.formats.channel.ledger import ANSWERED
 from edged.hub.state import HubState
 
 KID, OTHER = b"k" * 8, b"o" * 8

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.base.errors import FormatError
-from edged.formats.channel.inventory import MOST_CHANNELS, Inventory, ServedModel
+from edged.formats.channel import MOST_CHANNELS
+from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.formats.cose import cbor
 
 MODEL = ServedModel("c1", "gearbox", 3, 4, "classifier", labels=("healthy", "broken"), binary={"broken": "problem"})

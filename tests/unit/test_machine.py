@@ -82,8 +82,8 @@ def test_a_disk_without_room_is_named(tmp_path: Path) -> None:
 
 
 def test_a_little_room_is_wanted_in_any_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("edged.base.machine.shutil.disk_usage", lambda _: usage)
+    room = type("statvfs", (), {"f_bavail": 1000, "f_frsize": 1000})
+    monkeypatch.setattr("edged.base.machine.os.statvfs", lambda _: room)
     with pytest.raises(MachineError, match="1 MB free, 16 MB may be needed"):
         machine.check_room(tmp_path, 0)
 

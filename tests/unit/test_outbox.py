@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edged.base.errors import StateError
 from edged.board.delivery.outbox import GROUP, IN_FLIGHT, Outbox
 from edged.board.state import OutboxStore, State, StoredResult
-from edged.formats.channel.epoch import StoredEpoch
+from edged.formats.channel import StoredEpoch
 from support.serving import RamState
 
 KID = b"8 bytes!"

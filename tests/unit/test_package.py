@@ -24,9 +24,10 @@ from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.keys import PrivateKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
+from edged.formats.package import Floor
 from edged.formats.package.manifest import AAD, LIMITS
 from edged.formats.package.pack import grant
-from edged.formats.package.verify import RECIPIENT_LIMITS, Floor, Package, UnwrappedPackage, VerifiedPackage
+from edged.formats.package.verify import RECIPIENT_LIMITS, Package, UnwrappedPackage, VerifiedPackage
 from edged.formats.spec import Normalise, Output
 from support.packages import Parts, Workshop, open_package, pin, read_manifest
 

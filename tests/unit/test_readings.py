@@ -20,7 +20,8 @@ from edged.base.errors import (
     UnknownKeyError,
 )
 from edged.board.state import State
-from edged.formats.channel.reading import CLOCK_COUNTS, MarkKey, ReadingOpener, ReadingSealer, ReplayGuard, names_of
+from edged.formats.channel import MarkKey
+from edged.formats.channel.reading import CLOCK_COUNTS, ReadingOpener, ReadingSealer, ReplayGuard, names_of
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt0 import parse
 from edged.formats.cose.keys import ContentKey

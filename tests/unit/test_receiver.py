@@ -21,10 +21,11 @@ from edged.base.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
+from edged.formats.channel import MOST_CHANNELS
 from edged.formats.channel.announce import LIFETIME, split
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.epoch import health_aad, signed_report_aad
-from edged.formats.channel.inventory import MOST_CHANNELS, Inventory, ServedModel
+from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.formats.channel.report import Report
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import Box

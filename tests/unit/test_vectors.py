@@ -23,8 +23,9 @@ from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey
 from edged.formats.cose.sign1 import Sign1
 from edged.formats.identity import Record
+from edged.formats.package import Floor
 from edged.formats.package.self_test import SelfTest
-from edged.formats.package.verify import Floor, Package, Publishers
+from edged.formats.package.verify import Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
 

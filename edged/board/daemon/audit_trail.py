@@ -13,7 +13,7 @@ from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import State
 from edged.formats.identity import Record
-from edged.formats.package.verify import Floor
+from edged.formats.package import Floor
 from edged.model.live import LiveModel
 
 _LOG = logging.getLogger(__name__)

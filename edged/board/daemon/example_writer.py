@@ -19,9 +19,9 @@ from edged.base.database import put_aside
 from edged.base.errors import EdgedError, ReadingError, StateDamagedError
 from edged.base.events import Event
 from edged.base.topics import topic_matches
+from edged.board.examples import Examples, Intake, Window
 from edged.board.installation import Board
 from edged.board.pipeline import Example, ExampleSelector, Job, Lane
-from edged.board.state import Examples, Intake, Window
 from edged.broker import Delivery
 from edged.keystore import Keystore
 

@@ -16,7 +16,7 @@ from edged.board.state import State
 from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.cose.keys import ContentKey
-from edged.formats.package.verify import Floor
+from edged.formats.package import Floor
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed
 from edged.model.live import LiveModel

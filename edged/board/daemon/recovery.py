@@ -19,7 +19,8 @@ from edged.base.nothing import nothing
 from edged.base.notify import runtime_directory
 from edged.board.health import Health
 from edged.board.state import State, open_state
-from edged.formats.channel.reading import MarkKey, ReplayGuard
+from edged.formats.channel import MarkKey
+from edged.formats.channel.reading import ReplayGuard
 from edged.formats.cose import cbor
 
 _LOG = logging.getLogger(__name__)

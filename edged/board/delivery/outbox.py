@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from edged.base.errors import StateError
 from edged.board.state import OutboxStore, StoredResult
-from edged.formats.channel.epoch import StoredEpoch
+from edged.formats.channel import StoredEpoch
 
 GROUP = 64
 """Results that are written at once ..."""

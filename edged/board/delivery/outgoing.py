@@ -16,8 +16,8 @@ from edged.board.health import Health
 from edged.board.pipeline import Answered, Lane
 from edged.board.state import OutboxStore, StoredResult
 from edged.broker import Broker, Delivery, Outcome
+from edged.formats.channel import StoredEpoch
 from edged.formats.channel.announcer import Announcer
-from edged.formats.channel.epoch import StoredEpoch
 from edged.formats.channel.result import Answer, Input
 from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose import cbor

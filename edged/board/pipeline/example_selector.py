@@ -12,8 +12,8 @@ import numpy as np
 
 from edged.base.topics import topic_matches
 from edged.base.units import parse_duration, parse_size
+from edged.board.examples import Like, Of
 from edged.board.pipeline.binding import levels_of
-from edged.board.state import Like, Of
 from edged.config.model import CollectTable, ModelConfig, RuleTable
 from edged.formats.package.manifest import Manifest
 from edged.formats.spec import fingerprint

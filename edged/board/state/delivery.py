@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from edged.base.database import Database
-from edged.formats.channel.epoch import StoredEpoch
+from edged.formats.channel import StoredEpoch
 
 
 class StoredResult(NamedTuple):

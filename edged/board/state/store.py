@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple
 
 from edged.base.database import Database, Layout, put_aside
 from edged.base.errors import StateDamagedError, StateError, StateLayoutError
-from edged.formats.channel.reading import MarkKey
-from edged.formats.package.verify import Floor
+from edged.formats.channel import MarkKey
+from edged.formats.package import Floor
 
 NAME = "state.db"
 BOARD = Layout(

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from edged.base.errors import FormatError, MismatchError
+from edged.formats.channel import MOST_HUBS
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
 from edged.formats.cose.encrypt import Encrypt, seal
@@ -19,7 +20,6 @@ from edged.formats.cose.sign1 import Sign1, sign
 LIFETIME = 48 * 3600
 RESIGN_AFTER = 12 * 3600
 MOST_EPOCHS = 32
-MOST_HUBS = 64
 NONCE_SIZE = 16
 COMMIT_SIZE = 32
 _THUMBPRINT_SIZE = 32

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from edged.base.errors import DuplicateDeviceError, EdgedError
+from edged.formats.channel import MOST_HUBS, StoredEpoch
 from edged.formats.channel.announce import (
     LIFETIME,
     LIMITS,
     MOST_EPOCHS,
-    MOST_HUBS,
     NONCE_SIZE,
     RESIGN_AFTER,
     Announcement,
     seal_channel_key,
 )
-from edged.formats.channel.epoch import Epoch, StoredEpoch
+from edged.formats.channel.epoch import Epoch
 from edged.formats.channel.result import Answer, Input
 from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose import cbor

@@ -13,7 +13,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from edged.base.errors import StateError
 from edged.formats.cose import cbor
@@ -126,19 +125,3 @@ class Epoch:
         self.count += 1
         salt = hashlib.blake2s(os.urandom(_FRESH) + message, key=self._salt_key, digest_size=_SALT_SIZE).digest()
         return self.count.to_bytes(8, "big") + salt
-
-
-class StoredEpoch(NamedTuple):
-    """An epoch as it is stored: all that its announcement needs once the board no longer has the key.
-
-    :ivar key: the channel key as it was sealed to the hubs, an encoded COSE_Encrypt.
-    :ivar hubs: thumbprints of those hubs, sorted, one behind the other (32 bytes each).
-    """
-
-    kid: bytes
-    number: int
-    commitment: bytes
-    aead: int
-    signs: bool
-    key: bytes
-    hubs: bytes

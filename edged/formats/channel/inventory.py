@@ -14,11 +14,11 @@ import msgspec
 
 from edged.base.errors import FormatError
 from edged.base.names import is_channel
+from edged.formats.channel import MOST_CHANNELS
 from edged.formats.cose import cbor
 
 LIMITS = cbor.Limits(size=192 * 1024, depth=6, items=16_384)
-MOST_CHANNELS, MOST_LABELS = 64, 64
-"""Channels of a board, here and at a hub; labels of a model here."""
+MOST_LABELS = 64
 _STEP = 1024
 
 Kind = Literal["classifier", "regressor", "anomaly"]

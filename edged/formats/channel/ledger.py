@@ -10,9 +10,10 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from edged.base.errors import FormatError
+from edged.formats.channel import Believed
 from edged.formats.channel.epoch import MAX_COUNT
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey
@@ -75,19 +76,6 @@ class KnownDevice:
         self.channels.intersection_update(served)
         for epoch in self.epochs.values():
             epoch.boxes = {channel: box for channel, box in epoch.boxes.items() if channel in self.channels}
-
-
-class Believed(NamedTuple):
-    """The newest announcement of a board that was believed.
-
-    :ivar kid: of its channel key.
-    :ivar signs: True if any announcement of the board promised signed results.
-    """
-
-    epoch: int
-    serial: int
-    kid: bytes
-    signs: bool
 
 
 class Ledger(Protocol):

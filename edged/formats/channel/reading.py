@@ -6,9 +6,9 @@ import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from edged.base.errors import ReplayError
+from edged.formats.channel import MarkKey
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey
@@ -18,18 +18,6 @@ CLOCK_COUNTS = 1 << 48
 
 _DAY = 86_400 * 1_000_000
 _SALT_SIZE = 4
-
-
-class MarkKey(NamedTuple):
-    """The key of a sensor's count: key id, the two names that its messages bind, and the reader.
-
-    :ivar reader: channel of the model that reads: several may read one topic, and each accepts a count once.
-    """
-
-    kid: bytes
-    sensor: str
-    channel: str
-    reader: str
 
 
 def reading_aad(sensor: str, channel: str) -> bytes:

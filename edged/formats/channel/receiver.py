@@ -32,6 +32,7 @@ from edged.base.errors import (
     UnknownSignerError,
 )
 from edged.base.names import is_channel
+from edged.formats.channel import MOST_CHANNELS, Believed
 from edged.formats.channel.announce import LIFETIME, NONCE_SIZE, Announcement, split
 from edged.formats.channel.epoch import (
     MAX_COUNT,
@@ -43,8 +44,8 @@ from edged.formats.channel.epoch import (
     signed_result_aad,
 )
 from edged.formats.channel.inventory import LIMITS as INVENTORY_LIMITS
-from edged.formats.channel.inventory import MOST_CHANNELS, Inventory
-from edged.formats.channel.ledger import Believed, KnownDevice, KnownEpoch, Ledger, RamLedger, count_of
+from edged.formats.channel.inventory import Inventory
+from edged.formats.channel.ledger import KnownDevice, KnownEpoch, Ledger, RamLedger, count_of
 from edged.formats.channel.reading import names_of
 from edged.formats.channel.report import LIMITS as REPORT_LIMITS
 from edged.formats.channel.report import Report

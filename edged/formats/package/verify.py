@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from edged import __version__
 from edged.base.clock import Clock
@@ -33,6 +32,7 @@ from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
 from edged.formats.cose.encrypt import Encrypt, content_aad
 from edged.formats.cose.keys import Agreement, ContentKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
+from edged.formats.package import Floor
 from edged.formats.package.manifest import AAD, LIMITS, MOST_PARTS, Digest, Manifest, content_context
 
 RECIPIENTS = 4096
@@ -42,13 +42,6 @@ HEAD_LIMIT = LIMITS.size + RECIPIENT_LIMITS.size
 """Bytes that manifest and recipient list take at most."""
 _USED = frozenset({"model", "self_test"})
 """Kinds of parts that this release makes use of."""
-
-
-class Floor(NamedTuple):
-    """The highest version ever accepted under a name, and the SHA-256 of its manifest."""
-
-    version: int
-    identity: bytes
 
 
 @dataclass(frozen=True)

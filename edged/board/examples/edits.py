@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from edged.base.errors import EdgedError, StateError
 from edged.base.files import erase
-from edged.board.state.example_keys import Of
-from edged.board.state.examples import NAME, Examples, StoredKey, Window
+from edged.board.examples.keys import Of
+from edged.board.examples.store import NAME, Examples, StoredKey, Window
 
 _LINGERS = 600 * 10**6
 """Microseconds that a daemon may hold windows before it stores them: an older time is of a clock that was set."""

@@ -1,6 +1,6 @@
 """``examples.db``: windows that stay on a board to train its models with (SQLite, WAL), each sealed by itself.
 
-This file reads and seals; ``example_keys`` makes the keys, ``example_edits`` adds, evicts, labels and erases.
+This file reads and seals; ``keys`` makes the keys, ``edits`` adds, evicts, labels and erases.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from edged.base.database import Database, Layout
 from edged.base.errors import EdgedError, FormatError, StateError, TrustError
-from edged.board.state.example_keys import Of, Sealer, StoreKeys, open_window
+from edged.board.examples.keys import Of, Sealer, StoreKeys, open_window
 from edged.formats.cose.keys import ContentKey
 
 if TYPE_CHECKING:  # a command that only counts has no numpy in memory
@@ -112,7 +112,7 @@ class Row(NamedTuple):
 
 
 class StoredKey(NamedTuple):
-    """A key as it is stored: see :mod:`edged.board.state.example_keys`."""
+    """A key as it is stored: see :mod:`edged.board.examples.keys`."""
 
     number: int
     of: Of
@@ -216,7 +216,7 @@ class Examples(Database):
             (count,) = self.db.execute("SELECT count(*) FROM example WHERE key = ?", (key,)).fetchone()
         return int(count)
 
-    # --- for example_edits
+    # --- for `edits`
 
     def stored_keys(self, model: str | None = None) -> list[StoredKey]:
         """Return the keys of a model, or all, the oldest first."""
