@@ -14,6 +14,7 @@ from typing import Any
 from announcements import announcement_vectors
 from cose_objects import encrypt0_vectors, encrypt_vectors, sign1_vectors
 from kit import BOARD_RECORD, PAIRS
+from orders import masking_vectors, order_vectors
 from packages import package_vectors
 from readings import reading_vectors
 from records import key_vectors, record_vectors
@@ -32,6 +33,11 @@ FILES = {
     "reading": (reading_vectors, "What a board hears from a sensor, in order; the last message is judged"),
     "key": (key_vectors, "Key files of sensors and boards"),
     "package": (package_vectors, "Packages, from bytes to weights, on a board"),
+    "order": (order_vectors, "Orders of an aggregator to boards"),
+    "masking": (
+        masking_vectors,
+        "Statements that answer `order`, and what boards sign for a sum of `active` and `dead`",
+    ),
 }
 
 
