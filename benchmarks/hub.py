@@ -18,9 +18,10 @@ from report import Row
 from edged.broker import Broker, BrokerOptions, Delivery, run_once
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.inventory import Inventory, ServedModel
-from edged.formats.channel.result import Answer, ResultEncoder, Sealed
+from edged.formats.channel.result import Answer, Sealed
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 
@@ -32,7 +33,7 @@ _TIMEOUT = 120.0
 class _Board:
     """A board as its messages make it."""
 
-    def __init__(self, number: int, hub: PublicKey) -> None:
+    def __init__(self, number: int, hub: Record) -> None:
         self.name = f"board-{number:04}"
         sign, ecdh = PrivateKey.generate(), PrivateKey.generate()
         record = Record(Role.DEVICE, self.name, sign.public, ecdh.public, Aead.A256GCM, int(time.time()))
@@ -87,8 +88,8 @@ class _Home:
             check=True,
             capture_output=True,
         )
-        key = read_record(self.directory / "state" / "hub.pub", Role.HUB).sealing_key
-        self.boards = [_Board(number, key) for number in range(boards)]
+        record = read_record(self.directory / "state" / "hub.pub", Role.HUB)
+        self.boards = [_Board(number, record) for number in range(boards)]
         for board in self.boards:
             (directory / "boards" / f"{board.name}.enrol").write_bytes(board.record)
 

@@ -223,6 +223,10 @@ class ReadingSizeError(ReadingError):
     """Larger than the configured limit."""
 
 
+class ReadingSourceError(ReadingError):
+    """What `+` stands for in its topic is too long for a result, or nothing."""
+
+
 class ReadingOrderError(ReadingError):
     """Older than the reading before it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterable
@@ -28,6 +29,52 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise FormatError(f"{path} is longer than the {limit} bytes that are allowed")
     return data
+
+
+def read_whole(path: Path) -> memoryview:
+    """Return the content of a regular file of any size, in memory of its own: the file may change later.
+
+    A map would not do for somebody else's file: to cut that short ends the process that reads the map (SIGBUS).
+
+    :raises MissingFileError: it is absent, unreadable, empty, or no file.
+    """
+    with open_regular(path) as file:
+        view = memoryview(bytearray(os.fstat(file.fileno()).st_size))
+        try:
+            return view[: file.readinto(view)]
+        except OSError as error:
+            raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file to read it.
+
+    :raises MissingFileError: it is absent, unreadable, empty, or no file.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    except (OSError, ValueError) as error:
+        raise MissingFileError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size:
+        return file
+    file.close()
+    why = "is empty" if stat.S_ISREG(found.st_mode) else "is no file"
+    raise MissingFileError(f"{path} {why}", hint="copy it again")
+
+
+def path_below(base: Path, name: str) -> Path:
+    """Return the file ``name`` of directory ``base``: a file may name others beside it, and none elsewhere.
+
+    :raises PermissionsError: it lies outside of ``base``, by its name or through a link.
+    """
+    try:
+        path = base / name
+        if path.resolve().is_relative_to(base.resolve()):
+            return path
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a null byte
+        raise PermissionsError(f"{name!r} is no name of a file: {error}") from error
+    raise PermissionsError(f"{name!r} lies outside of {base}", hint=f"copy it there: only files below {base} are read")
 
 
 def read_private(path: Path, limit: int) -> bytes:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from edged.base.events import Event, Facts
+from edged.base.text import printable
 
 _LOG = logging.getLogger(__name__)
 _EVERY = 60.0
@@ -80,10 +81,6 @@ def _priority(record: logging.LogRecord) -> int:
     return next((number for level, number in _PRIORITIES if record.levelno >= level), _DEBUG)
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 class _Formatter(logging.Formatter):
     """Writes one line a message: strangers choose topics, and a line break in a topic must not forge a line of the log.
 
@@ -91,12 +88,12 @@ class _Formatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
-        record.message = _printable(record.message)
+        record.message = printable(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  as above
         lines = super().formatException(ei).split("\n")
-        return "\n".join(f"    {_printable(line)}" for line in lines)
+        return "\n".join(f"    {printable(line)}" for line in lines)
 
 
 class _StreamFormatter(_Formatter):
@@ -129,7 +126,7 @@ class _JournalHandler(logging.Handler):
                 f"CODE_FILE={record.pathname}",
                 f"CODE_LINE={record.lineno}",
                 f"CODE_FUNC={record.funcName}",
-                *(f"{name}={_printable(value)}" for name, value in about.items()),
+                *(f"{name}={printable(value)}" for name, value in about.items()),
             )
         except Exception:  # noqa: BLE001  as logging's own handlers do: a message that cannot be written stops nothing
             self.handleError(record)

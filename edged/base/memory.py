@@ -82,12 +82,17 @@ class SecretBuffer:
                 yield start, end, int(offset, 16)
 
     def close(self) -> None:
-        """Wipe and free the bytes, and overwrite freed memory. Runtimes that map the bytes must be closed before."""
-        if not self._map.closed:
+        """Wipe and free the bytes, and overwrite freed memory. Runtimes that map the bytes must be closed before.
+
+        Where an error still holds a piece of :attr:`view`, the wiped pages are freed when that error is.
+        """
+        if self._file >= 0:
             wipe(self.view)
             self.view.release()
-            self._map.close()
+            with contextlib.suppress(BufferError):
+                self._map.close()
             os.close(self._file)
+            self._file = -1
             libc.trim()
 
     def __enter__(self) -> Self:

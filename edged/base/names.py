@@ -7,6 +7,13 @@ import re
 from edged.base.errors import ConfigError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
+"""Last topic levels of a board that are not channels."""
+
+
+def is_channel(value: str) -> bool:
+    """Return True if ``value`` may be the name of a channel."""
+    return NAME.fullmatch(value) is not None and value not in RESERVED_CHANNELS
 
 
 def check_name(where: str, value: str) -> str:

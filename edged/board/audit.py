@@ -1,7 +1,8 @@
 """The board's own record of what ran when: entries chained by their hashes, and signed from time to time.
 
 An entry is deterministic CBOR ``[number, SHA-256 of the entry before, time, kind, facts]``. A signature is a COSE_Sign1
-by the device over ``[device, number, SHA-256 of that entry]``: it vouches for the entry and for all before it.
+by the device over ``[device, number, SHA-256 of that entry, first, SHA-256 of the first entry]``: it vouches for the
+entry, for all before it, and for where the log begins. The newest signature counts; a board keeps no other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from edged.base.errors import EdgedError, FormatError, naming
-from edged.board.state import State
+from edged.board.state import AuditRow, State
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
@@ -28,6 +29,7 @@ KEEP = 20_000
 _LIMITS = cbor.Limits(size=16 * 1024, depth=3, items=64)
 _EXPORT_LIMITS = cbor.Limits(size=64 * 1024 * 1024, depth=5, items=1_000_000)
 _LONGEST = 500
+_UNSIGNED = f"no signature over entries {{}} to {{}}, though boards sign every {SIGN_EVERY}th"
 
 
 class Entry(NamedTuple):
@@ -78,20 +80,20 @@ class AuditLog:
         def make(number: int, before: bytes) -> bytes:
             return Entry(number, _digest(before), time.time_ns() // 1000, kind, short).encode()
 
-        number, entry = self._state.append_audit(make)
-        if number % SIGN_EVERY == 0:
-            self._sign(number, entry)
-            self._state.prune_audit(KEEP)
+        if self._state.append_audit(make) % SIGN_EVERY == 0:
+            self.sign()
 
     def sign(self) -> None:
-        """Sign the log up to its last entry."""
-        last = self._state.last_audit()
-        if last is not None:
-            self._sign(*last)
+        """Remove entries beyond :data:`KEEP`, and sign the rest up to the last.
 
-    def _sign(self, number: int, entry: bytes) -> None:
-        payload = cbor.encode([self._device, number, hashlib.sha256(entry).digest()])
-        self._state.sign_audit(number, sign(payload, _aad(self._device), self._signer))
+        :raises StateError: it cannot be written.
+        """
+
+        def make(first: AuditRow, last: AuditRow) -> bytes:
+            payload = [self._device, last.number, _digest(last.entry), first.number, _digest(first.entry)]
+            return sign(cbor.encode(payload), _aad(self._device), self._signer)
+
+        self._state.sign_audit(KEEP, make)
 
 
 def _digest(entry: bytes) -> bytes:
@@ -117,11 +119,12 @@ class Verdict:
 
 
 def verify(entries: Sequence[bytes], signatures: Sequence[bytes], device: str, *keys: PublicKey) -> Verdict:
-    """Check a log: each entry follows the one before, and each signature is of an entry that is there.
+    """Check a log: each entry follows the one before, and the newest signature vouches for its beginning and its end.
 
     :param keys: those that the board signed with over time.
 
-    What was cut off behind the last signature leaves no trace in the log itself: compare it with an earlier export.
+    The entries behind the last signature, and a whole log that was put back to an earlier state of itself, leave no
+    trace of what was cut off: compare the log with an earlier export.
     """
     found: list[Entry] = []
     digests: dict[int, bytes] = {}
@@ -142,37 +145,64 @@ def verify(entries: Sequence[bytes], signatures: Sequence[bytes], device: str, *
         found.append(entry)
         digests[entry.number] = hashlib.sha256(data).digest()
         before = entry
-    signed, bad = _check_signatures(signatures, digests, device, keys)
-    return Verdict(found, signed, problems + bad)
+    newest, bad = _newest_signature(signatures, device, keys)
+    bad += _check_reach(newest, found[0].number if found else 1, found[-1].number if found else 0, digests)
+    return Verdict(found, newest.number if newest and not bad else 0, problems + bad)
 
 
-def _check_signatures(
-    signatures: Sequence[bytes], digests: dict[int, bytes], device: str, keys: Sequence[PublicKey]
-) -> tuple[int, list[str]]:
-    signed = 0
+class _Signed(NamedTuple):
+    """The content of a signature: the entry up to which it reaches, and the entry that the log begins with."""
+
+    number: int
+    digest: bytes
+    first: int
+    first_digest: bytes
+
+
+def _newest_signature(
+    signatures: Sequence[bytes], device: str, keys: Sequence[PublicKey]
+) -> tuple[_Signed | None, list[str]]:
+    """Return the signature that reaches farthest, and why others are none."""
+    found: list[_Signed] = []
     problems: list[str] = []
     for data in signatures:
         try:
             with naming("a signature over the log does not stand"):
-                signature = Sign1.parse(data)
-                key = next((one for one in keys if one.thumbprint == signature.kid), keys[0])
-                payload = signature.verify(key, _aad(device))
-                match cbor.decode_canonical(payload, _LIMITS):
-                    case [str(name), int(number), bytes(digest)] if name == device:
-                        pass
-                    case _:
-                        raise FormatError("it is of something else")
+                found.append(_open_signature(data, device, keys))
         except EdgedError as error:
             problems.append(error.message)
-            continue
-        if number not in digests:
-            if number > max(digests, default=0):
-                problems.append(f"entries up to {number} were signed and are missing")
-        elif digests[number] != digest:
-            problems.append(f"entry {number} is not the one that was signed")
-        else:
-            signed = max(signed, number)
-    return signed, problems
+    return max(found, default=None), problems
+
+
+def _open_signature(data: bytes, device: str, keys: Sequence[PublicKey]) -> _Signed:
+    signature = Sign1.parse(data)
+    key = next((one for one in keys if one.thumbprint == signature.kid), keys[0])
+    match cbor.decode_canonical(signature.verify(key, _aad(device)), _LIMITS):
+        case [str(name), int(number), bytes(digest), int(first), bytes(first_digest)] if name == device:
+            return _Signed(number, digest, first, first_digest)
+    raise FormatError("it is of something else")
+
+
+def _check_reach(newest: _Signed | None, first: int, last: int, digests: dict[int, bytes]) -> list[str]:
+    """Return what the entries ``first`` to ``last`` lack of what was signed, and what lacks a signature."""
+    if newest is None:
+        if first > 1:  # a board removes old entries only while it signs
+            return [f"entries 1 to {first - 1} are missing, and no signature says that the board removed them"]
+        return [_UNSIGNED.format(1, last)] if last >= 2 * SIGN_EVERY else []
+    problems = []
+    if newest.first < first:
+        problems.append(f"entries {newest.first} to {first - 1} were signed and are missing")
+    elif newest.first > first:
+        problems.append(f"entries {first} to {newest.first - 1} had been removed when the log was signed")
+    elif digests.get(first, newest.first_digest) != newest.first_digest:
+        problems.append(f"entry {first} is not the one that was signed")
+    if newest.number > last:
+        problems.append(f"entries up to {newest.number} were signed and are missing")
+    elif digests.get(newest.number, newest.digest) != newest.digest:
+        problems.append(f"entry {newest.number} is not the one that was signed")
+    elif last - newest.number >= 2 * SIGN_EVERY:  # fewer: another writer may be about to sign
+        problems.append(_UNSIGNED.format(newest.number + 1, last))
+    return problems
 
 
 def export(entries: Sequence[bytes], signatures: Sequence[bytes]) -> bytes:

@@ -71,6 +71,14 @@ class Health:
             del self._degraded[what]
             _LOG.info("%s works again", what, extra=Event.RECOVERED.about())
 
+    def note_all(self, kind: str, reasons: Mapping[str, str]) -> None:
+        """Mark the parts of a kind degraded that ``reasons`` names, and all others of that kind recovered."""
+        for what in [what for what in self._degraded if what.partition(" ")[0] == kind]:
+            if what.removeprefix(f"{kind} ") not in reasons:
+                self.note_state(what, "")
+        for name, why in reasons.items():
+            self.note_state(f"{kind} {name}", why)
+
     @property
     def faults(self) -> Mapping[str, str]:
         """Reason for each degraded part, by its name."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edged.base.clock import Clock
-from edged.base.errors import MismatchError, MissingFileError, TrialError, naming
+from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, TrialError, naming
 from edged.base.machine import acting_as_owner
 from edged.board.audit import AuditLog
 from edged.board.keyring import Keyring
@@ -19,7 +20,7 @@ from edged.config.board import BoardConfig, BrokerTable
 from edged.formats.cose.keys import ContentKey, PublicKey
 from edged.formats.identity import Record, Role
 from edged.formats.package.manifest import Manifest
-from edged.formats.package.verify import Floor, Package, Publishers, VerifiedPackage
+from edged.formats.package.verify import HEAD_LIMIT, Floor, Package, Publishers, VerifiedPackage, signed_length
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed, PackageStore
 from edged.keystore.records import read_record, read_sensor_key
@@ -89,9 +90,9 @@ class Board:
             one.step for one in tables if read_record(Path(one.key), Role.PUBLISHER).sign.thumbprint == publisher
         )
 
-    def hubs(self) -> list[PublicKey]:
-        """Return the keys of the hubs that results are sealed to."""
-        return [read_record(Path(path), Role.HUB).sealing_key for path in self.config.results.hubs]
+    def hubs(self) -> list[Record]:
+        """Return the records of the hubs that results are sealed to."""
+        return [read_record(Path(path), Role.HUB) for path in self.config.results.hubs]
 
     def sensor_keys(self) -> dict[str, tuple[ContentKey, ...]]:
         """Return the keys of the sensors, by channel of the model that reads them."""
@@ -139,41 +140,67 @@ class Board:
 
         return choose(self.config.runtime.engine, self.config.runtime.xnnpack)
 
-    def verify(self, data: memoryview, source: Path) -> VerifiedPackage:
+    def verify(self, data: memoryview, source: Path, grant: bytes | None = None) -> VerifiedPackage:
         """Parse and verify the package that was mapped from ``source``.
 
+        :param grant: what is to be opened in the place of the package's own recipient list.
         :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
         """
         publishers = self.publishers()
         with naming(source, _DAMAGED):
-            return Package.parse(data).verify(publishers)
+            return Package.parse(data, grant).verify(publishers)
 
-    def install(self, data: memoryview, source: Path, state: State) -> Manifest:
+    def verify_installed(self, installed: Installed) -> VerifiedPackage:
+        """Verify an installed package with its grant.
+
+        :raises MismatchError: it is another than its file's name says.
+        :raises EdgedError: as :meth:`verify`.
+        """
+        with naming(f"{installed.name} {installed.version}", "install the package once more"):
+            grant = installed.read_grant()
+        package = self.verify(mapped(installed.path), installed.path, grant)
+        manifest = package.manifest
+        if (manifest.name, manifest.version) != (installed.name, installed.version):
+            raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
+        return package
+
+    def install(self, file: BinaryIO, source: Path, state: State, grant: bytes | None = None) -> Manifest:
         """Accept a package: verified, above the floor, in date, for this board, loading, and answering its self-test.
 
-        The file comes first and the floor second, so that a power cut between them leaves the new version or the old.
+        All of it is checked on a copy, which nobody but this board's user can change meanwhile. The copy becomes the
+        installed file, and the floor is raised after that, so that a power cut between them leaves the new version or
+        the old.
 
+        :param file: the package, open for reading, from its beginning.
+        :param source: its name, for errors.
+        :param grant: this board's own, where the package itself is not sealed to it.
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
+        size = os.fstat(file.fileno()).st_size
+        with naming(source, _DAMAGED):
+            wanted = signed_length(file.read(HEAD_LIMIT), self.publishers())
+            if size != wanted:
+                raise FormatError(f"it is {size} bytes long, and {wanted} were signed")
+            file.seek(0)
+            with self.packages.copied(file, size) as copy:
+                return self._install(copy, state, grant)
+
+    def _install(self, copy: Path, state: State, grant: bytes | None) -> Manifest:
         from edged.model.live import load  # noqa: PLC0415  as above
 
-        package = self.verify(data, source)
-        keystore, engine = self.keystore(), self.engine()
-        with naming(source, _DAMAGED):
-            self.check_acceptable(package, state)
-            floor = state.floor(package.manifest.name)
-            package.check_step(floor, self._step(package.manifest.publisher))
-            load(
-                package,
-                self.keys.opener(package.recipients, keystore),
-                engine,
-                self.config.runtime.threads,
-                self._delegates_of(package.manifest.name),
-            ).close()
-        manifest = package.manifest
-        self.packages.add(manifest.name, manifest.version, [data])
+        package = Package.parse(mapped(copy), grant).verify(self.publishers())
+        manifest, keystore = package.manifest, self.keystore()
+        package.check_sizes()
+        self.check_acceptable(package, state)
+        package.check_step(state.floor(manifest.name), self._step(manifest.publisher))
+        package.check_ciphertexts()
+        agreement = self.keys.opener(package.recipients, keystore)
+        threads, delegates = self.config.runtime.threads, self._delegates_of(manifest.name)
+        load(package, agreement, self.engine(), threads, delegates).close()
+        own = package.recipients.only(agreement.public.thumbprint)
+        self.packages.add(manifest.name, manifest.version, copy, own.encode())
         self.packages.prune(manifest.name, spare=[good.version for good in state.good(manifest.name)])
-        accept(package, state)
+        self.accept(package, state)
         log = self.audit(state, keystore)
         log.add("install", model=manifest.name, version=manifest.version, identity=package.identity.hex())
         return manifest
@@ -183,7 +210,7 @@ class Board:
 
         :raises TrialError: it was rejected.
         :raises MismatchError: it needs a newer release.
-        :raises RollbackError: a higher version was accepted before.
+        :raises RollbackError: a higher version was accepted before, or one with a ``minimum`` above.
         :raises ExpiredError: it has expired.
         :raises NotYetValidError: it was created in the future.
         """
@@ -191,8 +218,30 @@ class Board:
         floor = state.floor(package.manifest.name)
         package.check_release()
         package.check_floor(floor)
+        package.check_minimum(self.lowest(package.manifest.name, state))
         if floor is None or floor.identity != package.identity:
             package.check_dates(self.clock(state))
+
+    def lowest(self, name: str, state: State) -> int:
+        """Return the lowest version of a model that may be served: by its accepted packages, and never lowered.
+
+        A state that knows nothing of the model may be a new one in the place of a damaged one: installed packages tell.
+        """
+        kept = state.minimum(name)
+        if kept is not None:
+            return kept
+        found = [1]
+        for installed in self.packages.all():
+            if installed.name == name:
+                with suppress(EdgedError):
+                    found.append(self.verify(mapped(installed.path), installed.path).manifest.minimum or 1)
+        return max(found)
+
+    def accept(self, accepted: VerifiedPackage | LiveModel, state: State) -> None:
+        """Raise floor and minimum to those of an accepted version, durably."""
+        manifest = accepted.manifest
+        minimum = max(manifest.minimum or 1, self.lowest(manifest.name, state))
+        state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created, minimum)
 
     def in_use(self, name: str, state: State) -> Installed | None:
         """Return the newest installed package of a model that was not rejected."""
@@ -208,7 +257,7 @@ class Board:
 
     def reject(self, installed: Installed, why: str, state: State) -> None:
         """Reject an installed version; a running daemon goes back to the one before it."""
-        identity = self.verify(mapped(installed.path), installed.path).identity
+        identity = self.verify_installed(installed).identity
         state.reject(installed.name, Floor(installed.version, identity), why)
         self.packages.touch()
 
@@ -223,12 +272,11 @@ class Board:
         """
         from edged.model.live import load  # noqa: PLC0415  as above
 
-        package = self.verify(mapped(installed.path), installed.path)
+        package = self.verify_installed(installed)
         manifest = package.manifest
-        if (manifest.name, manifest.version) != (installed.name, installed.version):
-            raise MismatchError(f"{installed.path} holds {manifest.name} {manifest.version}")
         _check_not_rejected(package, state)
         with naming(installed.path, _DAMAGED):
+            package.check_minimum(self.lowest(manifest.name, state))
             if Floor(manifest.version, package.identity) not in state.good(manifest.name):
                 self.check_acceptable(package, state)
             return load(
@@ -262,14 +310,10 @@ def _check_not_rejected(package: VerifiedPackage, state: State) -> None:
         )
 
 
-def accept(accepted: VerifiedPackage | LiveModel, state: State) -> None:
-    """Raise the version floor to an accepted version, durably."""
-    manifest = accepted.manifest
-    state.accept(manifest.name, Floor(manifest.version, accepted.identity), manifest.created)
-
-
 def mapped(path: Path) -> memoryview:
-    """Map a file into memory; the map lasts as long as a view of it does.
+    """Map a file of this board's own into memory; the map lasts as long as a view of it does.
+
+    Not for a file that others may cut short, which would end this process (SIGBUS).
 
     :raises MissingFileError: it is absent, unreadable or empty.
     """

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from edged.base.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, NotARecipientError
-from edged.base.files import make_private_directory, read_bounded, write_atomically
+from edged.base.files import make_private_directory, read_bounded, read_whole, write_atomically
 from edged.config.board import KeystoreTable
 from edged.config.secret import KeystoreSecrets
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.keys import Agreement, PublicKey
 from edged.formats.identity import Record, Role
-from edged.formats.package.pack import grant
+from edged.formats.package.pack import make_grant
 from edged.formats.package.verify import Package
 from edged.keystore import Keystore, create_keystore, open_keystore
 from edged.keystore.packages import Installed, PackageStore
@@ -109,7 +109,7 @@ class Keyring:
         :raises NotARecipientError: it is sealed to other boards.
         :raises KeystoreError: that former key cannot be opened.
         """
-        kids = {recipient.kid for recipient in recipients.recipients}
+        kids = recipients.kids
         own = keystore.agreement.public.thumbprint
         if own in kids:
             return keystore.agreement
@@ -148,9 +148,9 @@ class Keyring:
         return record
 
     def forget_former(self, packages: PackageStore, note: Callable[[Installed], None]) -> list[Former]:
-        """Seal installed packages to the keys in use where only former ones open them, then remove the former ones.
+        """Grant installed packages to the keys in use where only former ones open them, then remove the former ones.
 
-        :param note: called for each package that was sealed again.
+        :param note: called for each package that got a new grant.
         :raises MismatchError: they are still the keys in use.
         :raises KeystoreError: former keys cannot be opened; what was removed before stays removed.
         """
@@ -166,9 +166,8 @@ class Keyring:
                 self._former.forget(former)
                 continue
             old = self._open_former(former)
-            for installed, package in _sealed_to(packages, old.agreement.public, but_not=keystore.agreement.public):
-                chunks = grant(package, old.agreement, [keystore.agreement.public])
-                packages.add(installed.name, installed.version, map(memoryview, chunks))
+            for installed, package in _sealed_to(packages, old.agreement.public):
+                packages.write_grant(installed, make_grant(package, old.agreement, keystore.agreement.public))
                 note(installed)
             old.destroy()
             self._former.forget(former)
@@ -227,9 +226,9 @@ def _belongs(record: Record, keystore: Keystore) -> bool:
     return (record.sign, record.ecdh) == (keystore.signer.public, keystore.agreement.public)
 
 
-def _sealed_to(packages: PackageStore, key: PublicKey, *, but_not: PublicKey) -> Iterator[tuple[Installed, Package]]:
+def _sealed_to(packages: PackageStore, key: PublicKey) -> Iterator[tuple[Installed, Package]]:
+    """Yield the installed packages whose grant is for ``key``."""
     for installed in packages.all():
-        package = Package.parse(memoryview(installed.path.read_bytes()))
-        kids = {recipient.kid for recipient in package.recipients.recipients}
-        if key.thumbprint in kids and but_not.thumbprint not in kids:
+        package = Package.parse(read_whole(installed.path), installed.read_grant())
+        if key.thumbprint in package.recipients.kids:
             yield installed, package

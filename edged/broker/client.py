@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import time
@@ -89,6 +90,11 @@ class Broker:
     def limits_redelivery(self) -> bool:
         """True if the broker may deliver few messages ahead of their acknowledgement: MQTT 5 alone can ask for more."""
         return self._connection is not None and self._connection.protocol != MQTT5
+
+    @property
+    def most_bytes(self) -> float:
+        """Bytes of a packet that the broker takes, as far as it says so."""
+        return math.inf if self._connection is None else self._connection.most_bytes
 
     def describe(self) -> str:
         """Describe the connection in a few words."""

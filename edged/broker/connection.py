@@ -6,6 +6,7 @@ what this broker allows, and can speak another version of MQTT.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -66,6 +67,7 @@ class Connection:
     :ivar code: the reason code that the broker gave when it refused or ended the connection; 0 if none.
     :ivar other_version: the broker refused this version of MQTT, or hung up without an answer, as some do then.
     :ivar window: messages that may be sent ahead of their acknowledgement.
+    :ivar most_bytes: bytes of a packet that the broker takes (MQTT 5, section 3.2.2.3.6).
     """
 
     def __init__(self, wire: Wire, options: BrokerOptions, protocol: MQTTProtocolVersion, events: Events) -> None:
@@ -76,6 +78,7 @@ class Connection:
         self.code = 0
         self.other_version = False
         self.window = MOST_UNACKNOWLEDGED
+        self.most_bytes = math.inf
         self._accepted = False
         self._wire = wire
         self._address = Address.parse(options.url)
@@ -212,6 +215,7 @@ class Connection:
             self._note_loss(what, hint=hint)
             return
         self.window = min(MOST_UNACKNOWLEDGED, getattr(info, "ReceiveMaximum", MOST_UNACKNOWLEDGED))
+        self.most_bytes = getattr(info, "MaximumPacketSize", math.inf)
         self.up = True
         self.up_since = time.monotonic()
         self._accepted = True  # reported later: paho would trip over what is published from within

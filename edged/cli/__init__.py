@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 import click
@@ -29,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("board", "Run the daemon."),
     "pack": ("publisher", "Sign and seal a model."),
     "grant": ("publisher", "Seal a package to further boards."),
-    "inspect": ("inspect", "Show what a package or a model is."),
+    "inspect": ("inspect", "Show what a package, a model or a record is."),
     "manifest": ("author", "Write a starting manifest for a model."),
     "try": ("author", "Run a model on recorded data, without a broker."),
     "status": ("status", "Show how this board is, and what was set aside."),
@@ -94,6 +95,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process with a code from sysexits.h."""
+    sys.excepthook = _show_uncaught
     try:
         code = cli(prog_name="edged", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -126,13 +128,23 @@ def fail(error: EdgedError) -> None:
 def _say(message: str, kind: str, hint: str | None = None) -> None:
     """Print an error for a person, or log it to the journal."""
     from edged.base.log import leads_to_journal, log_failure  # noqa: PLC0415  most commands do not fail
+    from edged.cli.common import say  # noqa: PLC0415  as above
 
     if leads_to_journal():
         log_failure(message, kind, hint)
         return
-    click.echo(f"edged: error: {message}", err=True)
+    say(f"edged: error: {message}", err=True)
     if hint:
-        click.echo(f"edged: hint: {hint}", err=True)
+        say(f"edged: hint: {hint}", err=True)
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that nobody foresaw: its message may hold anything."""
+    import traceback  # noqa: PLC0415  there should be none
+
+    from edged.cli.common import say_text  # noqa: PLC0415  as above
+
+    say_text("".join(traceback.format_exception(kind, error, trace)), err=True)
 
 
 def _sentence(text: str) -> str:

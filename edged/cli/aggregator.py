@@ -12,7 +12,7 @@ from edged.base.errors import BrokerError
 from edged.base.files import write_atomically
 from edged.base.log import set_up_logging
 from edged.cli import LazyGroup
-from edged.cli.common import aggregator_option, json_option, path_type, print_facts, print_json, print_table
+from edged.cli.common import aggregator_option, json_option, path_type, print_facts, print_json, print_table, say
 from edged.config.aggregator import TEMPLATE, AggregatorConfig
 from edged.config.board import host_name
 from edged.config.load import load_aggregator
@@ -60,7 +60,8 @@ def init_command(config: Path, name: str | None, output: Path | None, *, as_json
         print_json(facts)
         return
     print_facts(facts)
-    click.echo("\nTake the record to the boards (federated.record), and compare the fingerprint there.")
+    say()
+    say("Take the record to the boards (federated.record), and compare the fingerprint there.")
 
 
 @aggregator_command.command("allow", short_help="Let boards connect and take part.")
@@ -78,7 +79,7 @@ def allow_command(records: tuple[Path, ...], config: Path, *, replace: bool) -> 
         content = path.absolute()
         with aggregator.as_owner():
             record = aggregator.allow(content, replace=replace)
-        click.echo(f"allowed {record.device.id}  {record.device.fingerprint}")
+        say(f"allowed {record.device.id}  {record.device.fingerprint}")
 
 
 @aggregator_command.command("revoke", short_help="Cut boards off.")
@@ -94,7 +95,7 @@ def revoke_command(names: tuple[str, ...], config: Path) -> None:
     for name in names:
         with aggregator.as_owner():
             aggregator.revoke(name)
-        click.echo(f"revoked {name}")
+        say(f"revoked {name}")
 
 
 @aggregator_command.command("serve", short_help="Run the server that boards connect to.")
@@ -155,6 +156,6 @@ def status_command(config: Path, *, as_json: bool) -> None:
         }
     )
     if boards:
-        click.echo()
+        say()
         rows = [(name, states[name], one.device.fingerprint) for name, one in boards.items()]
         print_table(rows, ("board", "state", "fingerprint"))

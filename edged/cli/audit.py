@@ -13,7 +13,7 @@ from edged.base.files import read_bounded, write_atomically
 from edged.board.audit import Entry, Verdict, export, parse_export, verify
 from edged.board.installation import Board
 from edged.board.state import State
-from edged.cli.common import config_option, json_option, path_type, print_json, print_table
+from edged.cli.common import config_option, json_option, path_type, print_json, print_table, say
 from edged.config.load import load_board
 from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Role
@@ -55,7 +55,7 @@ def audit_command(
     entries, signatures, device, keys = _read(source, records, config)
     if output is not None:
         write_atomically(output, [export(entries, signatures)], mode=_EXPORT_MODE, replace=True)
-        click.echo(f"{output}  {len(entries)} entries, {len(signatures)} signatures")
+        say(f"{output}  {len(entries)} entries, {len(signatures)} signatures")
         return
     verdict = verify(entries, signatures, device, *keys)
     if not verifies:
@@ -105,4 +105,4 @@ def _judge(verdict: Verdict, *, quiet: bool) -> None:
         )
     if not quiet:
         newest = verdict.entries[-1].number if verdict.entries else 0
-        click.echo(f"whole: {len(verdict.entries)} entries, signed up to {verdict.signed} of {newest}")
+        say(f"whole: {len(verdict.entries)} entries, signed up to {verdict.signed} of {newest}")

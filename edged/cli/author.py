@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import IO, get_args
@@ -10,13 +9,13 @@ from typing import IO, get_args
 import click
 
 from edged.base.errors import UsageError, naming
-from edged.base.files import write_atomically
-from edged.board.installation import Board, mapped
-from edged.cli.common import config_option, path_type
+from edged.base.files import read_whole, write_atomically
+from edged.board.installation import Board
+from edged.cli.common import config_option, path_type, print_json, say, say_text
 from edged.config.board import EngineChoice
 from edged.config.load import load_board
 from edged.formats.spec import Chain
-from edged.model.author import Author
+from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
@@ -50,10 +49,10 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
     with naming(model):
         text = draft(anatomy, interpreter, signature, file)
     if output is None:
-        click.echo(text, nl=False)
+        say_text(text)
     else:
         write_atomically(output, [text.encode()], mode=_MANIFEST_MODE, replace=False)
-        click.echo(f"{output}  for {model}: check its guesses, then `edged try` it on data")
+        say(f"{output}  for {model}: check its guesses, then `edged try` it on data")
 
 
 @click.command("try")
@@ -95,10 +94,17 @@ def try_command(
     tried: list[TriedWindow] = []
     try:
         for number, window in enumerate(try_samples(opened, chain, samples)):
-            click.echo(json.dumps(_shown(number, window), ensure_ascii=False), file=output)
+            print_json(_shown(number, window), indent=None, file=output)
             tried.append(window)
         if record is not None:
-            click.echo(f"{record}  {record_self_test(opened, tried, record)} vectors", err=True)
+            tolerance = chain.tolerance if isinstance(chain, Author) else TOLERANCE
+            recorded = record_self_test(opened, chain, tried, record, tolerance)
+            say(f"{record}  {recorded.written} vectors", err=True)
+            if recorded.unclear:
+                say(
+                    f"left out {recorded.unclear} windows whose two best labels lie closer than twice the tolerance",
+                    err=True,
+                )
     finally:
         opened.close()
     _say_accuracy(tried)
@@ -107,7 +113,7 @@ def try_command(
 def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
     if model.suffix == ".edged":
         board = Board(load_board(config))
-        package = board.verify(mapped(model), model)
+        package = board.verify(read_whole(model), model)
         agreement = board.keys.opener(package.recipients, board.keystore())
         return package.manifest, load(package, agreement, choose(engine), 1)
     if manifest is None:
@@ -131,10 +137,10 @@ def _shown(number: int, window: TriedWindow) -> dict[str, object]:
 def _say_accuracy(tried: list[TriedWindow]) -> None:
     judged = [window for window in tried if window.right is not None]
     if not judged:
-        click.echo(f"{len(tried)} windows", err=True)
+        say(f"{len(tried)} windows", err=True)
         return
     best = sum(window.best == window.right for window in judged)
     decided = sum(window.decision.label == window.right for window in judged)
-    click.echo(f"{len(tried)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
+    say(f"{len(tried)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
     if decided != best:
-        click.echo(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)
+        say(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)

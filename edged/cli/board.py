@@ -6,18 +6,18 @@ import logging
 import os
 import pwd
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import click
 import msgspec
 
-from edged.base.errors import EdgedError, OutputError
+from edged.base.errors import EdgedError, OutputError, UsageError
 from edged.base.events import Event
-from edged.base.files import make_private_directory, write_atomically
+from edged.base.files import make_private_directory, open_regular, read_bounded, write_atomically
 from edged.base.log import set_up_events
 from edged.board.check import check
-from edged.board.installation import Board, mapped
+from edged.board.installation import Board
 from edged.board.keyring import RECORD_MODE
 from edged.board.state import State
 from edged.cli.common import (
@@ -29,11 +29,13 @@ from edged.cli.common import (
     print_facts,
     print_json,
     print_table,
+    say,
+    say_text,
 )
 from edged.cli.keystore import key_table, pin_option, show_table
 from edged.config.load import load_board
 from edged.formats.cose.algorithms import Aead
-from edged.keystore.packages import Installed
+from edged.keystore.packages import GRANT_LIMIT, Installed
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,9 +83,11 @@ def init_command(
         print_json(facts)
     else:
         print_facts(facts)
-        click.echo("\nTake the record to the publisher and the hub, and compare the fingerprint there.")
+        say()
+        say("Take the record to the publisher and the hub, and compare the fingerprint there.")
     if table != configured.keystore:
-        click.echo(f"edged: hint: {config} must name these keys:\n{show_table(table)}", err=True)
+        say(f"edged: hint: {config} must name these keys:", err=True)
+        say_text(show_table(table), err=True)
 
 
 def _suitable_aead() -> Aead:
@@ -104,25 +108,32 @@ def _make_state_directory(directory: Path) -> None:
 
 @click.command("install")
 @click.argument("packages", nargs=-1, required=True, type=path_type, metavar="PACKAGE...")
+@click.option("--grant", type=path_type, help="This board's own grant (`edged grant --alone`), for one package.")
 @config_option
-def install_command(packages: tuple[Path, ...], config: Path) -> None:
+def install_command(packages: tuple[Path, ...], grant: Path | None, config: Path) -> None:
     """Verify packages and put them into this board's key store; a running daemon takes them over by itself.
 
     \b
     Example: edged install gearbox-3.edged
+             edged install gearbox-3.edged --grant gearbox-3.press-07.grant
     """
     board = Board(load_board(config))
     set_up_events()
-    views = [mapped(path) for path in packages]  # as whoever calls
-    with board.as_owner(), closing(State(board.directory)) as state:
-        for path, view in zip(packages, views, strict=True):
+    if grant is not None and len(packages) != 1:
+        raise UsageError("--grant is for one package", hint="install the others by themselves")
+    own = None if grant is None else read_bounded(grant, GRANT_LIMIT)
+    with ExitStack() as opened:
+        files = [opened.enter_context(open_regular(path)) for path in packages]  # as whoever calls
+        opened.enter_context(board.as_owner())
+        state = opened.enter_context(closing(State(board.directory)))
+        for path, file in zip(packages, files, strict=True):
             with _audited(board, state, path):
-                manifest = board.install(view, path, state)
+                manifest = board.install(file, path, state, own)
             about = Event.MODEL_INSTALLED.about(model=manifest.name, version=manifest.version)
             _LOG.info("installed %s %d", manifest.name, manifest.version, extra=about)
-            click.echo(f"installed {manifest.name} {manifest.version}")
+            say(f"installed {manifest.name} {manifest.version}")
             if manifest.name not in {model.name for model in board.config.model}:
-                click.echo(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
+                say(f"edged: hint: no [[model]] in {config} uses {manifest.name} yet", err=True)
 
 
 @contextmanager
@@ -165,7 +176,7 @@ def models_command(config: Path, *, as_json: bool) -> None:
 def _describe(board: Board, state: State, installed: Installed) -> dict[str, object]:
     row: dict[str, object] = {"name": installed.name, "version": installed.version}
     try:
-        package = board.verify(mapped(installed.path), installed.path)
+        package = board.verify_installed(installed)
     except EdgedError as error:
         return {**row, "state": f"refused: {error.message}"}
     used = installed.name in {model.name for model in board.config.model}
@@ -175,7 +186,7 @@ def _describe(board: Board, state: State, installed: Installed) -> dict[str, obj
         **row,
         "state": kept if why is None else f"rejected: {why}",
         "summary": package.manifest.summary,
-        "size": package.manifest.plaintext.size,
+        "size": package.manifest.weights.size,
         "identity": package.identity.hex(),
         "expires": iso_date(package.manifest.expires),
     }
@@ -196,9 +207,9 @@ def check_command(config: Path, *, offline: bool, as_json: bool) -> int:
         print_json([finding.to_json() for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.error is None else 'FAIL'}  {finding.what}  {finding.detail}".rstrip())
+            say(f"{'ok  ' if finding.error is None else 'FAIL'}  {finding.what}  {finding.detail}".rstrip())
             if finding.error is not None and finding.error.hint:
-                click.echo(f"      hint: {finding.error.hint}")
+                say(f"      hint: {finding.error.hint}")
     return next((finding.error.exit_code for finding in findings if finding.error is not None), 0)
 
 

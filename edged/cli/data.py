@@ -12,9 +12,9 @@ import click
 
 from edged.base.errors import ConfigError, EdgedError, MissingFileError, UsageError
 from edged.base.units import parse_duration
-from edged.board.installation import Board, mapped
+from edged.board.installation import Board
 from edged.board.state import Class, ExampleEditor, Examples, Of, State, Which
-from edged.cli.common import config_option, json_option, print_json, print_table
+from edged.cli.common import config_option, json_option, print_json, print_table, say
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest
 from edged.formats.spec import fingerprint
@@ -71,7 +71,7 @@ def list_command(model: str | None, config: Path, *, as_json: bool) -> None:
     elif rows:
         print_table([[row[column] or "-" for column in _COLUMNS] for row in rows], _COLUMNS)
     else:
-        click.echo("nothing is kept")
+        say("nothing is kept")
 
 
 def _describe(one: Class, manifest: Manifest | None) -> dict[str, object]:
@@ -106,7 +106,7 @@ def _manifest(board: Board, name: str) -> Manifest:
             installed = board.in_use(name, state)
     if installed is None:
         raise MissingFileError(f"no package of model {name!r} can be used", hint="`edged models` lists what there is")
-    return board.verify(mapped(installed.path), installed.path).manifest
+    return board.verify_installed(installed).manifest
 
 
 def _manifest_if_any(board: Board, name: str) -> Manifest | None:
@@ -141,9 +141,9 @@ def label_command(model: str, since: int, until: int, label: str | None, config:
         manifest = _manifest(board, model)
         number = None if label is None else _number(manifest, label)
         labelled, unreadable = ExampleEditor(examples).label(Of(model, fingerprint(manifest)), since, until, number)
-    click.echo(f"{labelled} windows of {model}: {'no label' if label is None else label}")
+    say(f"{labelled} windows of {model}: {'no label' if label is None else label}")
     if unreadable:
-        click.echo(f"edged: hint: {unreadable} more do not open: they were altered, or their key is gone", err=True)
+        say(f"edged: hint: {unreadable} more do not open: they were altered, or their key is gone", err=True)
 
 
 def _number(manifest: Manifest, label: str) -> int:
@@ -183,7 +183,7 @@ def erase_command(
             manifest = _manifest(board, model)
             which = which._replace(chain=fingerprint(manifest), label=_number(manifest, label))
         gone = ExampleEditor(examples).erase(which)
-    click.echo(f"erased {gone} windows")
+    say(f"erased {gone} windows")
 
 
 @contextmanager

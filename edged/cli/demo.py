@@ -10,7 +10,7 @@ import click
 
 from edged.base.errors import EdgedError
 from edged.base.nothing import nothing
-from edged.cli.common import json_option, print_json
+from edged.cli.common import json_option, print_json, say
 from edged.demo.run import Demo, Seen, Summary
 
 _BAR = 20
@@ -40,7 +40,7 @@ def demo_command(*, windows: int, rate: float, as_json: bool) -> None:
 
 
 def _say(line: str) -> None:
-    click.secho(line, dim=line.startswith("$"))
+    say(line, dim=line.startswith("$"))
 
 
 class _Screen:
@@ -58,7 +58,8 @@ class _Screen:
         if self._quiet:
             return
         if self._shown == 1:
-            click.echo(f"\n{'what the broker carries':<46}  what the hub reads")
+            say()
+            say(f"{'what the broker carries':<46}  what the hub reads")
         changed = seen.label != self._last
         self._last = seen.label
         end = self._shown == self._windows
@@ -97,13 +98,14 @@ def _facts(summary: Summary) -> dict[str, object]:
 
 def _print_summary(summary: Summary) -> None:
     results = len(summary.answered)
-    click.echo(f"\n{results} of {len(summary.windows)} windows answered, {summary.right} as the simulated pump was")
-    click.echo(f"from sensor to hub: p50 {summary.latency(0.5) * 1e3:.1f} ms, p99 {summary.latency(0.99) * 1e3:.1f} ms")
+    say()
+    say(f"{results} of {len(summary.windows)} windows answered, {summary.right} as the simulated pump was")
+    say(f"from sensor to hub: p50 {summary.latency(0.5) * 1e3:.1f} ms, p99 {summary.latency(0.99) * 1e3:.1f} ms")
     search = summary.search
     if search is None:
         return
     found = ", ".join(path.name for path in search.found) or "nowhere"
-    click.echo(f"the model in plain, in {search.files} files: {found}")
+    say(f"the model in plain, in {search.files} files: {found}")
     dumps = "none possible" if not search.core_limit else f"up to {search.core_limit} bytes"
     locked = "yes" if search.locked else "NO: see LimitMEMLOCK in systemd/edged.service"
-    click.echo(f"core dumps: {dumps}; in swap: {search.swapped} bytes; all memory locked: {locked}")
+    say(f"core dumps: {dumps}; in swap: {search.swapped} bytes; all memory locked: {locked}")

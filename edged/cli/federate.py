@@ -17,7 +17,7 @@ from edged.base.lock import Lock
 from edged.base.log import set_up_logging
 from edged.base.memory import harden
 from edged.board.installation import Board
-from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
+from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, say
 from edged.cli.data import data_group
 from edged.config.federated import FederatedTable
 from edged.config.load import load_board
@@ -84,7 +84,8 @@ def init_command(config: Path, output: Path | None, *, as_json: bool) -> None:
         print_json(facts)
         return
     print_facts(facts)
-    click.echo(f"\nTake {target} to the aggregator (`edged aggregator allow`), and compare the fingerprint there.")
+    say()
+    say(f"Take {target} to the aggregator (`edged aggregator allow`), and compare the fingerprint there.")
 
 
 @federate_command.command("run", short_help="Take part in rounds.")

@@ -12,7 +12,7 @@ import click
 
 from edged.base.errors import MissingFileError, StateLockedError
 from edged.base.lock import Lock
-from edged.cli.common import hub_option, json_option, print_facts, print_json, print_table
+from edged.cli.common import hub_option, json_option, print_facts, print_json, print_table, say
 from edged.config.load import load_hub
 from edged.hub.hub_keys import HubKeys
 from edged.hub.process import HubProcess
@@ -55,7 +55,8 @@ def init_command(config: Path, *, as_json: bool) -> None:
         print_json(facts)
         return
     print_facts(facts)
-    click.echo("\nTake the record to the boards (results.hubs), and compare the fingerprint there.")
+    say()
+    say("Take the record to the boards (results.hubs), and compare the fingerprint there.")
 
 
 @hub_command.command("status", short_help="Show how the hub is, and what it refused.")
@@ -87,7 +88,8 @@ def status_command(config: Path, *, as_json: bool) -> None:
         }
     )
     if status["refused_lately"]:
-        click.echo("\nrefused lately:")
+        say()
+        say("refused lately:")
         rows = [(_time(one["time"]), one["kind"], one["topic"], one["message"]) for one in status["refused_lately"]]
         print_table(rows[-10:], ("at", "why", "topic", "message"))
 

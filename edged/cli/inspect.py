@@ -1,4 +1,4 @@
-"""``edged inspect``: a package or a model as tables and as JSON, without running it."""
+"""``edged inspect``: a package, a model or a record as tables and as JSON, without running it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any, get_args
 import click
 
 from edged.base.errors import UsageError, naming
-from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table
+from edged.base.files import read_bounded
+from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table, say, say_text
 from edged.cli.publisher import parse_package
 from edged.config.board import EngineChoice
-from edged.formats.identity import Role
+from edged.federated.nodes import NodeRecord
+from edged.formats.identity import Record, Role
 from edged.formats.package.manifest import Manifest
-from edged.formats.package.verify import Package, Publishers
+from edged.formats.package.verify import Package, Publishers, check_ciphertexts
 from edged.formats.spec import Chain
 from edged.keystore.records import read_record
 from edged.model.runtime import Engine, choose
@@ -24,13 +26,15 @@ from edged.model.runtime.graph import GraphTensor, Subgraph
 from edged.model.runtime.metadata import TensorNotes
 
 _MODEL_SUFFIXES = {".tflite", ".lite"}
+_RECORD_SUFFIXES = {".enrol", ".pub", ".node"}
+_RECORD_LIMIT = 16 * 1024
 _Row = tuple[object, ...]
 _MOST_LABELS = 8
 """That are worth a line's room."""
 
 
 @click.command("inspect")
-@click.argument("source", metavar="PACKAGE|MODEL", type=path_type)
+@click.argument("source", metavar="PACKAGE|MODEL|RECORD", type=path_type)
 @click.option(
     "--publisher",
     type=path_type,
@@ -50,31 +54,57 @@ _MOST_LABELS = 8
 def inspect_command(
     source: Path, publisher: tuple[Path, ...], engine: EngineChoice, *, card: bool, tensors: bool, as_json: bool
 ) -> None:
-    """Show what a package or a model is.
+    """Show what a package, a model or a record is.
 
-    Of a package, everything that is readable without keys, and whether its signature holds. Of a model (.tflite), its
+    Of a package, everything that is readable without keys: its sealed parts are checked against the digests in its
+    manifest, and the manifest against the signature where you name the publisher. Of a model (.tflite), its
     tensors with their quantisation, its signatures, its operators and how many of them XNNPACK runs, and what its
-    author wrote into it.
+    author wrote into it. Of a record (.enrol, .pub, .node), whose it is, and its fingerprint; one whose signature does
+    not hold is refused.
 
     \b
     Example: edged inspect gearbox-1.edged --publisher acme.pub
              edged inspect dnn.tflite
+             edged inspect press-07.enrol
     """
     if source.suffix in _MODEL_SUFFIXES:
         if card or publisher:
             raise UsageError(f"{source} is a model: --card and --publisher are for packages")
         inspect_model(source, choose(engine), every=tensors, as_json=as_json)
+    elif source.suffix in _RECORD_SUFFIXES:
+        if card or publisher or tensors:
+            raise UsageError(f"{source} is a record: --card, --publisher and --tensors are not for records")
+        _inspect_record(source, as_json=as_json)
     else:
         _inspect_package(source, publisher, card=card, as_json=as_json)
+
+
+def _inspect_record(source: Path, *, as_json: bool) -> None:
+    with naming(source):
+        data = read_bounded(source, _RECORD_LIMIT)
+        record = NodeRecord.parse(data).device if source.suffix == ".node" else Record.parse(data)
+    facts = {
+        "role": record.role.value,
+        "id": record.id,
+        "fingerprint": record.fingerprint,
+        "created": iso_date(record.created),
+        "signature": "holds",
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(facts)
 
 
 def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, as_json: bool) -> None:
     parsed = parse_package(source)
     manifest = Manifest.parse(parsed.signed.unverified)
     if card:
-        click.echo(manifest.card)
+        say_text(manifest.card)
         return
     signature = _judge_signature(parsed, manifest, publisher)
+    with naming(source, "damaged or altered: fetch it again"):
+        check_ciphertexts(manifest, parsed.parts)
     facts = {
         "name": manifest.name,
         "version": manifest.version,
@@ -84,16 +114,18 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
         "publisher": manifest.publisher.hex(),
         "created": iso_date(manifest.created),
         "expires": iso_date(manifest.expires) or "never",
+        "no way back below": manifest.minimum or "",
         "needs edged": manifest.edged,
         "input": ", ".join(manifest.input.channels),
         "window": _window(manifest),
         "output": manifest.output.kind,
         "labels": ", ".join(manifest.output.labels),
-        "self-test": f"{len(manifest.self_test.cases)} vectors within {manifest.self_test.tolerance}",
         "trained": "in one place" if manifest.training is None else manifest.training.in_words(),
-        "weights": f"{manifest.plaintext.size} bytes, SHA-256 {manifest.plaintext.sha256.hex()}",
+        "weights": f"{manifest.weights.size} bytes, SHA-256 {manifest.weights.sha256.hex()}",
+        "parts": ", ".join(f"{part.kind} ({part.ciphertext.size} bytes)" for part in manifest.sealed),
+        "digests": "hold",
         "sealed with": manifest.aead.name,
-        "recipients": [recipient.kid.hex() for recipient in parsed.recipients.recipients],
+        "recipients": [kid.hex() for kid in parsed.recipients.kids],
     }
     if as_json:
         print_json(facts)
@@ -101,7 +133,7 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
     recipients = facts.pop("recipients")
     print_facts(facts)
     for number, kid in enumerate(recipients if isinstance(recipients, list) else (), 1):
-        click.echo(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
+        say(f"{'recipients' if number == 1 else ''.ljust(10)}   {kid}")
 
 
 def _window(chain: Chain) -> str:
@@ -141,7 +173,7 @@ def inspect_model(path: Path, engine: Engine, *, every: bool, as_json: bool) -> 
 
 def _print_rows(anatomy: Anatomy, header: Sequence[str], rows: Sequence[_Row]) -> None:
     """Print a table; its first column, the subgraph, is left out where there is one only."""
-    click.echo()
+    say()
     if len(anatomy.graph.subgraphs) == 1:
         print_table([row[1:] for row in rows], header)
     else:

@@ -10,7 +10,7 @@ import click
 from edged.base.errors import UsageError
 from edged.base.files import write_atomically
 from edged.base.names import check_name
-from edged.cli.common import path_type
+from edged.cli.common import path_type, say
 from edged.cli.passphrase import new_passphrase, passphrase_option, read_pin
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import ContentKey
@@ -37,16 +37,23 @@ def _person(role: Role, meaning: str) -> None:
     @click.option("--id", "name", required=True, help="Name in lower case: letters, digits, - and _.")
     @click.option("-o", "--output", type=path_type, default=Path(), help="Directory to write to (default: this one).")
     @click.option("--no-passphrase", is_flag=True, help="Write the private key unencrypted.")
+    @click.option("--weak-passphrase", is_flag=True, help="Accept a passphrase of fewer than 10 characters.")
     @click.option("--keystore", metavar="URI", help="Make them on a token instead: pkcs11:token=LABEL (RFC 7512).")
     @passphrase_option
     def command(
-        name: str, output: Path, keystore: str | None, *, no_passphrase: bool, passphrase_file: str | None
+        name: str,
+        output: Path,
+        keystore: str | None,
+        *,
+        no_passphrase: bool,
+        weak_passphrase: bool,
+        passphrase_file: str | None,
     ) -> None:
         check_name("--id", name)
         key_path, record_path = output / f"{name}.key", output / f"{name}.pub"
         agreement = role is not Role.PUBLISHER
         if keystore is None:
-            passphrase = None if no_passphrase else new_passphrase(passphrase_file, key_path)
+            passphrase = None if no_passphrase else new_passphrase(passphrase_file, key_path, weak=weak_passphrase)
             keys = PersonalKeys.make_file(key_path, passphrase, agreement=agreement)
             place, advice = str(key_path), f"keep it{'' if agreement else ' off line'}"
         elif no_passphrase:
@@ -58,8 +65,8 @@ def _person(role: Role, meaning: str) -> None:
         ecdh = keys.agreement.public if keys.agreement else None
         record = Record(role, name, keys.signer.public, ecdh, None, int(time.time()))
         write_atomically(record_path, [record.encode(keys.signer)], mode=_RECORD_MODE, replace=False)
-        click.echo(f"{place}  private: {advice}")
-        click.echo(f"{record_path}  public record, fingerprint {record.fingerprint}")
+        say(f"{place}  private: {advice}")
+        say(f"{record_path}  public record, fingerprint {record.fingerprint}")
 
 
 _person(Role.PUBLISHER, "A publisher's key: signs models, and nothing else.")
@@ -88,4 +95,4 @@ def sensor(name: str, output: Path, aead: str) -> None:
     check_name("--id", name)
     key, path = ContentKey.generate(Aead[aead]), output / f"{name}.key"
     write_sensor_key(path, key)
-    click.echo(f"{path}  secret, key id {key.kid.hex()}: copy it to the sensor and to its board, mode 0600")
+    say(f"{path}  secret, key id {key.kid.hex()}: copy it to the sensor and to its board, mode 0600")

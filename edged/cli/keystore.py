@@ -15,7 +15,7 @@ from edged.base.lock import Lock
 from edged.board.installation import Board
 from edged.board.keyring import RECORD_MODE
 from edged.board.state import State
-from edged.cli.common import config_option, json_option, path_type, print_facts, print_json
+from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, say
 from edged.config.board import KeystoreTable
 from edged.config.load import load_board
 from edged.keystore import exercise
@@ -96,7 +96,7 @@ def check_command(config: Path, *, as_json: bool) -> None:
     )
     for head, lines in (("protected", protection.protected or ("nothing",)), ("in RAM", protection.ram)):
         for number, line in enumerate(lines):
-            click.echo(f"{head if number == 0 else '':<11}  {line}")
+            say(f"{head if number == 0 else '':<11}  {line}")
 
 
 @keystore_command.command("migrate")
@@ -130,8 +130,9 @@ def migrate_command(uri: str, pin_file: str | None, wrap: str | None, output: Pa
     if output is not None:
         write_atomically(output, [encoded], mode=RECORD_MODE, replace=True)
     print_facts({"fingerprint": record.fingerprint, "record": str(output or board.keys.following_path)})
-    click.echo(
-        "\nTake the record to the publisher and the hubs: it is signed by the old key, and replaces the old record.\n"
+    say()
+    say(
+        "Take the record to the publisher and the hubs: it is signed by the old key, and replaces the old record.\n"
         f"Then say so in {config}, and restart edged:\n\n{show_table(table)}"
     )
 
@@ -150,15 +151,15 @@ def forget_command(config: Path) -> None:
     board = Board(load_board(config))
     with board.as_owner(), closing(State(board.directory)) as state:
         forgotten = board.keys.forget_former(
-            board.packages, lambda one: click.echo(f"sealed {one.name} {one.version} to the present keys")
+            board.packages, lambda one: say(f"sealed {one.name} {one.version} to the present keys")
         )
         log = board.audit(state, board.keystore())
         for former in forgotten:
             log.add("key", what="forget", uri=former.table.uri, sign=former.sign)
-            click.echo(f"removed the keys at {former.table.uri}")
+            say(f"removed the keys at {former.table.uri}")
         log.sign()
     if not forgotten:
-        click.echo("there are no old keys")
+        say("there are no old keys")
 
 
 @keystore_command.command("destroy")
@@ -183,7 +184,7 @@ def destroy_command(device: str, config: Path) -> None:
         log.add("key", what="destroy", device=name, sign=keystore.signer.public.thumbprint.hex())
         log.sign()
         for uri in board.keys.destroy():
-            click.echo(f"destroyed the keys at {uri}")
+            say(f"destroyed the keys at {uri}")
 
 
 @contextmanager

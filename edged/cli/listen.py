@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 import time
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ import click
 
 from edged.base.errors import UsageError
 from edged.base.log import set_up_logging
-from edged.cli.common import path_type
+from edged.base.text import printable
+from edged.cli.common import path_type, print_json, say_text
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.channel.receiver import Opened, Receiver
@@ -24,8 +24,8 @@ from edged.hub.listen import Listener
 from edged.keystore.records import read_record
 
 KEYS = (
-    *("device", "channel", "model", "version", "time", "count", "label", "score", "value", "scores", "top", "late"),
-    *("digest", "input", "tune", "kid", "signed"),
+    *("device", "channel", "model", "version", "source", "time", "count", "label", "score", "value", "values"),
+    *("counts", "boxes", "scores", "top", "late", "digest", "input", "tune", "kid", "signed"),
 )
 _ABSENT = "-"
 _TIMED_OUT = 27  # as mosquitto_sub -W
@@ -53,7 +53,7 @@ class Template:
 
 
 class _Value:
-    """A value that formats as itself, and as ``-`` where it is absent or its format does not fit it."""
+    """A value that formats as itself, in one line, and as ``-`` where it is absent or its format does not fit it."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -62,12 +62,12 @@ class _Value:
         if self._value is None:
             return _ABSENT
         try:
-            return format(self._value, spec)
+            return printable(format(self._value, spec))
         except (TypeError, ValueError):
-            return str(self._value)
+            return printable(str(self._value))
 
     def __str__(self) -> str:
-        return _ABSENT if self._value is None else str(self._value)
+        return _ABSENT if self._value is None else printable(str(self._value))
 
 
 @click.command("listen")
@@ -114,8 +114,9 @@ def listen_command(
     """
     set_up_logging("info" if debug else "warning")
     line = None if template is None else Template(template)
-    agreement = open_personal_keys(hub_key, passphrase_file).need_agreement(hub_key)
-    receiver = Receiver(agreement, [read_record(path, Role.DEVICE) for path in _records(boards)])
+    keys = open_personal_keys(hub_key, passphrase_file)
+    records = [read_record(path, Role.DEVICE) for path in _records(boards)]
+    receiver = Receiver(keys.need_agreement(hub_key), keys.signer.public.thumbprint, records)
     broker = connect(broker_options(**connection))
     printed = 0
 
@@ -126,11 +127,14 @@ def listen_command(
             return
         if count is None or printed < count:
             printed += 1
-            click.echo(json.dumps(shown, ensure_ascii=False) if line is None else line.fill(shown))
+            if line is None:
+                print_json(shown, indent=None)
+            else:
+                say_text(line.fill(shown))
 
     def show_report(device: str, report: Report) -> None:
         if health and (not devices or device in devices):
-            click.echo(json.dumps({"device": device, "health": asdict(report)}, ensure_ascii=False))
+            print_json({"device": device, "health": asdict(report)}, indent=None)
 
     listener = Listener(broker, receiver, prefix, show, show_report)
     listener.subscribe()

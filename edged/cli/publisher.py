@@ -10,15 +10,14 @@ from typing import Any
 import click
 
 from edged.base.errors import UsageError, naming
-from edged.base.files import write_atomically
-from edged.board.installation import mapped
-from edged.cli.common import path_type
+from edged.base.files import read_whole, write_atomically
+from edged.cli.common import path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.keys import Agreement, Signer
 from edged.formats.identity import Role
 from edged.formats.package.manifest import Manifest
-from edged.formats.package.pack import Chunks, grant, pack, preferred_aead, repack
+from edged.formats.package.pack import Chunks, Contents, grant, make_grant, pack, preferred_aead, repack
+from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import Package, Publishers
 from edged.keystore.records import read_record
 from edged.model.author import Author
@@ -45,8 +44,13 @@ _LARGE = 8 << 20
 )
 @click.option("--operator-key", type=path_type, help="With --from: the operator's private key, which opens it.")
 @click.option("--sign", "key", type=path_type, required=True, help="The publisher's private key.")
+@click.option("--minimum", type=int, help="Boards that accepted it never serve a version below this one again.")
 @click.option(
-    "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
+    "--to",
+    "boards",
+    type=path_type,
+    multiple=True,
+    help="Enrolment record of a board; repeat. Needed where there is no --operator.",
 )
 @click.option("--operator", type=path_type, help="Record of the operator, who may grant the package to further boards.")
 @click.option(
@@ -61,6 +65,7 @@ def pack_command(
     learned: Path | None,
     aggregator: Path | None,
     version: int | None,
+    minimum: int | None,
     operator_key: Path | None,
     key: Path,
     boards: tuple[Path, ...],
@@ -79,6 +84,10 @@ def pack_command(
              edged pack vibration.tflite --manifest vibration.toml --version 4 \\
                --learned vibration-9f3a.learned --aggregator fleet.pub --sign acme.key --to press-07.enrol
     """
+    if not boards and operator is None:
+        raise UsageError(
+            "sealed to nobody", hint="--to for each board, or --operator for somebody who grants it to them"
+        )
     records = [read_record(path, Role.DEVICE) for path in boards]
     recipients = [record.sealing_key for record in records]
     if operator is not None:
@@ -93,30 +102,44 @@ def pack_command(
             raise UsageError("--from wants --version and --operator-key, and brings model and manifest itself")
         opener = open_personal_keys(operator_key, passphrase_file).need_agreement(operator_key)
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
-        name, chunks = _pack_again(source, version, opener, signer, sealing)
+        parsed = parse_package(source)
+        name = Manifest.parse(parsed.signed.unverified).name
+        with naming(source):
+            package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
+            minimum = minimum or package.manifest.minimum
+            chunks = repack(
+                package, opener, version, signer=signer, expires=package.manifest.expires, minimum=minimum, **sealing
+            )
     else:
         if manifest is None:
             raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
         author, base = Author.read(manifest), manifest.parent
         weights = author.weights_path(base, model)
         check_weights(author, base, weights)
-        content = mapped(weights)
-        if learned is None:
-            fields = author.fields(base)
-        else:
-            fields, content = _learned(author, base, content, learned, aggregator, version)
+        fields, content, self_test = author.fields(base), read_whole(weights), author.read_self_test(base)
+        if learned is not None:
+            changed, content, self_test = _learned(author, base, content, learned, aggregator, version)
+            fields |= changed
+        minimum = fields["minimum"] = minimum or author.minimum
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
         name, version = fields["name"], fields["version"]
-        chunks = pack(fields, content, signer=signer, **sealing)
+        contents: Contents = [("model", content), ("self_test", self_test.encode())]
+        chunks = pack(fields, contents, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
-    click.echo(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    say(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    if minimum is not None:
+        say(
+            f"edged: warning: boards that accept it never go back below version {minimum}: where it fails its trial and"
+            " none from there on is installed, nothing answers",
+            err=True,
+        )
 
 
 def _learned(
     author: Author, base: Path, model: memoryview, learned: Path, aggregator: Path | None, version: int | None
-) -> tuple[dict[str, Any], memoryview]:
-    """Return what :func:`pack` signs of weights that boards learned together, and the model with these weights."""
+) -> tuple[dict[str, Any], memoryview, SelfTest]:
+    """Return what changes in a manifest with weights that boards learned together, the model and its self-test."""
     from edged.federated.learned import Learned  # noqa: PLC0415  most publishers have no use for it
 
     if aggregator is None or version is None:
@@ -126,19 +149,7 @@ def _learned(
         raise UsageError(f"--version: {version} is not above {author.version}, which its manifest has")
     with naming(learned):
         changed, self_test = read.into(author, base, bytes(model))
-    fields = author.fields_without_self_test(base)
-    return fields | {"version": version, "self_test": self_test, "training": read.training}, memoryview(changed)
-
-
-def _pack_again(
-    source: Path, version: int, operator: Agreement, signer: Signer, sealing: dict[str, Any]
-) -> tuple[str, Chunks]:
-    """Return the model of a package that the same publisher signed before, under a higher version."""
-    parsed = parse_package(source)
-    name = Manifest.parse(parsed.signed.unverified).name
-    with naming(source):
-        package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
-        return name, repack(package, operator, version, signer=signer, expires=package.manifest.expires, **sealing)
+    return {"version": version, "training": read.training}, memoryview(changed), self_test
 
 
 @click.command("grant")
@@ -147,29 +158,43 @@ def _pack_again(
     "--to", "boards", type=path_type, multiple=True, required=True, help="Enrolment record of a board; repeat."
 )
 @click.option("--operator-key", "key", type=path_type, required=True, help="The operator's private key.")
-@click.option("-o", "--output", type=path_type, help="Default: the package itself, replaced whole.")
+@click.option("--alone", is_flag=True, help="Write a small file for each board instead, to be installed with --grant.")
+@click.option(
+    "-o", "--output", type=path_type, help="Default: the package itself, replaced whole; NAME-VERSION.BOARD.grant."
+)
 @passphrase_option
 def grant_command(
-    package: Path, boards: tuple[Path, ...], key: Path, output: Path | None, passphrase_file: str | None
+    package: Path, boards: tuple[Path, ...], key: Path, output: Path | None, passphrase_file: str | None, *, alone: bool
 ) -> None:
     """Seal a package to further boards, with the operator's key; the publisher is not needed.
 
+    Boards that have the package already, or get it from a place that cannot be written to, need a grant alone.
+
     \b
     Example: edged grant gearbox-1.edged --to press-08.enrol --operator-key fleet.key
+             edged grant gearbox-1.edged --to press-08.enrol --operator-key fleet.key --alone
     """
-    recipients = [read_record(path, Role.DEVICE).sealing_key for path in boards]
+    records = [read_record(path, Role.DEVICE) for path in boards]
+    if alone and output is not None and len(records) != 1:
+        raise UsageError("--output is for the grant of one board", hint="leave it out: each is named after its board")
     operator = open_personal_keys(key, passphrase_file).need_agreement(key)
-    output = output or package
     parsed = parse_package(package)
-    _write(output, grant(parsed, operator, recipients), replace=True)
+    if alone:
+        for record in records:
+            path = output or Path(f"{package.stem}.{record.id}.grant")
+            write_atomically(path, [make_grant(parsed, operator, record.sealing_key)], mode=_PACKAGE_MODE, replace=True)
+            say(f"{path}  for {record.id}, beside {package.name}")
+        return
+    output = output or package
+    _write(output, grant(parsed, operator, [record.sealing_key for record in records]), replace=True)
     added = len(parse_package(output).recipients.recipients) - len(parsed.recipients.recipients)
-    click.echo(f"{output}  granted to {added} more")
+    say(f"{output}  granted to {added} more")
 
 
 def parse_package(source: Path) -> Package:
     """Read a package, without any trust in it yet."""
     with naming(source, "damaged, or no package: fetch it again"):
-        return Package.parse(mapped(source))
+        return Package.parse(read_whole(source))
 
 
 def _write(path: Path, chunks: Chunks, *, replace: bool = False) -> None:

@@ -14,7 +14,7 @@ from edged.base.log import set_up_events
 from edged.board.installation import Board
 from edged.board.pipeline import check_binding, check_state
 from edged.board.state import State
-from edged.cli.common import config_option, json_option, print_json
+from edged.cli.common import config_option, json_option, print_json, say
 from edged.config.load import load_board
 from edged.keystore.packages import Installed
 
@@ -50,10 +50,10 @@ def rollback_command(name: str, why: str, version: int | None, config: Path, *, 
     if as_json:
         print_json({"model": name, "before": bad.version, "version": now and now.version, "changed": changes})
     elif changes and now is not None:
-        click.echo(f"rolled back {name} {bad.version} to {now.version}")
+        say(f"rolled back {name} {bad.version} to {now.version}")
     else:
         answer = f"{now.version} is used" if now is not None else "none is used"
-        click.echo(f"{name} {bad.version} was rejected before ({known[bad.version]}); {answer}")
+        say(f"{name} {bad.version} was rejected before ({known[bad.version]}); {answer}")
 
 
 def _find(board: Board, name: str, version: int | None) -> Installed:

@@ -13,7 +13,7 @@ import numpy as np
 from edged.base.errors import BrokerError, ReadingShapeError
 from edged.base.log import set_up_logging
 from edged.broker import Broker
-from edged.cli.common import path_type
+from edged.cli.common import path_type, say
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.readings import FORMATS, Format
@@ -85,7 +85,7 @@ def send_command(
     finally:
         broker.close()
     took = time.monotonic() - started
-    click.echo(f"{len(messages)} messages in {took:.2f} s, {len(messages) / took:.0f} a second", err=True)
+    say(f"{len(messages)} messages in {took:.2f} s, {len(messages) / took:.0f} a second", err=True)
 
 
 def _messages(samples: Samples, each: str, format_: str, names: tuple[str, ...] | None) -> Iterator[bytes]:

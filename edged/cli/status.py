@@ -18,7 +18,7 @@ from edged.base.lock import Lock
 from edged.base.notify import runtime_directory
 from edged.board.installation import Board
 from edged.board.state import Examples, OutboxStore, Quarantined, QuarantineStore, State
-from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table
+from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
 
@@ -119,10 +119,11 @@ def _show(facts: dict[str, Any]) -> None:
         }
     )
     if facts["models"]:
-        click.echo()
+        say()
         print_table([[_cell(model, column) for column in _VERSIONS] for model in facts["models"]], _VERSIONS)
     if aside:
-        click.echo("\nset aside (`--export NUMBER -o FILE` writes one, sealed to the hubs):")
+        say()
+        say("set aside (`--export NUMBER -o FILE` writes one, sealed to the hubs):")
         print_table([[one[column] for column in _ASIDE] for one in aside], _ASIDE)
 
 
@@ -187,4 +188,4 @@ def _export(aside: list[Quarantined], number: int, output: Path | None) -> None:
     if found is None:
         raise UsageError(f"nothing of number {number} was set aside", hint="`edged status` lists what was")
     write_atomically(output, [found.sealed], mode=_EXPORT_MODE, replace=False)
-    click.echo(f"{output}  {len(found.sealed)} bytes, sealed to the hubs")
+    say(f"{output}  {len(found.sealed)} bytes, sealed to the hubs")

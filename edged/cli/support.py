@@ -10,7 +10,7 @@ from edged.base.errors import OutputError, UsageError
 from edged.base.files import PRIVATE_FILE, write_atomically
 from edged.board.redact import Redactor
 from edged.board.support_bundle import SECTIONS, gather, pack
-from edged.cli.common import config_option, path_type, print_table
+from edged.cli.common import config_option, path_type, print_table, say
 
 
 @click.command("support-bundle")
@@ -37,4 +37,4 @@ def support_bundle_command(output: Path | None, config: Path, *, lists: bool, wi
     files = gather(config, Redactor(with_names=with_names))
     write_atomically(output, [pack(files)], mode=PRIVATE_FILE, replace=False)
     size = output.stat().st_size
-    click.echo(f"{output}  {len(files)} files, {size} bytes; read it before you send it: tar -xzOf {output} | less")
+    say(f"{output}  {len(files)} files, {size} bytes; read it before you send it: tar -xzOf {output} | less")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import MissingFileError, UsageError
+from edged.base.errors import UsageError
 from edged.base.names import check_name
-from edged.cli.common import aggregator_option, json_option, path_type, print_json
+from edged.cli.common import aggregator_option, json_option, path_type, print_json, say
 from edged.config.load import load_aggregator
 from edged.federated.aggregator import Aggregator
 from edged.federated.flower import prepare
@@ -21,12 +20,14 @@ from edged.federated.order import Plan
 from edged.federated.report import RoundReport, bar, draw
 from edged.federated.trainer import Trainer
 from edged.federated.weights import Weights, decode
+from edged.model.npz import open_npz
 from edged.model.runtime import choose
 
 if TYPE_CHECKING:
     from edged.federated.flower.strategy import HeldOut
 
 Floats = npt.NDArray[np.float32]
+_LIMIT = 1 << 30
 
 
 @click.command("train")
@@ -117,7 +118,7 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
 
     def told(report: RoundReport) -> None:
         if not as_json:
-            click.echo(report.line())
+            say(report.line())
 
     with aggregator.as_owner():
         initial = trainer.weights()
@@ -125,7 +126,7 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
             initial = decode(Learned.read(given["start"], aggregator.record().sign).weights, trainer.shapes)
         if not as_json and held_out is not None:
             first = held_out(initial)
-            click.echo(f"begin      {bar(first)} {first:7.2%}")
+            say(f"begin      {bar(first)} {first:7.2%}")
         outcome = lead(aggregator, wanted, initial, held_out, told)
         path = None
         if outcome.training is not None:
@@ -138,13 +139,15 @@ def train_command(name: str, file: Path, output: Path | None, config: Path, *, a
         rounds = [report.to_json() for report in outcome.reports]
         print_json({"run": outcome.run, "rounds": rounds, "outcome": None if path is None else str(path)})
     elif path is None or outcome.training is None:
-        click.echo("no round was kept: there is nothing to publish", err=True)
-        click.echo("edged: hint: what boards refused, their own logs say (journalctl -u edged-federated)", err=True)
+        say("no round was kept: there is nothing to publish", err=True)
+        say("edged: hint: what boards refused, their own logs say (journalctl -u edged-federated)", err=True)
     else:
-        click.echo(f"\n{outcome.training.in_words()}\n{path}")
+        say()
+        say(outcome.training.in_words())
+        say(path)
         if outcome.spent is not None:
-            click.echo(f"epsilon: {outcome.spent.assumptions}")
-        click.echo("Take it to the publisher: edged pack --learned says how.")
+            say(f"epsilon: {outcome.spent.assumptions}")
+        say("Take it to the publisher: edged pack --learned says how.")
     return 0 if path is not None else 1
 
 
@@ -159,15 +162,11 @@ def _scorer(trainer: Trainer, path: Path) -> HeldOut:
     Where the model is to answer with the window itself, it is 1 / (1 + the mean squared error).
 
     :raises MissingFileError: there is no such file.
+    :raises FormatError: it is no .npz, or larger than 1 GB in memory.
     :raises UsageError: it holds something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            x, y = (np.ascontiguousarray(file[name], np.float32) for name in ("x", "y"))
-    except OSError as error:
-        raise MissingFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: not an .npz of x and y: {error}") from error
+    with open_npz(path, _LIMIT) as file:
+        x, y = (np.ascontiguousarray(file.read(name), np.float32) for name in ("x", "y"))
     if x.shape[1:] != trainer.inputs or y.shape != (len(x), *trainer.outputs) or not len(x):
         raise UsageError(
             f"{path}: x is {list(x.shape)} and y is {list(y.shape)},"

@@ -13,6 +13,8 @@ from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.config.federated import FederatedTable
 from edged.config.model import ModelConfig, SiteTable, check_sources
+from edged.formats.channel.announce import MOST_HUBS
+from edged.formats.channel.inventory import MOST_CHANNELS
 
 EngineName = Literal["litert", "tflite"]
 EngineChoice = Literal["auto", "litert", "tflite"]
@@ -145,6 +147,8 @@ class Results(SiteTable, frozen=True):
         check_quantity("results.heartbeat", parse_duration, self.heartbeat)
         if not self.hubs:
             raise ConfigError("results.hubs: nobody could read the results", hint="name at least one hub's record")
+        if len(self.hubs) > MOST_HUBS:
+            raise ConfigError(f"results.hubs: {len(self.hubs)} of them: an announcement has room for {MOST_HUBS}")
         for level in self.prefix.split("/"):
             check_name("results.prefix", level)
 
@@ -243,6 +247,11 @@ class BoardConfig(SiteTable, frozen=True):
         for channel in channels:
             if channels.count(channel) > 1:
                 raise ConfigError(f"two [[model]] tables use channel {channel!r}", hint="each needs one of its own")
+        if (told := sum(model.publish for model in self.model)) > MOST_CHANNELS:
+            raise ConfigError(
+                f"{told} [[model]] tables publish, and hubs accept {MOST_CHANNELS} channels of a board",
+                hint="publish = false where another model reads the answers",
+            )
         check_sources(self.model)
         for model in self.model:
             if model.delegate is not None and model.delegate not in self.runtime.delegates:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:  # each command reads one kind of file, and a hundred structur
 
 _Type = TypeVar("_Type")
 _Info = msgspec.inspect.Type
-_LIMIT = 1024 * 1024
+_LIMIT = 256 * 1024
+_DEEPEST = 16
+_LONG_KEY = re.compile(
+    r"""(?:^|[{,])[ \t\[]*+(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""", re.MULTILINE
+)
+"""A key of so many names: tomllib takes minutes over thousands of them."""
+
 _AT_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$?\.?(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"[^.\[\]]+|\[\.{3}\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
@@ -86,15 +92,28 @@ def _load(path: Path, wanted: type[_Type]) -> _Type:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read one TOML file.
 
-    :raises ConfigError: it is no TOML.
+    :raises ConfigError: it is no TOML, or is nested beyond what any file of edged's is.
     """
+    deep = ConfigError(f"{path}: nested more than {_DEEPEST} levels deep", hint="no key of edged's lies that deep")
     try:
-        return tomllib.loads(read_bounded(path, _LIMIT).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_bounded(path, _LIMIT).decode()
+        if _LONG_KEY.search(text):
+            raise deep
+        content = tomllib.loads(text)
+    except RecursionError:
+        raise deep from None
+    except ValueError as error:  # of TOML, of UTF-8, of dates and numbers
         raise ConfigError(
             f"{path}: not TOML: {error}",
             hint="text stands in quotes, the name of a table in brackets on a line of its own",
         ) from error
+    level: list[Any] = [content]
+    for _ in range(_DEEPEST):
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one)]
+        level = [below for below in level if isinstance(below, dict | list)]
+    if level:
+        raise deep
+    return content
 
 
 def convert(value: object, wanted: type[_Type], source: Path | str) -> _Type:

@@ -10,11 +10,10 @@ from typing import Literal
 import msgspec
 
 from edged.base.errors import ConfigError
-from edged.base.names import check_name
+from edged.base.names import RESERVED_CHANNELS, check_name
 from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.formats.readings import FORMATS, Format
 
-RESERVED_CHANNELS = frozenset({"announce", "nonce", "status", "health", "inventory"})
 MOST_TOPICS = 64
 _MOST_TRIAL = 1_000_000
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edged.base.errors import MissingFileError, naming
+from edged.base.errors import KeystoreError, MissingFileError, naming
 from edged.base.files import check_private, read_bounded
 from edged.config.board import KeystoreTable
 
 _SCHEME = "credential:"
 _LIMIT = 64 * 1024
+_WRAP, _SHORTEST_WRAP = "keystore.wrap", 16
+"""Bytes of the secret that encrypts key files: whoever has the disk can guess it without end, at no cost a guess."""
 
 
 def read_secret(reference: str) -> bytes:
@@ -49,14 +51,21 @@ class KeystoreSecrets:
     def of(self, table: KeystoreTable) -> tuple[bytes | None, bytes | None]:
         """Return the secret under which ``table``'s file keys are encrypted, and the PIN.
 
-        :raises EdgedError: a secret is absent or open to others.
+        :raises EdgedError: a secret is absent or open to others, or ``keystore.wrap`` is short enough to guess.
         """
-        return self._one("keystore.wrap", table.wrap), self._one("keystore.pin", table.pin)
+        return self._one(_WRAP, table.wrap), self._one("keystore.pin", table.pin)
 
     def _one(self, name: str, reference: str | None) -> bytes | None:
         if reference is None:
             return None
         if reference not in self._read:
             with naming(name):
-                self._read[reference] = read_secret(reference)
+                secret = read_secret(reference)
+                if name == _WRAP and len(secret) < _SHORTEST_WRAP:
+                    raise KeystoreError(
+                        f"the secret has {len(secret)} bytes; at least {_SHORTEST_WRAP} random ones keep a disk closed",
+                        hint="head -c 32 /dev/urandom | base64 | systemd-creds encrypt --name=keystore -"
+                        " /etc/edged/credentials/keystore",
+                    )
+                self._read[reference] = secret
         return self._read[reference]

@@ -169,7 +169,9 @@ class Demo:
         spy, hub = self._connect(broker, "spy"), self._connect(broker, "hub")
         keys = PersonalKeys.read(self._path / "home.key", None)
         agreement = keys.need_agreement(self._path / "home.key")
-        receiver = Receiver(agreement, [read_record(self._path / "pump-1.enrol", Role.DEVICE)])
+        receiver = Receiver(
+            agreement, keys.signer.public.thumbprint, [read_record(self._path / "pump-1.enrol", Role.DEVICE)]
+        )
         spy.on_message = lambda delivery: _keep(self._spied, delivery)
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
         listener = Listener(hub, receiver, PREFIX, self._read)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from edged.base.errors import ConfigError, FormatError, MismatchError, UsageError, naming
 from edged.base.files import PRIVATE_FILE, read_bounded, write_atomically
@@ -21,9 +20,11 @@ from edged.federated.weights import Weights, decode, encode, rewritten, shapes
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
-from edged.formats.package.manifest import SelfTest, SelfTestCase, Training
+from edged.formats.package.manifest import Training
+from edged.formats.package.self_test import FLOAT32, SelfTest, SelfTestCase, TypedArray
 from edged.model.author import Author
 from edged.model.dry_run import open_model
+from edged.model.known_answers import clear_ones, to_floats
 from edged.model.runtime import choose
 
 _AAD = cbor.encode(["edged.learned.1"])
@@ -87,6 +88,7 @@ class Learned:
         :param base: directory of the author's manifest.
         :param model: the .tflite file that the boards train.
         :raises UsageError: they are another model's.
+        :raises ConfigError: they answer no window of the self-test clearly.
         :raises ModelError: they do not fit it.
         """
         if self.model != author.name:
@@ -97,10 +99,16 @@ class Learned:
             buffer.view[:] = changed
             opened = open_model(author, Path(buffer.path), choose("auto"))
             try:
-                cases = []
-                for case in before.cases:
-                    window = np.frombuffer(case.window, "<f4").reshape(-1, len(author.input.channels))
-                    cases.append(SelfTestCase(case.window, opened.scores(window).astype("<f4").tobytes()))
+                shape = (-1, len(author.input.channels))
+                scores = [opened.scores(to_floats(case.window).reshape(shape)) for case in before.cases]
             finally:
                 opened.close()
+        clear = clear_ones(scores, before.tolerance, author.output.kind)
+        if not clear:
+            raise ConfigError(
+                "with these weights no window of the self-test has a clear best label",
+                hint="put windows into it that the model is surer of, or train further",
+            )
+        answers = (TypedArray(FLOAT32, scores[at].astype("<f4").tobytes()) for at in clear)
+        cases = (SelfTestCase(before.cases[at].window, one) for at, one in zip(clear, answers, strict=True))
         return changed, SelfTest(before.tolerance, tuple(cases))

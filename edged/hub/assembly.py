@@ -54,7 +54,8 @@ class Hub:
         self.state = HubState(directory, instance)
         self.counters = HubCounters()
         self.failed: EdgedError | None = None
-        self._receiver = Receiver(HubKeys(config.keystore, directory).open(), [], self.state)
+        keys = HubKeys(config.keystore, directory).open()
+        self._receiver = Receiver(keys.agreement, keys.signer.public.thumbprint, [], self.state)
         self.upstreams, self.local = self._brokers()
         subscriptions = [
             Subscriptions(broker, config.upstream[name].prefix, config.hub.share, shows=self.shows)

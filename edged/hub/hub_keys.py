@@ -9,9 +9,8 @@ from edged.base.errors import EdgedError, MissingFileError
 from edged.base.files import make_private_directory, write_atomically
 from edged.config.board import KeystoreTable
 from edged.config.secret import KeystoreSecrets
-from edged.formats.cose.keys import Agreement
 from edged.formats.identity import Record, Role
-from edged.keystore import create_keystore, open_keystore
+from edged.keystore import Keystore, create_keystore, open_keystore
 from edged.keystore.records import read_record
 
 _RECORD_MODE = 0o644
@@ -46,12 +45,12 @@ class HubKeys:
             raise
         return record
 
-    def open(self) -> Agreement:
-        """Open the key that results are sealed to.
+    def open(self) -> Keystore:
+        """Open the keys: the signing key names this hub, and results are sealed to the other.
 
         :raises KeystoreError: it is absent or cannot be opened.
         """
-        return open_keystore(self._table.uri, self._directory, *KeystoreSecrets().of(self._table)).agreement
+        return open_keystore(self._table.uri, self._directory, *KeystoreSecrets().of(self._table))
 
     def record(self) -> Record:
         """Return the public record.

@@ -27,9 +27,7 @@ from edged.base.errors import (
 from edged.base.events import Event
 from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
-from edged.formats.channel.announce import LIMITS, MOST_EPOCHS, Announcement
 from edged.formats.channel.receiver import Receiver
-from edged.formats.cose import cbor
 from edged.hub.boards import BoardView
 from edged.hub.counters import HubCounters
 from edged.hub.sinks import AcceptedResult, ResultSink
@@ -247,23 +245,17 @@ class Intake:
             self._after.append(lambda: self._counters.refuse(topic, device, error))
 
     def _announce(self, device: str, delivery: Delivery) -> None:
-        before = self._receiver.epoch(device)
+        before, known = self._receiver.epoch(device), self._receiver.kids(device)
         self._receiver.announce(device, delivery.payload, time.time())
-        epoch = self._receiver.epoch(device)
+        epoch, kids = self._receiver.epoch(device), self._receiver.kids(device)
+        if kids != known:
+            # an old epoch that the newest closes may be missing behind it: whoever carries it can cut that off, and
+            # bring it later
+            self._state.forget_epochs(device, kids)
         if epoch != before:
-            self._forget_epochs(device, delivery.payload)
             _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
         # looked at afterwards: results that came ahead of it in the same turn are held by then
         self._after.append(lambda: self._retry_early(device))
-
-    def _forget_epochs(self, device: str, believed: bytes) -> None:
-        """Forget what was accepted under keys of which the newest announcement, just believed, says nothing more.
-
-        An old epoch that it closes may be missing behind it: whoever carries it can cut that off, and bring it later.
-        """
-        first = cbor.split_sequence(believed, LIMITS, MOST_EPOCHS)[0]
-        newest = Announcement.parse(first, device, self._views[device].record.sign)
-        self._state.forget_epochs(device, [newest.kid, *newest.closed])
 
     def _retry_early(self, device: str) -> None:
         self._batch += self._early.take(device)

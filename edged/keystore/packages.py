@@ -1,16 +1,34 @@
-"""Installed packages: sealed files named ``NAME-VERSION.edged`` in one directory, each whole or absent."""
+"""Installed packages: sealed files named ``NAME-VERSION.edged`` in one directory, each whole or absent.
+
+Beside each stands ``NAME-VERSION.grant``: this board's own entry, which is what gets opened. A package is installed
+once its file is there; the grant is written before.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from edged.base.files import PRIVATE_FILE, check_private, make_private_directory, write_atomically
+from edged.base.errors import FormatError, OutputError
+from edged.base.files import (
+    PRIVATE_FILE,
+    check_private,
+    make_private_directory,
+    read_bounded,
+    sync_directory,
+    write_atomically,
+)
+
+GRANT_LIMIT = 4096
+"""Bytes of a grant, which is about 200 long."""
 
 _FILE = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})-([1-9][0-9]{0,9})\.edged")
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, order=True)
@@ -21,6 +39,19 @@ class Installed:
     version: int
     path: Path
 
+    @property
+    def grant_path(self) -> Path:
+        """The file of this board's own entry."""
+        return self.path.with_suffix(".grant")
+
+    def read_grant(self) -> bytes:
+        """Return this board's own entry.
+
+        :raises MissingFileError: it is absent or unreadable.
+        :raises FormatError: it is too long for one.
+        """
+        return read_bounded(self.grant_path, GRANT_LIMIT)
+
 
 class PackageStore:
     """The directory of installed packages."""
@@ -28,15 +59,57 @@ class PackageStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def add(self, name: str, version: int, chunks: Iterable[bytes | memoryview]) -> Installed:
-        """Install a package that was verified. An equal file is replaced by itself.
+    @contextmanager
+    def copied(self, source: BinaryIO, size: int) -> Iterator[Path]:
+        """Copy ``size`` bytes into this directory, durably, for :meth:`add`; a copy that is not added is removed.
 
-        :raises OutputError: it cannot be written; nothing half-written stays.
+        :raises FormatError: there are fewer.
+        :raises OutputError: they cannot be written.
         """
         make_private_directory(self.directory)
-        path = self.directory / f"{name}-{version}.edged"
-        write_atomically(path, chunks, mode=PRIVATE_FILE, replace=True)
-        return Installed(name, version, path)
+        for left in self.directory.glob(".incoming.*"):  # by a power cut
+            if not Path(f"/proc/{left.suffix[1:]}").exists():
+                left.unlink(missing_ok=True)
+        copy = self.directory / f".incoming.{os.getpid()}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(copy, flags, PRIVATE_FILE)
+            with os.fdopen(descriptor, "wb") as file:
+                left_over = size
+                while left_over and (chunk := source.read(min(left_over, _CHUNK))):
+                    file.write(chunk)
+                    left_over -= len(chunk)
+                file.flush()
+                os.fsync(descriptor)
+            if left_over:
+                raise FormatError(f"it was cut short while it was read: {left_over} bytes are missing")
+            yield copy
+        except OSError as error:
+            raise OutputError(f"{self.directory} cannot take a package: {error.strerror}") from error
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def add(self, name: str, version: int, copy: Path, grant: bytes) -> Installed:
+        """Install a package that was verified. An equal one is replaced by itself.
+
+        :param copy: a file in this directory, made by :meth:`copied`.
+        :raises OutputError: it cannot be written; nothing half-written is installed.
+        """
+        installed = Installed(name, version, self.directory / f"{name}-{version}.edged")
+        self.write_grant(installed, grant)
+        try:
+            copy.replace(installed.path)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise OutputError(f"{installed.path} cannot be written: {error.strerror}") from error
+        return installed
+
+    def write_grant(self, installed: Installed, grant: bytes) -> None:
+        """Write the grant of a package, in the place of the one that is there.
+
+        :raises OutputError: it cannot be written; the old one stays then.
+        """
+        write_atomically(installed.grant_path, [grant], mode=PRIVATE_FILE, replace=True)
 
     def all(self) -> list[Installed]:
         """Return what is installed, by name and version; nothing if the directory is absent.
@@ -59,6 +132,7 @@ class PackageStore:
         for old in [installed for installed in self.all() if installed.name == name][:-keep]:
             if old.version not in spare:
                 old.path.unlink(missing_ok=True)
+                old.grant_path.unlink(missing_ok=True)
 
     def find(self, name: str, version: int) -> Installed | None:
         """Return an installed package."""

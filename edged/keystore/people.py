@@ -9,7 +9,7 @@ from pathlib import Path
 from edged.base.errors import ConfigError, EdgedError, KeystoreError
 from edged.base.files import PRIVATE_FILE, read_private, write_atomically
 from edged.formats.cose.keys import Agreement, PrivateKey, Signer
-from edged.formats.cose.pem import read_pem, write_pem
+from edged.formats.cose.pem import is_outdated, read_pem, write_pem
 from edged.keystore import exercise
 from edged.keystore.token_uri import TokenUri
 
@@ -88,6 +88,20 @@ class PersonalKeys:
         except EdgedError as error:
             raise KeystoreError(f"{path}: {error.message}", hint="is the passphrase right?") from error
         return cls(keys[0], keys[1] if keys[1:] else None)
+
+    @staticmethod
+    def renew(path: Path, passphrase: bytes) -> bool:
+        """Write a file anew whose passphrase costs a guesser less than :func:`write_pem` makes it; return True then.
+
+        :raises KeystoreError: the passphrase does not open it.
+        :raises OutputError: it cannot be written.
+        """
+        blocks = _BLOCK.findall(read_private(path, _LIMIT))
+        if not any(map(is_outdated, blocks)):
+            return False
+        renewed = [write_pem(read_pem(block, passphrase), passphrase) for block in blocks]
+        write_atomically(path.resolve(), renewed, mode=PRIVATE_FILE, replace=True)
+        return True
 
     @staticmethod
     def is_encrypted(path: Path) -> bool:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edged.base.errors import ConfigError
-from edged.base.files import read_bounded
+from edged.base.errors import ConfigError, FormatError, MissingFileError, PermissionsError, naming
+from edged.base.files import path_below, read_bounded
 from edged.base.names import check_name
 from edged.config.load import convert, read_toml
-from edged.formats.package.manifest import MOST_CASES, SelfTest, SelfTestCase
+from edged.formats.package.self_test import MOST_CASES, SelfTest
 from edged.formats.spec import Chain, ModelTable
 
 _CARD_LIMIT = 256 * 1024
+_SELF_TEST_LIMIT = 64 * 1024 * 1024
+TOLERANCE = 0.02
+"""Of the spread of the scores, where an author says nothing."""
 
 
 class ModelFile(ModelTable, frozen=True):
@@ -30,13 +35,17 @@ class ModelFile(ModelTable, frozen=True):
 class SelfTestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[self_test]``: known answers, written by ``edged try --record-self-test``.
 
-    :ivar file: an .npz with ``scores`` (float32 [n, outputs]) and ``windows`` (float32 [n, rows, channels]), or, where
-        windows have different sizes, ``window_0`` and so on.
-    :ivar tolerance: how far each score may lie from the recorded one.
+    :ivar file: below the manifest's folder, an .npz with ``scores`` (float32 [n, outputs]) and ``windows`` ([n, rows,
+        channels]), or, where windows have different sizes, ``window_0`` and so on.
+    :ivar tolerance: how far each score may lie from the recorded one, as a share of the spread of the recorded ones.
     """
 
     file: str
-    tolerance: float = 0.02
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < float("inf"):
+            raise ConfigError("self_test.tolerance: a number from 0")
 
 
 class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,8 +55,10 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
     :ivar version: whole number, only grows.
     :ivar summary: one line, for people.
     :ivar license: SPDX expression.
-    :ivar card: file of the model card, beside the manifest.
-    :ivar expires: last day (UTC) on which the package may be installed.
+    :ivar card: file of the model card, below the manifest's folder.
+    :ivar expires: last day (UTC) on which the package may be installed; from then on, a board that serves it is
+        degraded.
+    :ivar minimum: boards that accepted this version never serve one below ``minimum`` again; at most ``version``.
     """
 
     name: str
@@ -56,6 +67,7 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
     license: str = ""
     card: str | None = None
     expires: dt.date | None = None
+    minimum: int | None = None
     model: ModelFile = ModelFile()
     self_test: SelfTestFile | None = None
 
@@ -69,7 +81,14 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         check_name(f"{path}: name", author.name)
         if not 0 < author.version < 1 << 32:
             raise ConfigError(f"{path}: version: {author.version} is not between 1 and 2^32 - 1")
+        if author.minimum is not None and not 0 < author.minimum <= author.version:
+            raise ConfigError(f"{path}: minimum: {author.minimum} is not between 1 and version, {author.version}")
         return author
+
+    @property
+    def tolerance(self) -> float:
+        """The tolerance of its self-test, by default or as it says."""
+        return TOLERANCE if self.self_test is None else self.self_test.tolerance
 
     def weights_path(self, base: Path, given: Path | None) -> Path:
         """Return the model file: the one ``given`` on the command line, else the manifest's, beside it.
@@ -83,60 +102,73 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return base / self.model.file
 
     def fields(self, base: Path) -> dict[str, Any]:
-        """Return the fields that `edged pack` signs: this manifest, with its files' content in place of their names.
+        """Return the fields that `edged pack` signs: this manifest, with the card in place of its file's name.
 
-        :raises ConfigError: there is no self-test, or it does not fit.
+        :raises ConfigError: the card lies outside of ``base``, or is no text.
         """
-        return self.fields_without_self_test(base) | {"self_test": self.read_self_test(base)}
-
-    def fields_without_self_test(self, base: Path) -> dict[str, Any]:
-        """Return the same for weights whose known answers come from elsewhere."""
         fields = msgspec.structs.asdict(self)
         del fields["self_test"]
         fields["model"] = ModelTable(
             **{name: getattr(self.model, name) for name in ModelTable.__struct_fields__}  # all but the file
         )
-        fields["card"] = "" if self.card is None else read_bounded(base / self.card, _CARD_LIMIT).decode()
+        fields["card"] = "" if self.card is None else _read_card(base, self.card)
         fields["expires"] = None if self.expires is None else _last_second(self.expires)
         return fields
 
     def read_self_test(self, base: Path) -> SelfTest:
         """Read the self-test vectors.
 
-        :raises ConfigError: there are none, or they do not fit the manifest.
+        :raises ConfigError: there are none, they lie outside of ``base``, or do not fit the manifest.
         """
-        import numpy as np  # noqa: PLC0415  boards read no author's manifests
+        from edged.model.known_answers import make_self_test  # noqa: PLC0415  boards read no author's manifests
+        from edged.model.npz import open_npz  # noqa: PLC0415  as above
 
         if self.self_test is None:
             raise ConfigError(
                 "the manifest has no [self_test]",
                 hint="`edged try MODEL --manifest M --input DATA --record-self-test FILE` writes the vectors",
             )
-        path = base / self.self_test.file
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                scores = archive["scores"]
-                single = "windows" not in archive.files
-                windows = [archive[f"window_{n}"] for n in range(len(scores))] if single else list(archive["windows"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"self_test.file: {path}: {error}", hint="an .npz with `windows` and `scores`") from error
+        with _as_config("self_test.file", "an .npz with `windows` and `scores`"):
+            path = path_below(base, self.self_test.file)
+            with open_npz(path, _SELF_TEST_LIMIT) as archive:
+                scores = archive.read("scores")
+                if "windows" in archive.names:
+                    windows = list(archive.read("windows"))
+                else:
+                    windows = [archive.read(f"window_{number}") for number in range(min(len(scores), MOST_CASES))]
         channels = len(self.input.channels)
         fits = all(
             window.ndim == 2 and window.shape[1] == channels and len(window) == (self.rows or len(window))  # noqa: PLR2004
             for window in windows
         )
-        if not fits or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= MOST_CASES:  # noqa: PLR2004
+        numbers = all(array.dtype.kind in "fiu" for array in (scores, *windows))
+        if not (fits and numbers) or scores.ndim != 2 or not 0 < len(windows) == len(scores) <= MOST_CASES:  # noqa: PLR2004
             rows = "rows" if self.rows is None else self.rows
             found = windows[0].shape if windows else ()
             raise ConfigError(
                 f"self_test.file: {path}: {len(windows)} windows {found} and scores {scores.shape} are not"
                 f" n of [{rows}, {channels}] and [n, outputs] with n from 1 to {MOST_CASES}"
             )
-        cases = zip(windows, scores.astype("<f4"), strict=True)
-        return SelfTest(
-            float(self.self_test.tolerance),
-            tuple(SelfTestCase(window.astype("<f4").tobytes(), score.tobytes()) for window, score in cases),
-        )
+        with naming(f"self_test.file: {path}"):
+            return make_self_test(self, self.self_test.tolerance, windows, list(scores))
+
+
+@contextmanager
+def _as_config(key: str, hint: str) -> Iterator[None]:
+    """Raise what is wrong with a file that a manifest names as an error of the manifest."""
+    try:
+        yield
+    except (PermissionsError, MissingFileError, FormatError) as error:
+        raise ConfigError(f"{key}: {error.message}", hint=error.hint or hint) from error
+
+
+def _read_card(base: Path, name: str) -> str:
+    with _as_config("card", "the model card is text in UTF-8, beside the manifest"):
+        path = path_below(base, name)
+        try:
+            return read_bounded(path, _CARD_LIMIT).decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path} is no text in UTF-8: {error.reason}") from error
 
 
 def _last_second(day: dt.date) -> int:

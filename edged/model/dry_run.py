@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edged.base.errors import ConfigError, ReadingShapeError
-from edged.formats.channel.result import ResultEncoder
+from edged.base.errors import ConfigError, OutputError, ReadingShapeError
+from edged.formats.channel.result_encoder import ResultEncoder
+from edged.formats.package.self_test import ARRAYS
 from edged.formats.spec import Chain
 from edged.model.author import Author
+from edged.model.known_answers import clear_ones, make_self_test
 from edged.model.live import Floats, Memory, Model
 from edged.model.runtime import DelegateLibrary, Engine, choose
 from edged.model.samples import Samples
@@ -20,7 +22,7 @@ from edged.model.signal.decide import Decider, Decision
 from edged.model.signal.rows import Cleaner, Piece, Timeline
 from edged.model.signal.window import new_window
 
-_SELF_TESTS = 8
+_SELF_TESTS, _CANDIDATES = 8, 64
 
 
 class TriedWindow(NamedTuple):
@@ -130,12 +132,26 @@ def _label_name(right: str | None, labels: Sequence[str]) -> str | None:
     return labels[int(right)]
 
 
-def record_self_test(model: Model, tried: Sequence[TriedWindow], path: Path) -> int:
-    """Write windows with their scores for ``[self_test]``: a few, spread over the labels. Return how many.
+class Recorded(NamedTuple):
+    """Windows that were written as a self-test, and those that were left out.
+
+    :ivar unclear: windows whose two best labels lie too close: another runtime may well turn them over.
+    """
+
+    written: int
+    unclear: int
+
+
+def record_self_test(
+    model: Model, chain: Chain, tried: Sequence[TriedWindow], path: Path, tolerance: float
+) -> Recorded:
+    """Write windows with their scores for ``[self_test]``: a few, spread over the labels.
 
     The state of a model is cleared before each.
 
+    :param tolerance: of the manifest's self-test.
     :raises ConfigError: there is nothing to record.
+    :raises OutputError: it cannot be written.
     """
     if not tried:
         raise ConfigError("there is no window to record a self-test from")
@@ -143,11 +159,27 @@ def record_self_test(model: Model, tried: Sequence[TriedWindow], path: Path) -> 
     for window in tried:
         by_label.setdefault(window.best, []).append(window)
     rounds = max(map(len, by_label.values()))
-    chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_SELF_TESTS]
-    windows = [window.rows for window in chosen]
-    if len({len(window) for window in windows}) == 1:
+    chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_CANDIDATES]
+    scores = [model.scores(window.rows) for window in chosen]
+    clear = clear_ones(scores, tolerance, chain.output.kind)
+    if not clear:
+        raise ConfigError(
+            f"none of {len(chosen)} windows has a clear best label: another runtime may answer any of them otherwise",
+            hint="record from windows that the model is surer of, or with a smaller self_test.tolerance",
+        )
+    kept = clear[:_SELF_TESTS]
+    test = make_self_test(chain, tolerance, [chosen[at].rows for at in kept], [scores[at] for at in kept])
+    windows = [
+        np.frombuffer(case.window.data, ARRAYS[case.window.tag]).reshape(chosen[at].rows.shape)
+        for case, at in zip(test.cases, kept, strict=True)
+    ]
+    if len({window.shape for window in windows}) == 1 and len({window.dtype for window in windows}) == 1:
         arrays = {"windows": np.stack(windows)}
     else:
         arrays = {f"window_{number}": window for number, window in enumerate(windows)}
-    np.savez(path, allow_pickle=False, scores=np.stack([model.scores(window) for window in windows]), **arrays)
-    return len(chosen)
+    try:
+        np.savez(path, allow_pickle=False, scores=np.stack([scores[at] for at in kept]), **arrays)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    unclear = len(chosen) - len(clear)
+    return Recorded(len(kept), unclear)

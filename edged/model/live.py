@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ModelError, SelfTestError
-from edged.base.libc import trim
+from edged.base.errors import ModelError, naming
 from edged.base.memory import SecretBuffer
 from edged.formats.cose.keys import Agreement
-from edged.formats.package.manifest import SelfTest
+from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import VerifiedPackage
 from edged.formats.spec import Chain
+from edged.model.known_answers import answers_of, check_answer, spread, to_floats
 from edged.model.runtime import DelegateLibrary, Engine, Runner
 from edged.model.signal.chain import CompiledChain, shapes_for
 
@@ -56,6 +56,7 @@ class Model:
         self.prepare = self._chain.prepare
         self._feedback = self._chain.feedback
         self._channels = len(chain.input.channels)
+        self._kind = chain.output.kind
         self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
         self.keeps_state = self._has_state and chain.model.reset == "gap"
@@ -89,19 +90,15 @@ class Model:
     def self_test(self, test: SelfTest) -> None:
         """Answer the signed vectors, each with its state cleared.
 
-        :raises SelfTestError: an answer lies further from the signed one than the tolerance.
+        :raises SelfTestError: an answer is not the signed one.
         """
-        for number, case in enumerate(test.cases, 1):
-            window = np.frombuffer(case.window, "<f4").reshape(-1, self._channels)
-            expected = np.frombuffer(case.scores, "<f4")
-            got = self._timed(window)
-            error = float(np.max(np.abs(got - expected))) if got.shape == expected.shape else float("inf")
-            if not error <= test.tolerance:
-                raise SelfTestError(
-                    f"self-test {number} of {len(test.cases)} is off by {error:.4g}, more than {test.tolerance:.4g}",
-                    hint="this runtime answers unlike the publisher's: try another engine, or ask the publisher",
-                )
-        self._timed(np.frombuffer(test.cases[0].window, "<f4").reshape(-1, self._channels))  # warm by now
+        kind = self._kind
+        within = test.tolerance * spread(np.stack([to_floats(case.scores) for case in test.cases]), kind)
+        for number, (window, expected) in enumerate(answers_of(test), 1):
+            got = self._timed(window.reshape(-1, self._channels))
+            with naming(f"self-test {number} of {len(test.cases)}"):
+                check_answer(got, expected, within=within, kind=kind)
+        self._timed(to_floats(test.cases[0].window).reshape(-1, self._channels))  # warm by now
         self.interpreter.reset()
 
     def _timed(self, window: Floats) -> Floats:
@@ -142,23 +139,28 @@ def load(
     threads: int | None = None,
     delegates: Sequence[DelegateLibrary] = (),
 ) -> LiveModel:
-    """Unwrap, decrypt into RAM, load and self-test a package. Whatever fails, the weights are wiped.
+    """Unwrap, decrypt into RAM, load and self-test a package. Whatever fails, all plaintext is wiped.
 
     :param threads: default: what the manifest says.
     :raises TrustError: as :meth:`VerifiedPackage.unwrap` and :meth:`UnwrappedPackage.decrypt_into`.
+    :raises FormatError: the self-test is none.
     :raises ModelError: the runtime refuses the model, it does not fit its manifest, or its self-test disagrees.
     """
+    package.check_release()
     package.check_sizes()
     manifest = package.manifest
-    with ExitStack() as undo:
-        buffer = undo.enter_context(SecretBuffer(manifest.plaintext.size))
+    weights, answers = manifest.index("model"), manifest.index("self_test")
+    with ExitStack() as undo, SecretBuffer(manifest.sealed[answers].plaintext.size) as room:
+        room.lock()
+        buffer = undo.enter_context(SecretBuffer(manifest.sealed[weights].plaintext.size))
         locking = threading.Thread(target=buffer.lock, name="edged-lock")
-        locking.start()  # takes about as long as the ciphertext's digest does
+        locking.start()
         try:
             unwrapped = package.unwrap(agreement)
+            unwrapped.decrypt_into(room.view, answers)
         finally:
             locking.join()
-        unwrapped.decrypt_into(buffer.view)
+        unwrapped.decrypt_into(buffer.view, weights)
         interpreter = engine.open(
             buffer.path,
             threads or manifest.model.threads,
@@ -168,7 +170,6 @@ def load(
         )
         undo.callback(interpreter.close)
         model = LiveModel(package, buffer, interpreter)
-        model.self_test(manifest.self_test)
+        model.self_test(SelfTest.parse(room.view, manifest))
         undo.pop_all()
-        trim()  # of this thread, which may end long before the model is closed in another
-        return model
+        return model  # closing `room` trims this thread's freed memory: it may end long before the model is closed

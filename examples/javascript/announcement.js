@@ -13,7 +13,8 @@ const MOST_HUBS = 64
 export const LIFETIME = 48 * 3600
 
 const FIELDS = [
-  'device', 'epoch', 'serial', 'issued', 'expires', 'kid', 'commit', 'alg', 'sign_results', 'closed', 'echo', 'key',
+  'device', 'epoch', 'serial', 'issued', 'expires', 'kid', 'commit', 'alg', 'sign_results', 'closed', 'hubs', 'echo',
+  'key',
 ]
 const NATURALS = ['epoch', 'serial', 'issued', 'expires']
 
@@ -21,7 +22,7 @@ const NATURALS = ['epoch', 'serial', 'issued', 'expires']
  * Verify what stands on the announce topic of `device`.
  *
  * @param signer the board's signing key
- * @returns announcements, the newest first; key ids are in hex, in `closed` and `echo`, too
+ * @returns announcements, the newest first; key ids are in hex, in `closed`, `hubs` and `echo`, too
  */
 export function parseAnnouncements(bytes, device, signer) {
   const items = splitSequence(bytes, ANNOUNCEMENT, MOST_EPOCHS)
@@ -48,12 +49,23 @@ function parseAnnounced(fields, device) {
     throw new FormatError('an announcement does not say which key it is of')
   }
   const closed = byHex(rest.closed, 8, isNatural)
+  const hubs = hexOf(rest.hubs)
   const echo = byHex(rest.echo, 32, (nonce) => isBytes(nonce, 16))
+  if (![...echo.keys()].every((hub) => hubs.includes(hub))) throw new FormatError('echo names another than its hubs')
   const key = parseEncrypt(rest.key, MOST_HUBS)
   if (rest.device !== device) throw new MismatchError(`an announcement of ${device} names ${rest.device}`)
   if (!kid.equals(commit.subarray(0, 8))) throw new MismatchError("an announcement's key id is not of its commitment")
   if (key.alg !== alg) throw new MismatchError('an announcement names another algorithm than its key was sealed with')
-  return { ...rest, kid: kid.toString('hex'), commit, alg, closed, echo, key }
+  return { ...rest, kid: kid.toString('hex'), commit, alg, closed, hubs, echo, key }
+}
+
+/** Return the thumbprints of hubs, which are sorted, each once. */
+function hexOf(hubs) {
+  const fits = Array.isArray(hubs) && hubs.length >= 1 && hubs.length <= MOST_HUBS && hubs.every((hub) => isBytes(hub, 32))
+  if (!fits) throw new FormatError(`hubs are not 1 to ${MOST_HUBS} thumbprints`)
+  const hex = hubs.map((hub) => hub.toString('hex'))
+  if (hex.some((hub, at) => at > 0 && hub <= hex[at - 1])) throw new FormatError('hubs are not sorted, each once')
+  return hex
 }
 
 /** Return a map from byte strings of `size` as one from hex. */

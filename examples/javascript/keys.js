@@ -7,6 +7,9 @@ import { FormatError, KeystoreError, MismatchError } from './errors.js'
 
 const sha256 = (...parts) => createHash('sha256').update(Buffer.concat(parts)).digest()
 
+/** The prime of P-256, 32 bytes: coordinates lie below it. */
+const P = Buffer.from('ffffffff00000001000000000000000000000000ffffffffffffffffffffffff', 'hex')
+
 /** COSE's numbers of content algorithms, and node's names. */
 export const AEADS = new Map([
   [3, 'aes-256-gcm'],
@@ -26,6 +29,7 @@ export function publicKey(cose) {
   }
   const [x, y] = [cose.get(-2), cose.get(-3)]
   if (!isBytes(x, 32) || !isBytes(y, 32)) throw new FormatError('a point is not two coordinates of 32 bytes')
+  if (x.compare(P) >= 0 || y.compare(P) >= 0) throw new FormatError("a coordinate is not below the curve's prime")
   const jwk = { kty: 'EC', crv: 'P-256', x: x.toString('base64url'), y: y.toString('base64url') }
   try {
     return { thumbprint: thumbprint(x, y), key: createPublicKey({ key: jwk, format: 'jwk' }) }
@@ -42,7 +46,8 @@ function thumbprint(x, y) {
 /**
  * Read a hub's key file: PKCS#8 PEM, the signing key, then the agreement key, which is the one that opens results.
  *
- * @returns {{thumbprint: Buffer, key: KeyObject}}
+ * @returns {{name: Buffer, thumbprint: Buffer, key: KeyObject}} the signing key's thumbprint, by which boards call this
+ *   hub, and the agreement key
  * @throws {KeystoreError} among others where the file is encrypted: that is not supported here
  */
 export function readHubKey(path) {
@@ -54,16 +59,19 @@ export function readHubKey(path) {
   const blocks = text.match(/-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----/gs) ?? []
   if (blocks.length !== 2) throw new KeystoreError(`${path} is not a hub's key file: two private keys in PEM`)
   try {
-    return agreementKey(createPrivateKey(blocks[1]))
+    return hubKey(...blocks.map((block) => createPrivateKey(block)))
   } catch (error) {
     throw new KeystoreError(`${path}: ${error.message}`, { cause: error })
   }
 }
 
+/** Take a hub's private keys, of node's. */
+export const hubKey = (sign, agreement) => ({ name: ownKey(sign).thumbprint, ...ownKey(agreement) })
+
 /** Take a private key of node's, on P-256. */
-export function agreementKey(key) {
+export function ownKey(key) {
   const { crv, x, y } = createPublicKey(key).export({ format: 'jwk' })
-  if (crv !== 'P-256') throw new KeystoreError('the agreement key is not on P-256')
+  if (crv !== 'P-256') throw new KeystoreError('a key is not on P-256')
   return { thumbprint: thumbprint(Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')), key }
 }
 

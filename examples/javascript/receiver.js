@@ -11,19 +11,22 @@ import {
   FormatError,
   MismatchError,
   NotAllowedError,
+  NotARecipientError,
   NotYetValidError,
   RepeatedError,
   ReplayError,
   UnknownKeyError,
   UnknownSignerError,
 } from './errors.js'
-import { checkReplaces } from './record.js'
+import { checkReplaces, isName } from './record.js'
 import { parseResult, RESULT } from './result.js'
 
 const SEALED = { bytes: 263_168, levels: 4, items: 16 }
 const MOST_COUNT = 2 ** 20
 const MOST_AHEAD = 24 * 3600 // seconds that a board's clock may run ahead of the hub's
 const REMEMBERED = 4096 // results of a board whose readings are remembered
+const MOST_CHANNELS = 64
+const RESERVED = new Set(['announce', 'health', 'inventory', 'nonce', 'status'])
 
 /** Opens the results of enrolled boards. What it has accepted it remembers for as long as it lives, in memory alone. */
 export class Receiver {
@@ -65,14 +68,16 @@ export class Receiver {
   announce(device, payload, now = Date.now() / 1000) {
     const board = this.#board(device)
     const [newest, ...older] = parseAnnouncements(payload, device, board.record.sign)
+    const name = this.#hub.name.toString('hex')
+    if (!newest.hubs.includes(name)) throw new NotARecipientError(`${device} does not grant its results to this hub`)
     const current = newEpoch(newest, this.#hub, MOST_COUNT)
     const lapses = board.freshUntil(newest, this.#hub, now)
     board.checkNotOlder(newest)
     // Whoever can publish can put old announcements behind the first. So it alone says how far they hold, in `closed`.
     // A hub that was removed since knows their keys: they hold not at all, unless the board itself signed the results.
-    const granted = ({ key }) => key.recipients.has(this.#hub.thumbprint.toString('hex'))
-    const trusted = ({ key, sign_results: signs }) =>
-      signs || [...key.recipients.keys()].every((hub) => newest.key.recipients.has(hub))
+    const sealed = this.#hub.thumbprint.toString('hex')
+    const granted = ({ hubs, key }) => hubs.includes(name) && key.recipients.has(sealed)
+    const trusted = ({ hubs, sign_results: signs }) => signs || hubs.every((hub) => newest.hubs.includes(hub))
     const closed = older
       .filter((one) => granted(one) && trusted(one))
       .map((one) => newEpoch(one, this.#hub, newest.closed.get(one.kid) ?? 0))
@@ -87,6 +92,10 @@ export class Receiver {
   open(topic, payload, now = Date.now() / 1000) {
     const [device, channel] = topic.split('/').slice(-2)
     const board = this.#board(device)
+    if (!isName(channel) || RESERVED.has(channel)) throw new FormatError(`a board has no channel ${channel}`)
+    if (!board.channels.has(channel) && board.channels.size >= MOST_CHANNELS) {
+      throw new FormatError(`${device} has more than ${MOST_CHANNELS} channels`)
+    }
     const message = parseEncrypt0(payload, SEALED)
     const kid = message.kid.toString('hex')
     const epoch = board.epochs.get(kid)
@@ -109,7 +118,7 @@ export class Receiver {
 
   /** What to publish on the `nonce` topic of a board whose announcement has lapsed: its next one echoes it. */
   question(device) {
-    return encode([this.#hub.thumbprint, this.#board(device).nonce])
+    return encode([this.#hub.name, this.#board(device).nonce])
   }
 
   #board(device) {
@@ -129,12 +138,13 @@ function newEpoch(announcement, hub, last) {
 class Board {
   current = undefined
   epochs = new Map()
+  channels = new Set() // of accepted results
   lapses = -Infinity
   nonce = undefined // what the board was asked to echo, and when
   asked = -Infinity
   #signs = false // whether it ever announced signed results
   #seen = new Map() // by key id: which counts were accepted, 32 to an entry
-  #answered = new Map() // by channel and input: the key id of the result, the longest ago first
+  #answered = new Map() // by channel, source and input: the key id of the result, the longest ago first
 
   constructor(record) {
     this.record = record
@@ -143,7 +153,7 @@ class Board {
   /** Return until when an announcement holds: by the hub's clock, or because it echoes what this hub asked lately. */
   freshUntil({ issued, expires, echo }, hub, now) {
     if (now <= expires && issued <= now + MOST_AHEAD) return expires
-    const echoed = echo.get(hub.thumbprint.toString('hex'))
+    const echoed = echo.get(hub.name.toString('hex'))
     if (now <= this.asked + LIFETIME && echoed?.equals(this.nonce)) return this.asked + LIFETIME
     this.checkNotLapsed(expires, now)
     throw new NotYetValidError(`an announcement of ${this.record.id} was issued more than a day ahead`)
@@ -185,10 +195,11 @@ class Board {
   }
 
   /** Accept a count, once. Then refuse a late result of readings that were answered under another key. */
-  accept(kid, count, channel, { late, input }) {
+  accept(kid, count, channel, { late, input, source = '' }) {
+    this.channels.add(channel)
     const seen = this.#seen.get(kid) ?? new Map()
     this.#seen.set(kid, seen.set(count >> 5, seen.get(count >> 5) | (1 << (count & 31))))
-    const what = `${channel} ${[input].flat().map((one) => (Buffer.isBuffer(one) ? one.toString('hex') : one))}`
+    const what = `${channel} ${source.length} ${source} ${[input].flat().map((one) => (Buffer.isBuffer(one) ? one.toString('hex') : one))}`
     const before = this.#answered.get(what) ?? kid
     this.#answered.delete(what)
     this.#answered.set(what, kid)

@@ -9,8 +9,11 @@ const MOST_COUNT = 2 ** 20
 const isFloat = (value) => value instanceof Float
 const isText = (value) => typeof value === 'string'
 const isPair = (value) => Array.isArray(value) && value.length === 2 && isText(value[0]) && isFloat(value[1])
-const isListOf = (fits) => (value) => Array.isArray(value) && value.every(fits)
 const isUnsigned = (value) => isNatural(value) || (typeof value === 'bigint' && value >= 0n)
+const isListOf = (least, most, fits) => (value) =>
+  Array.isArray(value) && value.length >= least && value.length <= most && value.every(fits)
+const isNamed = (least, most, fits) => (value) =>
+  value instanceof Map && value.size >= least && value.size <= most && [...value].every(([name, one]) => isText(name) && fits(one))
 
 const REQUIRED = {
   model: isText,
@@ -19,18 +22,33 @@ const REQUIRED = {
   time: isFloat,
   count: (value) => isNatural(value) && value >= 1 && value <= MOST_COUNT,
   late: (value) => typeof value === 'boolean',
-  scores: isListOf(isFloat),
   input: (value) => isBytes(value, 32) || areCounts(value),
-  pad: (value) => isBytes(value) && value.length >= 24 && value.length <= 255 && value.every((byte) => byte === 0),
+  pad: (value) => isBytes(value) && value.length >= 256 && value.length <= 65_535 && value.every((byte) => byte === 0),
 }
 const OPTIONAL = {
+  source: (value) => isText(value) && value.length > 0 && Buffer.byteLength(value) <= 128,
   label: isText,
   score: isFloat,
   value: isFloat,
-  top: (value) => isListOf(isPair)(value) && value.length > 0,
-  tune: (value) => value instanceof Map && [...value].every(([name, number]) => isText(name) && isFloat(number)),
+  scores: isListOf(1, 4096, isFloat),
+  top: isListOf(1, 5, isPair),
+  values: isNamed(2, 64, isFloat),
+  counts: isNamed(1, 64, isUnsigned),
+  boxes: isListOf(0, 32, isBox),
+  tune: isNamed(0, Infinity, isFloat),
 }
 const FIELDS = { ...REQUIRED, ...OPTIONAL }
+const ANSWERS = ['label', 'value', 'values', 'counts']
+const SIDES = ['label', 'score', 'left', 'top', 'right', 'bottom']
+
+/** A label, a score, and four sides as shares of the picture. */
+function isBox(value) {
+  if (!Array.isArray(value) || value.length !== SIDES.length || !isText(value[0]) || !value.slice(1).every(isFloat)) {
+    return false
+  }
+  const [left, top, right, bottom] = value.slice(2).map((side) => side.value)
+  return 0 <= left && left <= right && right <= 1 && 0 <= top && top <= bottom && bottom <= 1
+}
 
 /** Sealed readings are named by a sensor's key id, and the first and last count. */
 function areCounts(value) {
@@ -40,31 +58,32 @@ function areCounts(value) {
 }
 
 /**
- * Take an opened result: a map of the fields that docs/formats.md names.
+ * Take an opened result: an object of the fields that docs/formats.md names. Others are passed over.
  *
  * @throws {FormatError}
  */
 export function parseResult(bytes) {
   const map = decode(bytes, RESULT)
-  if (!(map instanceof Map)) throw new FormatError('a result is not a map')
+  if (!(map instanceof Map) || ![...map.keys()].every(isText)) throw new FormatError('not a map with text as keys')
   const missing = Object.keys(REQUIRED).find((name) => !map.has(name))
   if (missing) throw new FormatError(`a result lacks ${missing}`)
-  for (const [name, value] of map) {
-    if (!isText(name) || !Object.hasOwn(FIELDS, name)) throw new FormatError('a result has an unknown key')
-    if (!FIELDS[name](value)) throw new FormatError(`${name} of a result does not fit`)
-  }
-  const decides = map.has('label') && map.has('score') && !map.has('value')
-  const measures = map.has('value') && !map.has('label') && !map.has('score')
-  if (!decides && !measures) throw new FormatError('a result has neither a label with its score nor a value')
-  if (map.has('top') && (measures || map.get('scores').length > 0)) throw new FormatError('top stands beside scores')
-  return Object.fromEntries(map)
+  const known = [...map].filter(([name]) => Object.hasOwn(FIELDS, name))
+  const wrong = known.find(([name, value]) => !FIELDS[name](value))
+  if (wrong) throw new FormatError(`${wrong[0]} of a result does not fit`)
+  if (!ANSWERS.some((name) => map.has(name))) throw new FormatError('a result has no answer')
+  if (map.has('score') && !map.has('label')) throw new FormatError('a score stands without its label')
+  if (map.has('top') && (!map.has('score') || map.has('scores'))) throw new FormatError('top stands beside scores')
+  if (map.has('boxes') && !map.has('counts')) throw new FormatError('boxes stand without counts')
+  return Object.fromEntries(known)
 }
 
 /** Return what `edged listen` prints of an opened result: byte strings in hex, absent fields left out. */
 export function toJson({ device, channel, kid, signed, result }) {
-  const { pad, top, input, ...fields } = result
+  const { pad, top, input, boxes, tune, ...fields } = result
   const json = { device, channel, ...plain(fields), input: plain(input), kid, signed }
   if (top) json.top = top.map(([label, score]) => ({ label, score: score.value }))
+  if (boxes?.length) json.boxes = boxes.map((box) => Object.fromEntries(SIDES.map((side, at) => [side, plain(box[at])])))
+  if (tune?.size) json.tune = plain(tune)
   if (Array.isArray(input)) {
     const [sensor, first, last] = json.input
     json.input = { kid: sensor, first, last }

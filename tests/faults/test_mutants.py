@@ -57,7 +57,7 @@ MUTANTS = {
     ),
     "the version floor is not raised": Mutant(
         "edged.board.installation.Board.install",
-        "accept(package, state)\n",
+        "self.accept(package, state)\n",
         "\n",
         "integration/test_bad_packages.py::test_an_older_version_is_refused",
         NEVER_OLDER,
@@ -71,8 +71,8 @@ MUTANTS = {
     ),
     "the weights in plain are left in a file": Mutant(
         "edged.model.live.load",
-        "unwrapped.decrypt_into(buffer.view)\n",
-        'unwrapped.decrypt_into(buffer.view)\n        np.frombuffer(buffer.view, "u1").tofile("last.tflite")\n',
+        "unwrapped.decrypt_into(buffer.view, weights)\n",
+        'unwrapped.decrypt_into(buffer.view, weights)\n        np.frombuffer(buffer.view, "u1").tofile("last.tflite")\n',
         f"integration/test_ram_only.py::test_weights_are_in_no_file_that_the_daemon_has_or_might_have_written[{_ENGINE}]",
         RAM_ONLY,
     ),

@@ -38,16 +38,16 @@ class Federation(Operator):
         certificate.private_key_pem.write_to_path(path / "aggregator.key")
         certificate.cert_chain_pems[0].write_to_path(path / "aggregator.crt")
         self.run("ansible-vault", "encrypt", str(path / "aggregator.key"))
-        with (path / "hosts.ini").open("a") as inventory:
+        with (self.inventory / "hosts.ini").open("a") as inventory:
             inventory.write(f"[aggregators]\n{self.home.name}\n")
         self._write_variables(
-            path / "group_vars" / "aggregators.yml",
+            self.inventory / "group_vars" / "aggregators.yml",
             edged_aggregator_server_name=self.home.address,
             edged_aggregator_certificate_file=f"{path}/aggregator.crt",
             edged_aggregator_key_file=f"{path}/aggregator.key",
         )
         self._write_variables(
-            path / "group_vars" / "boards.yml",
+            self.inventory / "group_vars" / "boards.yml",
             edged_host_config={"federated": {"aggregator": f"{self.home.address}:{PORT}", "models": ["gearbox"]}},
             edged_federated_ca_file=f"{path}/fleet-ca.crt",
         )
@@ -73,7 +73,7 @@ def federation(
     if root is None or not (root / NGINX).exists():
         pytest.skip("the root file system for hosts has no nginx: `make hosts` makes it anew")
     with Fleet(2, name=f"l{os.getpid()}n", net="10.80.0") as fleet:
-        path = tmp_path_factory.mktemp("federation") / "inventory"
+        path = tmp_path_factory.mktemp("federation") / "fleet"
         federation = Federation(path, fleet, package, federated_package)
         for playbook in ("enrol", "site"):
             federation.play(playbook)

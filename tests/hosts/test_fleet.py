@@ -37,7 +37,10 @@ def operator(tmp_path_factory: pytest.TempPathFactory, package: Path, gearbox: P
     if ansible_bin() is None:
         pytest.skip("no Ansible: `make hosts` installs it")
     with Fleet(HOSTS, name=f"f{os.getpid()}n", net="10.78.0") as fleet:  # two runs at once have namespaces of their own
-        operator = Operator(tmp_path_factory.mktemp("fleet") / "inventory", fleet, package)
+        operator = Operator(tmp_path_factory.mktemp("fleet") / "fleet", fleet, package)
+        dry = operator.play("enrol", "--check")
+        assert "edged would be installed and configured" in dry.output
+        assert not (operator.boards[0].root / "usr/bin/edged").exists()
         for playbook in ("enrol", "site"):
             print(f"\n{playbook}: {HOSTS} hosts in {operator.play(playbook).seconds:.0f} s")
         played = operator.play("rollout", edged_rollout_package=str(good(operator, gearbox, 1)))
@@ -74,6 +77,23 @@ def test_check_and_diff_of_what_is_there_show_nothing(operator: Operator) -> Non
     played = operator.play("site", "--check", "--diff")
     assert set(played.changed.values()) == {0}, played.output
     assert "+++" not in played.output
+
+
+def test_a_misspelt_configuration_key_is_refused_and_what_is_in_use_stays(operator: Operator) -> None:
+    """In seconds: nothing waits for what will not come."""
+    first = operator.boards[0]
+    config = first.root / "etc/edged/edged.toml"
+    before = config.read_text()
+    model = operator.model()
+    operator.write_host_variables(first, edged_host_config={"model": [{**model, "topik": model.pop("topic")}]})
+    played = operator.play("site", "--limit", first.name, check=False)
+    operator.write_host_variables(first)
+    assert played.failed == {first.name}
+    assert "model[0].topik: unknown key" in played.output
+    assert "did you mean `topic`?" in played.output
+    assert played.seconds < 120
+    assert config.read_text() == before
+    assert operator.status(first)["running"]
 
 
 def test_private_keys_stay_on_their_board(operator: Operator) -> None:
@@ -158,7 +178,7 @@ def test_status_is_a_table_of_all_boards(operator: Operator) -> None:
         said = operator.play("status", check=False).output.partition("PLAY RECAP")[0]
     finally:
         second.start()
-    assert re.search(rf'"{first.name} +0\.1\.0 +well +gearbox {served}\b', said), said
+    assert re.search(rf'"{first.name} +{re.escape(operator.version)}~deb\d+ +well +gearbox {served}\b', said), said
     assert re.search(rf'"{second.name} +- +cannot be reached', said), said
 
 
@@ -274,6 +294,10 @@ def test_a_version_of_edged_goes_out_and_one_that_does_not_start_is_taken_back(o
     first, second = operator.boards
     operator.play("rollout", edged_version=fine)
     assert [operator.status(board)["reported"]["version"] for board in operator.boards] == ["7.0.0", "7.0.0"]
+    again = operator.play("site")  # whose inventory still has the version from before
+    assert set(again.changed.values()) == {0}, again.output
+    assert "nothing is done; edged.fleet.rollout moves versions" in again.output
+    assert [operator.status(board)["reported"]["version"] for board in operator.boards] == ["7.0.0", "7.0.0"]
     played = operator.play("rollout", edged_version=broken, edged_rollout_patience=10, check=False)
     assert played.failed == {first.name}
     assert f"Taken back: {first.name}." in played.output
@@ -301,3 +325,17 @@ def test_a_board_that_is_given_away_keeps_nothing(operator: Operator) -> None:
     for path in ("var/lib/edged", "etc/edged", "usr/lib/edged", "var/cache/edged"):
         assert not (first.root / path).exists(), path
     operator.wait_forgotten(first)
+    again = operator.play("decommission", edged_decommission=first.name)
+    assert set(again.changed.values()) == {0}, again.output
+
+
+def test_a_board_that_was_given_away_comes_back_only_when_it_is_named(operator: Operator) -> None:
+    first = operator.boards[0]
+    refused = operator.play("enrol", check=False)
+    assert first.name in refused.failed
+    assert "the board was revoked. If it is to come back, say so by its name" in refused.output
+    assert not (first.root / "usr/bin/edged").exists()
+    assert first.name not in operator.believed()
+    operator.play("enrol", "--limit", f"{first.name},hubs", edged_readmit=first.name)
+    assert (operator.records / f"{first.name}.enrol").exists()
+    assert first.name in {path.stem for path in (operator.home.root / "etc/edged/boards").iterdir()}

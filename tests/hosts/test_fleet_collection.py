@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,28 @@ def test_a_board_that_did_not_prove_itself_is_told_why(filters: Filters, after: 
     assert filters("unproven", after, snapshot(), want) == why
 
 
+@only("health")
+@pytest.mark.parametrize(
+    ("newest", "good", "said"),
+    [(None, None, ""), (2, 2, ""), (2, 1, ""), (2, None, "gearbox 2 has not been through its trial there")],
+)
+def test_before_a_wave_a_board_has_something_to_go_back_to(
+    filters: Filters, newest: int | None, good: int | None, said: str
+) -> None:
+    """The first version replaces nothing; one that is on trial can go back to an older good one."""
+    status = {
+        "models": [{"name": "gearbox", "newest": newest, "good": good}, {"name": "other", "newest": 1, "good": None}]
+    }
+    assert filters("no_way_back", status, "gearbox").startswith(said)
+    assert bool(filters("no_way_back", status, "gearbox")) is bool(said)
+
+
+@only("health")
+def test_status_shows_the_revision_of_the_package(filters: Filters) -> None:
+    rows = [{"board": "press-07", "status": snapshot()["status"], "revision": "0.1.0-2~deb12"}]
+    assert "0.1.0-2~deb12" in filters("status_table", rows)[1]
+
+
 @only("preflight")
 def test_all_that_is_wrong_with_a_machine_is_said_at_once(filters: Filters) -> None:
     want = {"free": 10, "now": 1000, "tolerance": 60, "state": "/var/lib/edged", "user": "edged"}
@@ -196,3 +220,76 @@ def test_all_that_is_wrong_with_a_machine_is_said_at_once(filters: Filters) -> N
     assert filters("unfit", fit, want) == []
     assert len(filters("unfit", {**fit, **wrong}, want)) == len(wrong)
     assert "armhf is not supported" in filters("unfit", {**fit, "architecture": "armhf"}, want)[0]
+
+
+# --- docs/fleet.md --------------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "fleet.md"
+_PLAYED = re.compile(r"ansible-playbook (.*)")
+
+
+def blocks(kind: str) -> list[str]:
+    """Return the fenced blocks of a kind, in the order in which they stand."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_documented_commands_name_the_inventorys_file_playbooks_and_variables_that_there_are() -> None:
+    texts = {path: path.read_text() for path in (DOCS, COLLECTION / "README.md", *COLLECTION.glob("playbooks/*.yml"))}
+    played = [line for text in texts.values() for line in _PLAYED.findall(text)]
+    assert len(played) > 10
+    for line in played:
+        assert line.startswith("-i inventory/hosts.ini edged.fleet."), line
+        name = line.split()[2].removeprefix("edged.fleet.")
+        assert (COLLECTION / "playbooks" / f"{name}.yml").exists(), line
+    files = [path for path in COLLECTION.rglob("*") if path.suffix in {".yml", ".j2"}]
+    known = {name for path in files for name in re.findall(r"\bedged_[a-z_]+", path.read_text())}
+    names = set(re.findall(r"\bedged_[a-z_]+(?!\w*\.deb)", DOCS.read_text())) - {"edged_"}
+    assert names <= known, names - known
+
+
+def test_what_is_documented_before_the_first_board_works_as_written(tmp_path: Path, collections: Path) -> None:
+    """Keys, certificates, inventory and settings, in the order in which they stand; then Ansible reads all of it."""
+    folder = ansible_bin()
+    assert folder is not None
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "edged").write_text(f'#!/bin/sh\nexec {sys.executable} -m edged "$@"\n')
+    (programs / "edged").chmod(0o755)
+    fleet = tmp_path / "fleet"
+    (fleet / "inventory" / "group_vars" / "all").mkdir(parents=True)
+    (tmp_path / "vault-password").write_text("vault password")
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(collections),
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(tmp_path / "vault-password"),
+        "PATH": f"{programs}:{folder}:{os.environ['PATH']}",
+    }
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            ["sh", "-ec", command],
+            cwd=fleet, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, command + done.stdout + done.stderr
+        return done.stdout
+
+    settings, hosts = [block for block in blocks("ini") if "aggregators" not in block]
+    (fleet / "ansible.cfg").write_text(settings)
+    (fleet / "inventory" / "hosts.ini").write_text(hosts)
+    for block in blocks("yaml"):
+        for part in re.split(r"^# (?=inventory/)", block, flags=re.MULTILINE)[1:]:
+            path, _, text = part.partition("\n")
+            (fleet / path.split(",")[0]).write_text(text)
+    steps = [block for block in blocks("sh") if "ansible-playbook" not in block]
+    assert len(steps) == 2
+    for block in steps:
+        run(re.sub(r"^(edged keygen .*)$", r"\1 --no-passphrase", block, flags=re.MULTILINE))
+    assert run("openssl verify -CAfile ca.crt broker.crt").endswith("OK\n")
+    assert run("head -c 14 broker.key") == "$ANSIBLE_VAULT"
+    (fleet / "packages").mkdir()
+    (fleet / "packages" / "edged_0.1.0-1~deb12_arm64.deb").touch()
+    control = "- hosts: all\n  gather_facts: false\n  tasks:\n    - edged.fleet.control: {command: true, package: true, files: true}\n      run_once: true\n"
+    (tmp_path / "control.yml").write_text(control)
+    assert '"msg": "in order"' in run(f"ansible-playbook -v {tmp_path}/control.yml")
+    for command in re.findall(r"^ansible-playbook .*", "\n".join(blocks("sh")), re.MULTILINE):
+        run(command + " --syntax-check")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -16,10 +18,10 @@ from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
 from edged.formats.channel.result import Plain
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import Box, parse
-from edged.formats.cose.keys import ContentKey, PrivateKey
+from edged.formats.cose.keys import ContentKey
 from support.faults import often
 from support.hub_process import board_of
-from support.parties import ANSWER, Board, encoder
+from support.parties import ANSWER, Board, Hub, encoder
 from support.played import Played, Scene, Sent
 from support.promises import HUB
 
@@ -92,7 +94,7 @@ def test_announcement_forged_with_another_key(scene: Scene, name: str) -> None:
     board = scene.board(name)
     board.announce()
     believed(scene, board)
-    forger = Played(Board(name), scene.tap, [scene.hub.key], first=99)
+    forger = Played(Board(name), scene.tap, [scene.hub.record], first=99)
 
     forger.announce()
     scene.expect(name, "UnknownSignerError")
@@ -190,14 +192,14 @@ def test_clocks_that_differ_by_a_day(scene: Scene, name: str) -> None:
 @HUB
 def test_former_hub_forges_under_an_old_epoch(scene: Scene, name: str) -> None:
     """It knows the key of the epoch that it was granted: once it is removed, nothing opens under that."""
-    former = PrivateKey.generate()
+    former = Hub()
     board = scene.board(name)
-    board.announcer.set_hubs([scene.hub.key, former.public])
+    board.announcer.set_hubs([scene.hub.record, former.record])
     old = board.announcer._current.epoch
     board.announce()
     believed(scene, board)
     waiting = board.seal(late=True)
-    board.announcer.set_hubs([scene.hub.key])
+    board.announcer.set_hubs([scene.hub.record])
     board.announce()
     believed(scene, board)
     forged = old.seal("c1", encoder().encode(ANSWER, old.count + 1, time.time(), Plain(bytes(32)), late=True))
@@ -259,7 +261,7 @@ def test_two_boards_with_one_identity(scene: Scene, name: str) -> None:
     board = scene.board(name, first=7)
     board.announce()
     believed(scene, board)
-    copy = Played(board.board, scene.tap, [scene.hub.key], first=7)
+    copy = Played(board.board, scene.tap, [scene.hub.record], first=7)
 
     copy.announce()
 
@@ -273,7 +275,7 @@ def test_signed_results_cannot_be_given_up_also_after_a_restart(scene: Scene, na
     board.announce()
     believed(scene, board)
     scene.wait_arrived(board.send())
-    downgraded = Played(board.board, scene.tap, [scene.hub.key], first=2)
+    downgraded = Played(board.board, scene.tap, [scene.hub.record], first=2)
 
     downgraded.announce()
     scene.expect(name, "NotAllowedError")
@@ -355,7 +357,7 @@ def test_readings_answered_again_by_a_board_that_had_died_are_no_attack(scene: S
     _, _, before = board.announcer.seal("c1", encoder(), ANSWER, of)
     scene.tap.publish(board.topic("c1"), before, qos=1)
     scene.wait(lambda status: board_of(status, name).get("opened") == 1)
-    again = Played(board.board, scene.tap, [scene.hub.key], first=2)
+    again = Played(board.board, scene.tap, [scene.hub.record], first=2)
     again.announce()
     believed(scene, again)
 
@@ -375,9 +377,8 @@ def test_result_moved_to_another_channel_and_another_board(scene: Scene, name: s
 
     scene.tap.publish(board.topic("c2"), sent.payload, qos=1)
     scene.expect(name, "DecryptionError")
-    held = scene.hub.status()["counts"]["held"]
     scene.tap.publish(other.topic("c1"), sent.payload, qos=1)
-    scene.wait(lambda status: status["counts"]["held"] == held + 1)
+    scene.wait_arrived(other.send())  # and so the hub has seen the one before: it waits for a key that never comes
 
     assert sent.key not in scene.arrived()
     replay(scene, sent)
@@ -439,7 +440,7 @@ def test_retained_result(scene: Scene, name: str) -> None:
 @pytest.mark.timeout(900)
 def test_a_flood_of_results_of_an_unknown_epoch_holds_up_nobody(scene: Scene, name: str) -> None:
     """They wait for an announcement, of which nobody knows that it will never come."""
-    board, ghost = scene.board(name), Played(Board(name), scene.tap, [scene.hub.key])
+    board, ghost = scene.board(name), Played(Board(name), scene.tap, [scene.hub.record])
     board.announce()
     believed(scene, board)
     before = scene.hub.rss_anon
@@ -519,3 +520,12 @@ def test_retained_garbage_under_the_base_topic(scene: Scene, name: str) -> None:
 def report(what: str, size: float) -> None:
     """Print a figure; `pytest -s` shows it."""
     print(f"\n{what}: {size / 1e6:.1f} MB", end="")
+
+
+def test_slow_connections_of_one_peer_do_not_stop_the_page(scene: Scene) -> None:
+    """A hundred that say nothing, from one address; `status` asks the page from another."""
+    with ExitStack() as open_:
+        for _ in range(100):
+            slow = socket.create_connection(("127.0.0.1", scene.hub.port), 10, source_address=("127.0.0.2", 0))
+            open_.enter_context(slow)
+        assert scene.hub.status()["hub"] == scene.hub.path.name

@@ -135,7 +135,8 @@ def test_results_wait_in_order_while_the_broker_at_home_is_away_and_the_oldest_g
         board.serve("c1")
         scene.hub.start()
         scene.wait_arrived(board.send())
-        scene.wait(lambda status: status["local"]["queued"] == 0)  # the hub, too, knows that it has arrived
+        # the hub, too, knows that it has arrived, and says so after it was opened
+        scene.wait(lambda status: (board_of(status, "press").get("opened"), status["local"]["queued"]) == (1, 0))
         scene.local.stop()
         scene.until(lambda: not scene.home.is_up)
         sent = [board.send() for _ in range(120)]
@@ -267,7 +268,7 @@ def test_plaintext_is_refused_to_the_broker_in_between(tmp_path: Path, name: str
         hub = HubProcess(tmp_path / "hub", broker.url, local=urls[name])
         board = Board("press")
         hub.enrol(board.record, board.record.encode(board.sign))
-        played = Played(board, spy, [hub.key])
+        played = Played(board, spy, [hub.record])
         played.announce()
         try:
             process = hub.begin()
@@ -290,7 +291,7 @@ def test_plaintext_goes_to_the_broker_in_between_where_it_is_allowed_in_words(tm
         hub = HubProcess(tmp_path / "hub", broker.url, local=broker.url, more_local="plaintext_on_upstream = true")
         board = Board("press")
         hub.enrol(board.record, board.record.encode(board.sign))
-        played = Played(board, spy, [hub.key])
+        played = Played(board, spy, [hub.record])
         played.announce()
         try:
             hub.start()
@@ -361,7 +362,7 @@ def test_two_hubs_open_each_result_and_one_that_is_removed_reads_nothing_more(sc
     second = HubProcess(path, scene.upstream.url, local=scene.local.url, more_local='prefix = "edged-hub/second"')
     try:
         second.enrol(board.board.record, board.board.record.encode(board.board.sign))
-        board.announcer.set_hubs([scene.hub.key, second.key])
+        board.announcer.set_hubs([scene.hub.record, second.record])
         board.announce()
         board.serve("c1")
         scene.settle()
@@ -371,7 +372,7 @@ def test_two_hubs_open_each_result_and_one_that_is_removed_reads_nothing_more(sc
         scene.wait_arrived(*sent)
         scene.until(lambda: set(scene.arrived("edged-hub/second/press/")) == {one.key for one in sent})
 
-        board.announcer.set_hubs([scene.hub.key])
+        board.announcer.set_hubs([scene.hub.record])
         board.announce()
         later = [board.send() for _ in range(5)]
 

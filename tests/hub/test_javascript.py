@@ -85,7 +85,8 @@ def test_vector(kind: str, vector: Vector, came_of: dict[str, Any]) -> None:
 def open_with_edged(vector: Vector) -> dict[str, Any]:
     """Return what `edged listen` prints of the last step of a vector."""
     hub = PrivateKey.from_scalar(bytes.fromhex(FILES["keys"]["keys"][vector["hub"]]["d"]))
-    receiver = Receiver(hub, [Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))])
+    name = bytes.fromhex(FILES["keys"]["keys"][f"{vector['hub']} sign"]["kid"])
+    receiver = Receiver(hub, name, [Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))])
     opened: Opened | None = None
     for step in vector["steps"]:
         data = bytes.fromhex(step["data"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ import pytest
 from edged.base.errors import EdgedError
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PrivateKey
-from edged.formats.package.manifest import Digest, SelfTest, SelfTestCase
+from edged.formats.package.manifest import Digest
+from edged.formats.package.self_test import FLOAT32, SelfTest, SelfTestCase, TypedArray
 from edged.formats.package.verify import Package
+from edged.model.dry_run import open_model
 from edged.model.live import load
 from edged.model.runtime import choose
 from support.bench import GOOD, Bench, live_bench, make_bench
@@ -261,7 +263,7 @@ def test_a_package_is_no_board_to_seal_to(bench: Bench) -> None:
 
 def test_a_wrong_tag_is_refused_though_it_was_signed(bench: Bench) -> None:
     package = bench.pack_fast()
-    altered = bytearray(Package.parse(memoryview(package)).ciphertext)
+    altered = bytearray(Package.parse(memoryview(package)).parts[0])
     altered[-1] ^= 1
     bench.refuse(bench.workshop.resign(package, sealed=bytes(altered)), NOPERM, "the AEAD tag does not hold")
 
@@ -269,31 +271,30 @@ def test_a_wrong_tag_is_refused_though_it_was_signed(bench: Bench) -> None:
 @pytest.mark.parametrize("by", [-1, 1])
 def test_sizes_that_do_not_add_up_are_refused(bench: Bench, by: int) -> None:
     package = bench.pack_fast()
-    manifest = read_manifest(package)
+    manifest = read_manifest(package).sealed[0]
     parts = Parts.of(package)
-    for name in ("ciphertext", "plaintext"):
+    for name, code, said in (("ciphertext", DATAERR, "were signed"), ("plaintext", NOPERM, "the signed sizes of part")):
         was: Digest = getattr(manifest, name)
         wrong = Digest(was.size + by, was.sha256)
-        bench.refuse(bench.workshop.resign(package, **{name: wrong}), NOPERM, name)
+        bench.refuse(bench.workshop.resign(package, **{name: wrong}), code, said)
     head = cbor.bytes_head(manifest.ciphertext.size + by)
-    wrong_head = parts._replace(ciphertext=head + bytes(Package.parse(memoryview(package)).ciphertext))
-    bench.refuse(wrong_head.join(), DATAERR, "bytes of ciphertext where")
+    wrong_head = parts._replace(ciphertext=head + bytes(Package.parse(memoryview(package)).parts[0]))
+    bench.refuse(wrong_head.join(), DATAERR, "package")
 
 
 def test_a_size_beyond_all_memory_is_refused_before_room_is_made(bench: Bench) -> None:
-    manifest = read_manifest(bench.pack_fast())
+    manifest = read_manifest(bench.pack_fast()).sealed[0]
     huge = Digest(1 << 50, manifest.plaintext.sha256)
     huge_sealed = Digest((1 << 50) + 16, manifest.ciphertext.sha256)
     package = bench.workshop.resign(bench.pack_fast(), plaintext=huge, ciphertext=huge_sealed)
-    bench.refuse(package, NOPERM, f"and {(1 << 50) + 16} were signed")
+    bench.refuse(package, DATAERR, "were signed")
 
 
 def test_another_plaintext_than_the_one_signed_is_refused(bench: Bench) -> None:
     package = bench.pack_fast()
-    wrong = Digest(read_manifest(package).plaintext.size, bytes(32))
-    bench.refuse(
-        bench.workshop.resign(package, plaintext=wrong), NOPERM, "the plaintext is not the one that was signed"
-    )
+    wrong = Digest(read_manifest(package).weights.size, bytes(32))
+    resigned = bench.workshop.resign(package, plaintext=wrong)
+    bench.refuse(resigned, NOPERM, "the plaintext of part 'model' is not the one that was signed")
 
 
 # --- models that do not run ------------------------------------------------------------------
@@ -363,25 +364,38 @@ def test_a_model_that_disagrees_with_its_self_test_is_not_packed(bench: Bench) -
     finally:
         good.write_bytes(kept)
     assert done.returncode == DATAERR
-    assert "self-test 1 of 1 is off by" in done.stderr
+    assert "self-test 1 of 1: off by" in done.stderr
     assert "hint: " in done.stderr
     assert not (bench.path / "out.edged").exists()
 
 
+def with_self_test(bench: Bench, scores: Sequence[float], tolerance: float) -> bytes:
+    """Return a package whose publisher signed these scores."""
+    arrays = TypedArray(FLOAT32, GOOD.tobytes()), TypedArray(FLOAT32, np.array(scores, "<f4").tobytes())
+    test = SelfTest(tolerance, (SelfTestCase(*arrays),))
+    return bench.workshop.reseal(bench.pack_fast(), bench.board_key, 1, test.encode())
+
+
 @pytest.mark.parametrize(
-    "scores", [[0.5, 0.5], [np.nan, 0.0], [1.0], [0.0, 0.0, 0.0]], ids=["values", "nan", "too few", "too many"]
-)
-def test_a_model_that_disagrees_with_its_self_test_is_not_installed(bench: Bench, scores: list[float]) -> None:
-    case = SelfTestCase(GOOD.tobytes(), np.array(scores, "<f4").tobytes())
-    package = bench.workshop.resign(bench.pack_fast(), self_test=SelfTest(0.001, (case,)))
-    bench.refuse(package, DATAERR, "self-test 1 of 1 is off by", "ask the publisher")
+    ("scores", "said"),
+    [([0.5, 0.5], "off by"), ([np.nan, 0.0], "off by"), ([1.0], "2 scores where 1"), ([0.0, 0.0, 0.0], "2 scores where 3")],
+    ids=["values", "nan", "too few", "too many"],
+)  # fmt: skip
+def test_a_model_that_disagrees_with_its_self_test_is_not_installed(
+    bench: Bench, scores: list[float], said: str
+) -> None:
+    bench.refuse(with_self_test(bench, scores, 0.001), DATAERR, f"self-test 1 of 1: {said}", "ask the publisher")
+
+
+def test_a_model_that_answers_another_label_is_not_installed_whatever_the_tolerance(bench: Bench) -> None:
+    model = open_model(bench.workshop.author(), bench.models / "gearbox" / "dnn.tflite", choose())
+    swapped = model.scores(GOOD)[::-1]
+    model.close()
+    bench.refuse(with_self_test(bench, swapped.tolist(), 1e9), DATAERR, "was signed as the best")
 
 
 def test_a_tolerance_that_is_no_number_is_no_tolerance(bench: Bench) -> None:
-    case = read_manifest(bench.pack_fast()).self_test.cases[0]
-    bench.refuse(
-        bench.workshop.resign(bench.pack_fast(), self_test=SelfTest(float("nan"), (case,))), DATAERR, "self-test"
-    )
+    bench.refuse(with_self_test(bench, [0.5, 0.5], float("nan")), DATAERR, "tolerance of the self-test")
 
 
 # --- a daemon that runs ----------------------------------------------------------------------
@@ -403,6 +417,7 @@ def test_a_running_daemon_goes_on_with_the_old_version(models: Path, tmp_path: P
         for package, code in ((cut, DATAERR), (bench.pack_fast(weights=b"TFL3" * 9), DATAERR)):
             bench.refuse(package, code)
             assert version() == 1
+        shutil.copy(store / "gearbox-1.grant", store / "gearbox-2.grant")
         (store / "gearbox-2.edged").write_bytes(cut)
         daemon.wait_for("RELOADING=1")
         daemon.wait_ready()

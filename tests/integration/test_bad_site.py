@@ -319,7 +319,7 @@ def test_wrapped_keys_without_a_credential(wrapped: tuple[Bench, dict[str, str]]
 def test_plain_keys_where_a_credential_is_configured(bench: Bench, tmp_path: Path) -> None:
     """Somebody put keys there that are not under the credential: not taken for the board's own."""
     secret = tmp_path / "secret"
-    secret.write_text("x")
+    secret.write_text("another secret of some length")
     secret.chmod(0o600)
     change(bench, "[results]", f'[keystore]\nwrap = "{secret}"\n[results]')
     same_everywhere(bench, NOINPUT, "keys", "sign.key cannot be opened", "keystore.wrap")
@@ -452,7 +452,7 @@ def test_an_installed_package_that_was_damaged(bench: Bench) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    same_everywhere(bench, NOPERM, "model gearbox", f"{path}: the ciphertext is not the one", "fetch the package again")
+    same_everywhere(bench, NOPERM, "model gearbox", f"{path}: the AEAD tag does not hold", "fetch the package again")
 
 
 # --- the command line ------------------------------------------------------------------------

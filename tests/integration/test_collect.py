@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.board.installation import Board, mapped
+from edged.board.installation import Board
 from edged.board.pipeline import like
 from edged.board.state import Examples, Intake, LoadedExamples, Of, Window
 from edged.config.load import load_board
@@ -46,7 +46,7 @@ def listed(site: Site) -> dict[str | None, int]:
 def manifest_of(board: Board) -> Manifest:
     installed = board.packages.newest(board.config.model[0].name)
     assert installed is not None
-    return board.verify(mapped(installed.path), installed.path).manifest
+    return board.verify_installed(installed).manifest
 
 
 def loaded(site: Site, shape: tuple[int, ...] = (16,)) -> LoadedExamples:

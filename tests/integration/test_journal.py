@@ -25,7 +25,7 @@ set_up_logging("debug")
 log = logging.getLogger("edged.test")
 """
 HOSTILE = "a\nMESSAGE_ID=0\n\x1b[31m\0\x00PRIORITY=0\n<0>b\u2028\udc80"
-ESCAPED = r"a\nMESSAGE_ID=0\n\x1b[31m\x00\x00PRIORITY=0\n<0>b\u2028\udc80"
+ESCAPED = r"a\nMESSAGE_ID=0\n\u001b[31m\u0000\u0000PRIORITY=0\n<0>b\u2028\udc80"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ except ValueError:
     assert entry["PRIORITY"] == "3"
     lines = entry["MESSAGE"].split("\n")
     assert lines[:2] == ["failed", "    Traceback (most recent call last):"]
-    assert lines[-2:] == ["    ValueError: one", r"    <0>two\x1b[31m"]
+    assert lines[-2:] == ["    ValueError: one", r"    <0>two\u001b[31m"]
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["systemd-python", "stream"])

@@ -27,13 +27,14 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs st
 INSTALL = """
 import sys
 from pathlib import Path
-from edged.board.installation import Board, mapped
+from edged.base.files import open_regular
+from edged.board.installation import Board
 from edged.config.load import load_board
 from edged.board.state import State
 board = Board(load_board(Path("edged.toml")))
 state = State(board.directory)
 print("begins", flush=True)
-board.install(mapped(Path(sys.argv[1])), Path(sys.argv[1]), state)
+board.install(open_regular(Path(sys.argv[1])), Path(sys.argv[1]), state)
 state.close()
 """
 

@@ -19,7 +19,12 @@ from support.journal import Journal, cannot_journal
 
 BROKER, USER, BOARD, TOPIC = "canaryhost.invalid", "canaryuser", "canary-board-7", "canarytopic/hall 3/shaken"
 NAMES = ("canaryhost", "canaryuser", "canary-board", "canarytopic")
-PASSWORD, WRAP, COMMENT, ENVIRONMENT = "canary-p4ssw0rd", "canary-wr4p", "canary-c0mment", "canary-env1ronment"
+PASSWORD, WRAP, COMMENT, ENVIRONMENT = (
+    "canary-p4ssw0rd",
+    "canary-wr4p-of-16-bytes",
+    "canary-c0mment",
+    "canary-env1ronment",
+)
 
 
 @pytest.fixture

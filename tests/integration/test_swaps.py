@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import EdgedError
+from edged.base.files import open_regular
 from edged.board.installation import Board, mapped
 from edged.board.state import State
 from edged.broker import Broker
@@ -20,7 +21,8 @@ from edged.config.load import load_board
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Role
-from edged.formats.package.pack import Chunks, pack
+from edged.formats.package.pack import Contents, pack
+from edged.formats.package.verify import Package
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record
 from edged.model.author import Author
@@ -53,9 +55,10 @@ class Publisher:
         text = GEARBOX.format(version=version).replace("selftest.npz", self_test).replace("0.02", tolerance) + more
         path = self.site.path / "swap.toml"
         path.write_text(text)
-        fields = Author.read(path).fields(self.site.path)
-        chunks: Chunks = pack(
-            fields, self.weights, signer=self.signer, to=[self.board], aead=Aead.A256GCM,
+        author = Author.read(path)
+        contents: Contents = [("model", self.weights), ("self_test", author.read_self_test(self.site.path).encode())]
+        chunks = pack(
+            author.fields(self.site.path), contents, signer=self.signer, to=[self.board], aead=Aead.A256GCM,
             created=int(time.time()),
         )  # fmt: skip
         return b"".join(chunks)
@@ -95,9 +98,12 @@ def resident(pid: int) -> int:
 def place(site: Site, version: int, data: bytes) -> None:
     """Put a package where installed ones stand, as who can write there would."""
     folder = site.state / "keystore" / "packages"
-    (folder / ".new").write_bytes(data)
-    (folder / ".new").chmod(0o600)
-    (folder / ".new").rename(folder / f"gearbox-{version}.edged")
+    board = read_record(site.path / "board.enrol", Role.DEVICE).sealing_key
+    grant = Package.parse(memoryview(data)).recipients.only(board.thumbprint).encode()
+    for suffix, content in ((".grant", grant), (".edged", data)):
+        (folder / ".new").write_bytes(content)
+        (folder / ".new").chmod(0o600)
+        (folder / ".new").rename(folder / f"gearbox-{version}{suffix}")
 
 
 def install_and_reload(site: Site, daemon: DaemonProcess, publisher: Publisher, version: int) -> None:
@@ -114,7 +120,7 @@ def install_and_reload(site: Site, daemon: DaemonProcess, publisher: Publisher, 
         board = Board(load_board(site.path / "edged.toml"))
         (site.path / "new.edged").write_bytes(data)
         state = State(board.directory)
-        board.install(mapped(site.path / "new.edged"), site.path / "new.edged", state)
+        board.install(open_regular(site.path / "new.edged"), site.path / "new.edged", state)
         state.close()
     else:
         place(site, version, data)

@@ -141,7 +141,7 @@ def test_encrypt_to_p256_opens(name: str) -> None:
     key = PrivateKey.from_scalar(number(recipient_input["key"]["d"]))
     assert key.public == public_of(recipient_input["key"])
     assert recipient.kid.decode() == recipient_input["key"]["kid"]
-    z = key.ecdh(recipient.ephemeral)
+    z = key.ecdh(PublicKey(*recipient.ephemeral))
     assert z.hex() == intermediate["Secret_hex"].lower()
     context = cbor2.loads(bytes.fromhex(intermediate["Context_hex"]))
     assert cbor.encode(context) == encrypt._KDF_CONTEXT

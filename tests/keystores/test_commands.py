@@ -76,7 +76,7 @@ def test_migration_keeps_the_board_running_and_is_endorsed_by_the_old_key(quiet:
     assert quiet.model_loads(), "which was sealed to the old key"
     check = quiet.edged("keystore", "check", "-c", "edged.toml").stdout
     assert new.fingerprint in check
-    assert "whole" in quiet.edged("audit", "--verify", "-c", "edged.toml").stdout, "signed by both keys"
+    assert "whole" in quiet.edged("audit", "--verify", "-c", "edged.toml").stdout
 
 
 def test_forgotten_keys_are_gone_and_installed_packages_go_on(quiet: Quiet, uri: str) -> None:
@@ -99,14 +99,15 @@ def test_keys_in_use_are_not_forgotten(quiet: Quiet, tpm: Swtpm) -> None:
     assert quiet.model_loads()
 
 
-def test_exported_audit_log_is_verified_with_the_records_of_both_keys(quiet: Quiet, tpm: Swtpm) -> None:
+def test_exported_audit_log_is_verified_with_the_record_of_the_key_that_signed_last(quiet: Quiet, tpm: Swtpm) -> None:
     quiet.migrate(tpm.uri)
     quiet.configure(tpm.uri)
     quiet.edged("keystore", "forget-old", "-c", "edged.toml")
     quiet.edged("audit", "--export", "log.cbor", "-c", "edged.toml")
     verify = ("audit", "--file", "log.cbor", "--verify", "--board", "next.enrol")
+    assert "whole" in quiet.edged(*verify).stdout
     assert "whole" in quiet.edged(*verify, "--board", quiet.record).stdout
-    assert "signed by key" in quiet.edged(*verify, check=False).stderr
+    assert "signed by key" in quiet.edged(*verify[:-1], quiet.record, check=False).stderr
 
 
 def test_second_migration_waits_for_the_first(quiet: Quiet, tpm: Swtpm) -> None:

@@ -13,6 +13,7 @@ from edged.base.errors import EdgedError, ModelError, ReadingShapeError, Reading
 from edged.formats.spec import Chain, Feature, Features, Input, Normalise, Output, Window
 from edged.model.author import Author
 from edged.model.dry_run import open_model, record_self_test, try_samples
+from edged.model.known_answers import to_floats
 from edged.model.runtime import Engine
 from edged.model.samples import Samples, read_samples
 from edged.model.signal.chain import CompiledChain
@@ -98,13 +99,14 @@ def test_a_self_test_that_was_recorded_holds(models: Path, engine: Engine, autho
     model = open_model(author, models / "gearbox" / "dnn.tflite", engine)
     samples = read_samples(models / "gearbox" / "golden.npz", array="raw_windows", label_array="raw_y")
 
-    recorded = record_self_test(model, list(try_samples(model, author, samples)), tmp_path / "selftest.npz")
+    tried = list(try_samples(model, author, samples))
+    recorded = record_self_test(model, author, tried, tmp_path / "selftest.npz", author.tolerance)
     test = author.read_self_test(tmp_path)
     model.self_test(test)
 
     model.close()
-    assert recorded == len(test.cases) == 8
-    scores = [np.frombuffer(case.scores, "<f4").argmax() for case in test.cases]
+    assert recorded.written == len(test.cases) == 8
+    scores = [to_floats(case.scores).argmax() for case in test.cases]
     assert sorted(scores) == [0] * 4 + [1] * 4
 
 

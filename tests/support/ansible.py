@@ -34,6 +34,7 @@ _SECRETS = {
 _SETTINGS = """
 [defaults]
 collections_path = collections
+inject_facts_as_vars = false
 home = .ansible
 vault_password_file = vault-password
 
@@ -80,7 +81,7 @@ class Played:
 class Operator:
     """Who runs the fleet: boards, and behind them one host with hub and broker.
 
-    :param path: a new directory for the inventory and all that belongs to it.
+    :param path: a new directory for the inventory, in a folder of its own, and all that belongs to it.
     :param package: the .deb.
     :cvar soak: seconds in which a wave has to prove itself.
     """
@@ -89,6 +90,7 @@ class Operator:
 
     def __init__(self, path: Path, fleet: Fleet, package: Path) -> None:
         self.path = path
+        self.inventory = path / "inventory"
         self.fleet = fleet
         *self.boards, self.home = fleet.hosts
         self.records = path / "records"
@@ -125,9 +127,10 @@ class Operator:
         text = self.fleet.inventory.read_text()
         for group, hosts in groups.items():
             text += "\n".join((f"[{group}]", *(host.name for host in hosts), ""))
-        (self.path / "hosts.ini").write_text(text)
+        self.inventory.mkdir()
+        (self.inventory / "hosts.ini").write_text(text)
         url = f"mqtts://{self.home.address}:8883"
-        group_vars = self.path / "group_vars"
+        group_vars = self.inventory / "group_vars"
         (group_vars / "all").mkdir(parents=True)
         self._write_variables(
             group_vars / "all" / "main.yml",
@@ -165,7 +168,7 @@ class Operator:
 
     def write_host_variables(self, host: Host, **variables: Any) -> None:
         """Say what holds for one host alone."""
-        path = self.path / "host_vars" / f"{host.name}.yml"
+        path = self.inventory / "host_vars" / f"{host.name}.yml"
         path.parent.mkdir(exist_ok=True)
         self._write_variables(path, **variables)
 
@@ -190,7 +193,7 @@ class Operator:
             for code in tree.glob("usr/lib/edged/lib/python3*/site-packages/edged"):
                 (code / "__init__.py").write_text(f'__version__ = "{version.partition("-")[0]}"\n')
                 if broken:
-                    (code / "daemon" / "process.py").write_text("raise SystemExit(70)\n")
+                    (code / "board" / "daemon" / "process.py").write_text("raise SystemExit(70)\n")
             (tree / "DEBIAN" / "md5sums").unlink(missing_ok=True)
             target = source.with_name(source.name.replace(self.version, version))
             call("dpkg-deb", "-Zgzip", "-z1", "--build", tree, target)
@@ -228,7 +231,7 @@ class Operator:
         """
         extra = ("-e", json.dumps(variables)) if variables else ()
         started = time.monotonic()
-        command = ("-i", str(self.path / "hosts.ini"), f"edged.fleet.{playbook}", *extra, *arguments)
+        command = ("-i", str(self.inventory / "hosts.ini"), f"edged.fleet.{playbook}", *extra, *arguments)
         done = self.run("ansible-playbook", *command, check=False, days=days)
         played = Played.read(done, time.monotonic() - started)
         assert not check or played.code == 0, played.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edged.formats.identity import Role
+from edged.formats.package.verify import Package
 from edged.keystore.packages import PackageStore
 from edged.keystore.records import read_record
 from edged.model.author import SelfTestFile
@@ -76,7 +78,11 @@ class Bench(Site):
 
     def put(self, version: int, package: bytes) -> None:
         """Put a package where the daemon finds it, without the checks of `edged install`."""
-        PackageStore(self.state / "keystore" / "packages").add("gearbox", version, [package])
+        store = PackageStore(self.state / "keystore" / "packages")
+        board = read_record(self.path / "board.enrol", Role.DEVICE).sealing_key
+        own = Package.parse(memoryview(package)).recipients.only(board.thumbprint)
+        with store.copied(io.BytesIO(package), len(package)) as copy:
+            store.add("gearbox", version, copy, own.encode())
 
     def replace(self, daemon: DaemonProcess, version: int, package: bytes) -> None:
         """Install a version as users do, and wait until the daemon has let go of the one before."""

@@ -42,8 +42,9 @@ class Hub:
         site = sites[0]
         keys = PersonalKeys.read(site.path / "home.key", None)
         assert keys.agreement is not None
-        self._hub = keys.agreement.public
-        self._receiver = Receiver(keys.agreement, [read_record(one.path / "board.enrol", Role.DEVICE) for one in sites])
+        self._hub = keys.signer.public
+        boards = [read_record(one.path / "board.enrol", Role.DEVICE) for one in sites]
+        self._receiver = Receiver(keys.agreement, self._hub.thumbprint, boards)
         self._topic = site.topic
         self.client = Client(site.options(**options))
         self.client.on_message = self._take

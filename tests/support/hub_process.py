@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Record, Role
 from edged.keystore.records import read_record
 from support.commands import edged, run_edged
@@ -28,6 +27,7 @@ class HubProcess:
     :ivar boards: folder of enrolment records.
     :ivar state: its state.
     :ivar record: its public record.
+    :ivar port: of its page.
     """
 
     def __init__(self, path: Path, *upstream: str, local: str, hub: str = "", more_local: str = "") -> None:
@@ -38,7 +38,7 @@ class HubProcess:
         self.state = path / "state"
         self.processes: dict[str, Service] = {}
         self._last: Service | None = None
-        self._port = quiet_port()
+        self.port = quiet_port()
         self.configure(*upstream, local=local, hub=hub, more_local=more_local)
         if not (self.state / "hub.pub").exists():
             edged("hub", "-c", "hub.toml", "init", cwd=path)
@@ -49,13 +49,8 @@ class HubProcess:
         tables = "".join(f'\n[upstream.u{number}]\nurl = "{url}"\n' for number, url in enumerate(upstream))
         (self.path / "hub.toml").write_text(
             f'[hub]\nname = "{self.path.name}"\nstate = "state"\nboards = "boards"\n{hub}\n{tables}\n'
-            f'[local]\nurl = "{local}"\n{more_local}\n[page]\naddress = "127.0.0.1:{self._port}"\n'
+            f'[local]\nurl = "{local}"\n{more_local}\n[page]\naddress = "127.0.0.1:{self.port}"\n'
         )
-
-    @property
-    def key(self) -> PublicKey:
-        """The key to seal to."""
-        return self.record.sealing_key
 
     @property
     def log(self) -> str:
@@ -118,7 +113,7 @@ class HubProcess:
     def status(self) -> dict[str, Any]:
         """Return what `edged hub status --json` would tell, from the page: a second or two old."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self._port}/data.json", timeout=10) as answer:
+        with opener.open(f"http://127.0.0.1:{self.port}/data.json", timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)["hub"]
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edged.board.installation import Board, mapped
+from edged.board.installation import Board
 from edged.board.pipeline import like
 from edged.config.load import load_board
 from edged.federated.nodes import NodeRecord, open_node_key
@@ -44,7 +44,7 @@ def open_kept(config: Path, record: Path, shape: tuple[int, ...]) -> tuple[np.nd
     keystore, name = board.keystore(), board.config.model[0].name
     installed = board.packages.newest(name)
     assert installed is not None
-    manifest = board.verify(mapped(installed.path), installed.path).manifest
+    manifest = board.verify_installed(installed).manifest
     with closing(board.examples(keystore)) as examples:
         windows = examples.load(name, like(manifest, shape)).x
     node = open_node_key(board.directory / "federated" / "node.key", NodeRecord.read(record).device, keystore)

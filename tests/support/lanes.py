@@ -12,13 +12,14 @@ from edged.board.pipeline import Answered, Lane, Message
 from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.cose.keys import ContentKey
-from edged.formats.package.manifest import Digest, Manifest, SelfTest, SelfTestCase
+from edged.formats.package.manifest import Digest, Manifest, Part
 from edged.formats.spec import Input, Output, Window
 from edged.model.live import LiveModel
 from edged.model.signal.chain import Prepared
 
 TOPIC = "factory/press-07/vibration"
 Floats = npt.NDArray[np.float32]
+_NOTHING = Digest(1, bytes(32))
 
 
 class FakeModel:
@@ -34,8 +35,8 @@ class FakeModel:
         fields.setdefault("output", Output(kind="classifier", labels=("healthy", "broken")))
         self.identity = bytes([version]) * 32
         self.manifest = Manifest(
-            name="gearbox", version=version, created=0, publisher=bytes(32), edged="0.1", alg=3, iv=bytes(12), commit=bytes(32),
-            ciphertext=Digest(1, bytes(32)), plaintext=Digest(1, bytes(32)), self_test=SelfTest(0.0, (SelfTestCase(b"", b""),)), **fields,
+            name="gearbox", version=version, created=0, publisher=bytes(32), edged="0.1", alg=3, commit=bytes(32),
+            sealed=tuple(Part(kind, bytes(12), _NOTHING, _NOTHING) for kind in ("model", "self_test")), **fields,
         )  # fmt: skip
         self.windows: list[list[float]] = []
         self.closed = False

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.receiver import Opened, Receiver
-from edged.formats.channel.result import Answer, Plain, ResultEncoder
+from edged.formats.channel.result import Answer, Plain
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.identity import Record, Role
@@ -38,13 +39,25 @@ def epochs(first: int = 1) -> Callable[[bytes, int], int]:
 
 @dataclass
 class Hub:
-    """A hub's key and what it believes."""
+    """A hub's keys and what it believes."""
 
     key: PrivateKey = field(default_factory=PrivateKey.generate)
+    sign: PrivateKey = field(default_factory=PrivateKey.generate)
+
+    @property
+    def name(self) -> bytes:
+        """What announcements and questions call it."""
+        return self.sign.public.thumbprint
+
+    @property
+    def record(self) -> Record:
+        """Its record."""
+        unsigned = Record(Role.HUB, "home", self.sign.public, self.key.public, None, int(NOW))
+        return Record.parse(unsigned.encode(self.sign))
 
     def receiver(self, *boards: Board) -> Receiver:
         """Return a receiver that believes ``boards``."""
-        return Receiver(self.key, [board.record for board in boards])
+        return Receiver(self.key, self.name, [board.record for board in boards])
 
 
 @dataclass
@@ -69,7 +82,7 @@ class Board:
             self.name,
             self.sign,
             aead=aead,
-            hubs=[hub.key.public for hub in hubs],
+            hubs=[hub.record for hub in hubs],
             sign_results=sign_results,
             max_age=max_age,
             begin_epoch=epochs(first),

@@ -16,7 +16,7 @@ from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.formats.channel.result import Plain
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.keys import PublicKey
+from edged.formats.identity import Record
 from support.broker import DURABLE, Client, PlainBroker, spin
 from support.hub_process import HubProcess, board_of
 from support.parties import ANSWER, Board, encoder, epochs
@@ -39,12 +39,12 @@ class Played:
     """A board.
 
     :param tap: a connection to the broker that it speaks to.
-    :param hubs: keys of those that it grants its results to.
+    :param hubs: records of those that it grants its results to.
     :param first: number of its first epoch.
     """
 
     def __init__(
-        self, board: Board, tap: Client, hubs: Sequence[PublicKey], first: int = 1, *, sign_results: bool = False
+        self, board: Board, tap: Client, hubs: Sequence[Record], first: int = 1, *, sign_results: bool = False
     ) -> None:
         self.board = board
         self.name = board.name
@@ -136,7 +136,7 @@ class Scene:
         if enrolled and name not in self._boards:
             self.enrol(board)
         self.played.add(name)
-        return Played(board, self.tap, [self.hub.key], first, sign_results=sign_results)
+        return Played(board, self.tap, [self.hub.record], first, sign_results=sign_results)
 
     def enrol(self, board: Board) -> None:
         """Put a board's record before the hub, and wait until it is read where the hub runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,6 +42,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.is_up = True
+        self.most_bytes = math.inf
         self.published: list[tuple[str, bytes]] = []
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> int:
@@ -87,7 +89,7 @@ class Serving:
         self.woken: list[None] = []
         self.inference = Inference(self.outgoing, self.health, slow=slow, wake=lambda: self.woken.append(None))
         self.rows = RowLog(RowStore(self.state))
-        self.quarantine = Quarantine(QuarantineStore(self.state), [self.hub.key.public], crashes)
+        self.quarantine = Quarantine(QuarantineStore(self.state), [self.hub.record], crashes)
         self.inbox = Inbox(
             self.inference, self.outgoing, self.guard, self.health, self.quarantine, self.rows, limits or Limits()
         )
@@ -109,6 +111,11 @@ class Serving:
         """Return tokens and payloads of the results that were published on a channel."""
         sent = enumerate(self.broker.published, 1)
         return [(token, payload) for token, (topic, payload) in sent if topic == f"{BASE}/{channel}"]
+
+    def announced(self) -> None:
+        """Have the broker acknowledge the newest announcement."""
+        sent = enumerate(self.broker.published, 1)
+        self.taken(max(token for token, (topic, _) in sent if topic == f"{BASE}/announce"))
 
     def taken(self, token: int, outcome: Outcome = Outcome.TAKEN) -> None:
         """Have the broker acknowledge a result."""

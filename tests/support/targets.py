@@ -11,7 +11,7 @@ from typing import Any
 
 from edged.base.errors import EdgedError
 from edged.config.model import Each, ModelConfig, RawImage, TimeField
-from edged.formats.channel.announce import Announcement, announce_aad
+from edged.formats.channel.announce import Announcement, announce_aad, split
 from edged.formats.channel.reading import ReadingOpener
 from edged.formats.channel.receiver import Receiver
 from edged.formats.channel.result import Result
@@ -75,7 +75,9 @@ class _Keys:
 
     def receiver(self) -> Receiver:
         enrolled = json.loads((VECTORS / "announcement.json").read_text())["enrolled"]
-        return Receiver(self.named["hub"], [Record.parse(bytes.fromhex(enrolled))])
+        return Receiver(
+            self.named["hub"], self.named["hub sign"].public.thumbprint, [Record.parse(bytes.fromhex(enrolled))]
+        )
 
 
 def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
@@ -84,10 +86,13 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
 
     def package(data: bytes) -> None:
         parsed = Package.parse(memoryview(data))
-        parsed.verify(keys.publishers).unwrap(keys.named["board"])
+        verified = parsed.verify(keys.publishers)
+        verified.check_ciphertexts()
+        verified.unwrap(keys.named["board"])
 
     def announcement(data: bytes) -> None:
-        Announcement.parse(sign(data, announce_aad(_DEVICE), keys.signer), _DEVICE, keys.signer.public)
+        (signed,) = split(sign(data, announce_aad(_DEVICE), keys.signer))
+        Announcement.parse(signed, _DEVICE, keys.signer.public)
 
     def hub(data: bytes) -> None:
         receiver = keys.receiver()

@@ -13,7 +13,8 @@ from edged.board.delivery.outgoing import Outgoing
 from edged.broker import Outcome
 from edged.cli import main
 from edged.formats.channel.announcer import Announcer
-from edged.formats.channel.result import Answer, Input, ResultEncoder
+from edged.formats.channel.result import Answer, Input
+from edged.formats.channel.result_encoder import ResultEncoder
 
 _FILE = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.base.errors import FormatError
+from edged.base.errors import FormatError, KeystoreError
 from edged.board.audit import KEEP, SIGN_EVERY, AuditLog, Entry, export, parse_export, verify
 from edged.board.state import State
 from edged.formats.cose.keys import PrivateKey
@@ -36,7 +36,7 @@ def test_entries_follow_one_another_and_are_signed_every_so_often(tmp_path: Path
     entries, signatures = log_of(tmp_path / "s", 2 * SIGN_EVERY + 3, sign=False)
     verdict = verify(entries, signatures, "press-07", KEY.public)
 
-    assert (verdict.problems, verdict.signed, len(signatures)) == ([], 2 * SIGN_EVERY, 2)
+    assert (verdict.problems, verdict.signed, len(signatures)) == ([], 2 * SIGN_EVERY, 1)
     assert [entry.number for entry in verdict.entries] == list(range(1, 2 * SIGN_EVERY + 4))
     assert verdict.entries[4].facts == {"model": "gearbox", "version": 4}
 
@@ -69,11 +69,63 @@ def test_any_changed_bit_is_found(tmp_path_factory: pytest.TempPathFactory, data
 def test_a_missing_entry_is_found(tmp_path: Path, at: int) -> None:
     """The first one, too, and the last, which was signed."""
     entries, signatures = log_of(tmp_path / "s", 6)
-    rest = entries[:at] + entries[at + 1 :]
-    if at == 0:  # as after pruning: the chain begins later, and what was signed still holds
-        assert verify(rest, signatures, "press-07", KEY.public).signed == 6
-    else:
-        assert problems(rest, signatures)
+
+    assert problems(entries[:at] + entries[at + 1 :], signatures)
+
+
+@pytest.mark.parametrize("cut", [1, 15, 16, 17, 39])
+def test_a_cut_head_is_found(tmp_path: Path, cut: int) -> None:
+    """Whoever can write `state.db` removes the entry of an install as the board itself would prune it."""
+    entries, _ = log_of(tmp_path / "s", 40)
+    state = State(tmp_path / "s")
+    state.db.execute("DELETE FROM audit WHERE number <= ?", (cut,))
+
+    assert problems(*state.audit()) == [f"entries 1 to {cut} were signed and are missing"]
+    assert problems(entries[cut:], []) == [
+        f"entries 1 to {cut} are missing, and no signature says that the board removed them"
+    ]
+    state.close()
+
+
+def test_a_head_that_is_cut_after_pruning_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signature that was made when the log was longer is gone, and would not fit either."""
+    entries, early = log_of(tmp_path / "s", 5)
+    monkeypatch.setattr("edged.board.audit.KEEP", 20)
+    pruned, signatures = log_of(tmp_path / "s", 40)
+
+    assert [Entry.parse(pruned[0]).number, len(signatures)] == [26, 1]
+    assert problems(pruned, signatures) == []
+    assert problems(pruned[1:], signatures) == ["entries 26 to 26 were signed and are missing"]
+    assert problems(pruned, early) == ["entries 1 to 25 were signed and are missing", *problems(pruned, early)[1:]]
+    assert problems(entries, signatures)
+
+
+def test_a_long_log_without_its_signatures_is_found(tmp_path: Path) -> None:
+    entries, signatures = log_of(tmp_path / "s", 2 * SIGN_EVERY)
+
+    assert problems(entries, signatures) == []
+    assert problems(entries, []) == ["no signature over entries 1 to 32, though boards sign every 16th"]
+
+
+def test_a_kill_between_pruning_and_signing_leaves_the_log_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a token that goes away just then."""
+    before = log_of(tmp_path / "s", 30)
+    monkeypatch.setattr("edged.board.audit.KEEP", 20)
+    state = State(tmp_path / "s")
+
+    class Gone:
+        public = KEY.public
+
+        def sign(self, _digest: bytes) -> bytes:
+            raise KeystoreError("the token is gone")
+
+    with pytest.raises(KeystoreError):
+        AuditLog(state, "press-07", Gone()).sign()
+    assert state.audit() == before
+    assert problems(*before) == []
+    state.close()
 
 
 def test_two_entries_that_changed_places_are_found(tmp_path: Path) -> None:
@@ -90,7 +142,7 @@ def test_a_chain_that_was_worked_out_anew_misses_its_signature(tmp_path: Path) -
 
     assert problems(forged, []) == []
     assert verify(forged, [], "press-07", KEY.public).signed == 0
-    assert problems(forged, signatures) == ["entry 6 is not the one that was signed"]
+    assert problems(forged, signatures) == [f"entry {number} is not the one that was signed" for number in (1, 6)]
     assert problems(entries, signatures, device="press-08")
 
 

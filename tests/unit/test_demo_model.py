@@ -12,6 +12,7 @@ import edged.demo.model
 from edged.demo.machine import CHANNELS, RATE, Condition, simulate
 from edged.model.author import Author
 from edged.model.dry_run import open_model
+from edged.model.known_answers import to_floats
 from edged.model.live import Model
 from edged.model.runtime import choose
 from support.engines import ENGINES
@@ -43,7 +44,7 @@ def test_self_test_holds(author: Author, model: Model) -> None:
 
 def test_self_test_would_notice(author: Author) -> None:
     """At least one of its answers is unsure of itself, so that a small mistake anywhere in the chain moves it."""
-    scores = [np.frombuffer(case.scores, "<f4") for case in author.read_self_test(FOLDER).cases]
+    scores = [to_floats(case.scores) for case in author.read_self_test(FOLDER).cases]
     assert min(max(answer) for answer in scores) < 0.9
 
 

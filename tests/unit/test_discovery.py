@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from contextlib import closing
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.broker import Broker
+from edged.config.hub import HomeAssistantTable
 from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.hub.boards import BoardView
 from edged.hub.discovery import BINARY, UNITS, Topics, components_of, config, config_topic, update_state
+from edged.hub.sinks import AcceptedResult
+from edged.hub.sinks.retained import RetainedState
+from edged.hub.state import HubState
+from support.parties import NOW, Board, Hub, hear, seal
+from support.serving import FakeBroker
 
 TOPICS = Topics("edged-hub/status", "edged-hub/press-07")
 CLASSIFIER = ServedModel(
@@ -180,3 +190,28 @@ def test_a_label_stands_in_its_template_as_a_literal(label: str) -> None:
     (template,) = (one["value_template"] for key, one in components(model).items() if "_is_" in key)
     start = template.index("value_json.label == ") + len("value_json.label == ")
     assert json.JSONDecoder().raw_decode(template, start)[0] == label
+
+
+def test_a_channel_that_no_inventory_names_is_published_and_not_discovered(tmp_path: Path) -> None:
+    """Whoever has the channel key can make up channels: Home Assistant hears of none of them."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    local, view = FakeBroker(), BoardView(board.record)
+    with closing(HubState(tmp_path)) as state:
+        home = HomeAssistantTable()
+        retained = RetainedState(cast("Broker", local), state, {board.name: view}, "edged-hub", home, lambda _model: 0)
+        retained.open = True
+        hear(receiver, announcer)
+
+        def takes(channel: str) -> None:
+            opened = receiver.open(f"edged/{board.name}/{channel}", seal(announcer, channel), NOW)
+            retained.deliver(AcceptedResult(opened, b"{}", newest=True))
+            retained.update(view)
+
+        takes("c1")
+        view.inventory = Inventory("1.0", 30.0, (ServedModel("c1", "gearbox", 3, 3, "classifier"),))
+        takes("c1")
+        takes("made-up")
+        configurations = [payload for topic, payload in local.published if topic.endswith("/config")]
+        assert [b"_c1_" in one for one in configurations] == [True]
+        assert not any(b"made-up" in payload for payload in configurations)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from threading import Event, Semaphore
 
 import pytest
 from hypothesis import given, settings
@@ -388,22 +389,73 @@ def test_slow_request_is_ended(page: Page, monkeypatch: pytest.MonkeyPatch) -> N
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_connections_are_bounded_and_come_free_again() -> None:
+def idle(page: Page, peer: str, sent: bytes = b"GET") -> socket.socket:
+    """Open a connection that says no more than ``sent``."""
+    connection = socket.create_connection(("127.0.0.1", port_of(page)), 10, source_address=(peer, 0))
+    with suppress(ConnectionError):  # the page may have ended it by now
+        connection.sendall(sent)
+    return connection
+
+
+def answers(page: Page, peer: str) -> bool:
+    try:
+        return ask(page, peer=peer).status == 200
+    except (ConnectionError, http.client.HTTPException):
+        return False
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"])
+@pytest.mark.parametrize("number", [32, 100])
+def test_slow_connections_of_one_peer_keep_nobody_out(sent: bytes, number: int) -> None:
+    """Not even that peer: its oldest goes first."""
     with closing(Page("127.0.0.1:0", None, data, History())) as page, ExitStack() as open_:
-        for _ in range(web_server.MOST_CONNECTIONS):
-            idle = open_.enter_context(socket.create_connection(("127.0.0.1", port_of(page)), 10))
-            idle.sendall(b"GET")
-        with pytest.raises((ConnectionError, http.client.HTTPException)):
-            ask(page)
-        open_.close()
+        for _ in range(number):
+            open_.enter_context(idle(page, "127.0.0.2", sent))
+        assert answers(page, "127.0.0.1")
+        assert answers(page, "127.0.0.2")
+        assert len(page._server._open) <= web_server.MOST_CONNECTIONS
 
-        def is_served() -> bool:
-            try:
-                return ask(page).status == 200
-            except (ConnectionError, http.client.HTTPException):
-                return False
 
-        wait_until(is_served)
+def test_slow_connections_of_many_peers_keep_nobody_out() -> None:
+    with closing(Page("127.0.0.1:0", None, data, History())) as page, ExitStack() as open_:
+        for number in range(100):
+            open_.enter_context(idle(page, f"127.0.1.{number + 1}"))
+        assert answers(page, "127.0.0.1")
+        assert len(page._server._open) <= web_server.MOST_CONNECTIONS
+
+
+def test_a_slow_peer_takes_none_of_anothers_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "_READ", 120.0)
+    with closing(Page("127.0.0.1:0", None, data, History())) as page, ExitStack() as open_:
+        other = open_.enter_context(idle(page, "127.0.0.1"))
+        for _ in range(100):
+            open_.enter_context(idle(page, "127.0.0.2"))
+        other.sendall(b" / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_are_being_answered_are_bounded_and_not_cut_short() -> None:
+    """What cannot be made room for is ended; no answer that has begun is."""
+    gate, begun = Event(), Semaphore(0)
+
+    def slowly() -> bytes:
+        begun.release()
+        gate.wait(20)
+        return data()
+
+    request = b"GET /data.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    peers = [f"127.0.0.{number % 2 + 2}" for number in range(web_server.MOST_CONNECTIONS)]
+    with closing(Page("127.0.0.1:0", None, slowly, History())) as page, ExitStack() as open_:
+        open_.callback(gate.set)
+        busy = [open_.enter_context(idle(page, peer, request)) for peer in peers]
+        for _ in busy:
+            assert begun.acquire(timeout=20)
+        assert not answers(page, "127.0.0.1")
+        assert not answers(page, "127.0.0.2")
+        gate.set()
+        for connection in busy:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        wait_until(lambda: answers(page, "127.0.0.1"))
 
 
 @settings(max_examples=60)

@@ -127,6 +127,8 @@ def test_without_a_broker_a_result_is_stored_late_and_its_window_acknowledged_on
     running.outgoing.outbox.flush(0.0)
     assert running.acknowledged == [number]
     running.broker.is_up = True
+    running.outgoing.on_up()
+    running.announced()
     running.outgoing.turn(time.monotonic())
     announced = next(payload for topic, payload in running.broker.published if topic.endswith("/announce"))
     receiver.announce("press-07", announced, NOW)
@@ -146,6 +148,7 @@ def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_t
     assert len(running.results) == 1
     assert running.outgoing.outbox.waiting == 2
     running.outgoing.on_up()  # what would also happen: five seconds pass
+    running.announced()
     running.outgoing.outbox.flush(0.0)
     running.outgoing.turn(time.monotonic())
     assert len(running.results) == 3
@@ -398,6 +401,6 @@ def test_a_hubs_question_is_answered_and_junk_in_its_place_is_counted() -> None:
     running = Running()
     running.deliver(b"junk", "edged/press-07/nonce")
     assert running.health.refused == {"FormatError": 1}
-    question = cbor.encode([running.hub.key.public.thumbprint, bytes(16)])
+    question = cbor.encode([running.hub.name, bytes(16)])
     running.deliver(question, "edged/press-07/nonce")
     assert running.announcer.announcement(NOW).count(bytes(16)) == 1

@@ -33,7 +33,7 @@ def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it
     sink = CollectingSink()
     broker = Broker(BrokerOptions(url="mqtt://localhost"))
     with closing(HubState(tmp_path)) as state, closing(broker):
-        receiver = Receiver(hub.key, [board.record], state)
+        receiver = Receiver(hub.key, hub.name, [board.record], state)
         intake = Intake(
             receiver,
             state,

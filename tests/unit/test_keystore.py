@@ -30,7 +30,7 @@ from edged.keystore.token_uri import TokenUri
 # --- files -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrapping", [None, b"a secret"])
+@pytest.mark.parametrize("wrapping", [None, b"a secret of 16 bytes or more"])
 def test_keys_in_files_open_again(tmp_path: Path, wrapping: bytes | None) -> None:
     made = create_keystore("file:", tmp_path / "keys", wrapping)
     found = open_keystore("file:", tmp_path / "keys", wrapping)

@@ -49,7 +49,7 @@ def test_journal_gets_a_priority_before_each_line(tmp_path: Path) -> None:
     assert lines[:5] == [
         "<7>d",
         "<6>i",
-        r"<4>w\n2026-01-01 ERROR forged \x1b[31m",
+        r"<4>w\n2026-01-01 ERROR forged \u001b[31m",
         "<3>e",
         "<3>    Traceback (most recent call last):",
     ]
@@ -60,7 +60,7 @@ def test_journal_gets_a_priority_before_each_line(tmp_path: Path) -> None:
 def test_person_gets_time_and_level(tmp_path: Path) -> None:
     """Another file's JOURNAL_STREAM, as inherited from a terminal under systemd, does not count."""
     lines = _log(tmp_path, "warning", journal=False)
-    assert lines[0].endswith(r" WARNING w\n2026-01-01 ERROR forged \x1b[31m")
+    assert lines[0].endswith(r" WARNING w\n2026-01-01 ERROR forged \u001b[31m")
     assert lines[0].startswith("20")
     assert lines[-1].endswith(" CRITICAL c")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edged.base.errors import EdgedError, ModelError, OutputError
 from edged.cli.author import manifest_command
-from edged.formats.channel.result import ResultEncoder
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.spec import Chain
 from edged.model import toml
 from edged.model.author import Author

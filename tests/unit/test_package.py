@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from itertools import product
 from pathlib import Path
@@ -103,8 +104,10 @@ def test_the_boards_key_is_not_asked_for_a_ciphertext_that_was_not_signed(
     key = Watched(board)
     altered = package[:-1] + bytes([package[-1] ^ 1])
     verified = Package.parse(memoryview(altered)).verify(pin(workshop.publisher.public))
-    with pytest.raises(MismatchError, match="the ciphertext is not the one that was signed"):
-        verified.unwrap(key)
+    with pytest.raises(MismatchError, match="the ciphertext of part 'self_test' is not the one that was signed"):
+        verified.check_ciphertexts()
+    with pytest.raises(MismatchError, match="parts, and 2 were signed"):
+        dataclasses.replace(verified, parts=verified.parts[:1]).check_ciphertexts()
     assert not key.asked
 
 
@@ -123,7 +126,7 @@ def test_the_boards_key_is_asked_only_for_its_own_entry(workshop: Workshop, boar
 def test_an_unwrapped_key_is_checked_against_the_signed_commitment(workshop: Workshop, board: PrivateKey) -> None:
     """Whoever writes the recipient list can put any key there: another one is not even tried on the ciphertext."""
     good, other = (Parts.of(workshop.pack(WEIGHTS, [board.public])) for _ in range(2))
-    iv = read_manifest(good.join()).iv
+    iv = read_manifest(good.join()).sealed[0].iv
     theirs = Encrypt.parse(cbor.decode_canonical(other.recipients, RECIPIENT_LIMITS), 9)
     forged = cbor.encode(Encrypt(theirs.aead, iv, None, theirs.recipients).cose())
     with pytest.raises(MismatchError, match="commit"):
@@ -146,11 +149,11 @@ def test_an_entry_for_another_board_under_this_boards_key_id_opens_nothing(
 
 
 def test_parts_of_two_packages_do_not_mix(workshop: Workshop, board: PrivateKey) -> None:
-    """New weights never run with old scaling: of the eight ways to put two packages together only two open."""
+    """New weights never run with old scaling: of the sixteen ways to put two packages together only two open."""
     old = Parts.of(workshop.pack(WEIGHTS, [board.public], version=1))
     new = Parts.of(workshop.pack(WEIGHTS[::-1], [board.public], version=2))
     opened = set()
-    for choice in product((0, 1), repeat=3):
+    for choice in product((0, 1), repeat=4):
         mixed = Parts(*((old, new)[which][part] for part, which in enumerate(choice)))
         try:
             open_package(mixed.join(), pin(workshop.publisher.public), board)
@@ -158,7 +161,7 @@ def test_parts_of_two_packages_do_not_mix(workshop: Workshop, board: PrivateKey)
             assert isinstance(error, MismatchError), choice  # noqa: PT017  the others must not raise
         else:
             opened.add(choice)
-    assert opened == {(0, 0, 0), (1, 1, 1)}
+    assert opened == {(0, 0, 0, 0), (1, 1, 1, 1)}
 
 
 def test_equal_sizes_and_the_same_version_do_not_mix_either(workshop: Workshop, board: PrivateKey) -> None:
@@ -280,11 +283,12 @@ def test_the_operator_cannot_put_other_weights_under_the_publishers_signature(
     parsed = Package.parse(memoryview(package))
     key = parsed.recipients.unwrap(operator, None)
     manifest = read_manifest(package)
-    aad = cbor.encode(["Encrypt", cbor.encode({1: 3}), cbor.encode(["edged.package.1", "gearbox", 1])])
+    aad = cbor.encode(["Encrypt", cbor.encode({1: 3}), cbor.encode(["edged.package.1", "gearbox", 1, 0])])
+    iv = manifest.sealed[0].iv
     cipher = key.aead.cipher(key.secret)
-    assert cipher.encrypt(manifest.iv, WEIGHTS, aad) == bytes(parsed.ciphertext)
-    forged = Parts.of(package)._replace(ciphertext=cbor.encode(cipher.encrypt(manifest.iv, bytes(1000), aad))).join()
-    with pytest.raises(MismatchError, match="the ciphertext is not the one that was signed"):
+    assert cipher.encrypt(iv, WEIGHTS, aad) == bytes(parsed.parts[0])
+    forged = Parts.of(package)._replace(ciphertext=cbor.encode(cipher.encrypt(iv, bytes(1000), aad))).join()
+    with pytest.raises(MismatchError, match="the ciphertext of part 'model' is not the one that was signed"):
         open_package(forged, pin(workshop.publisher.public), board)
 
 

@@ -21,11 +21,15 @@ from edged.base.errors import (
     UnknownKeyError,
     UnknownSignerError,
 )
-from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS
+from edged.formats.channel.announce import LIFETIME, split
+from edged.formats.channel.announcer import Announcer
+from edged.formats.channel.epoch import health_aad, signed_report_aad
+from edged.formats.channel.inventory import MOST_CHANNELS, Inventory, ServedModel
 from edged.formats.channel.report import Report
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import PrivateKey
+from edged.formats.cose.sign1 import sign
 from support.parties import ANSWER, INPUT, NOW, Board, Hub, encoder, hear, open_all, seal
 
 TOPIC = "edged/press-07/c1"
@@ -162,7 +166,7 @@ def test_board_without_a_clock_answers_the_hubs_question() -> None:
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     with pytest.raises(ExpiredError):
         receiver.announce("press-07", announcer.announcement(1000), NOW)
-    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    announcer.asked(hub.name, receiver.nonce("press-07"))
     receiver.announce("press-07", announcer.announcement(1001), NOW)
     assert receiver.open(TOPIC, seal(announcer), NOW).count == 1
 
@@ -174,7 +178,7 @@ def test_answer_to_a_hubs_question_is_good_for_as_long_as_an_announcement() -> N
     with pytest.raises(ExpiredError):
         receiver.announce("press-07", announcer.announcement(1000), NOW)
     nonce = receiver.nonce("press-07")
-    announcer.asked(hub.key.public.thumbprint, nonce)
+    announcer.asked(hub.name, nonce)
     answer = announcer.announcement(1001)
     receiver.announce("press-07", answer, NOW + LIFETIME)
     with pytest.raises(ExpiredError):
@@ -187,7 +191,7 @@ def test_answer_of_a_board_whose_clock_is_years_ahead_is_good_for_no_longer() ->
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     with pytest.raises(ExpiredError):
         receiver.announce("press-07", announcer.announcement(1000), NOW)
-    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    announcer.asked(hub.name, receiver.nonce("press-07"))
     receiver.announce("press-07", announcer.announcement(NOW + 3650 * DAY), NOW)
     assert receiver.open(TOPIC, seal(announcer), NOW + LIFETIME).count == 1
     with pytest.raises(ExpiredError):
@@ -199,7 +203,7 @@ def test_answer_to_another_hubs_question_proves_nothing() -> None:
     receiver, announcer = hub.receiver(board), board.announcer(hub, other)
     with pytest.raises(ExpiredError):
         receiver.announce("press-07", announcer.announcement(1000), NOW)
-    announcer.asked(other.key.public.thumbprint, receiver.nonce("press-07"))
+    announcer.asked(other.name, receiver.nonce("press-07"))
     with pytest.raises(ExpiredError):
         receiver.announce("press-07", announcer.announcement(1000), NOW)
 
@@ -297,6 +301,64 @@ def test_garbage_sealed_by_another_hub_is_refused_as_a_format() -> None:
             receiver.open(TOPIC, box.seal(count.to_bytes(8, "big") + b"salt", plaintext), NOW)
 
 
+def test_garbage_as_announcement_is_refused_before_anything_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """130 kB of it cost a hub 60 ms, and anybody may publish there."""
+    board, hub = Board(), Hub()
+    receiver = hub.receiver(board)
+    good = board.announcer(hub).announcement(NOW)
+    forged = good[:42] + b"\x59\x0f\xff" + b"\x99\x0f\xfc" + bytes(4092) + b"\x58\x40" + bytes(64)
+    monkeypatch.setattr(cbor, "scan", lambda *_: pytest.fail("scanned"))
+    with pytest.raises(FormatError):
+        receiver.announce("press-07", (b"\x99\x0f\xff" + bytes(4095)) * 32, NOW)
+    with pytest.raises(SignatureError):
+        receiver.announce("press-07", forged * 32, NOW)
+
+
+def test_sixty_four_channels_are_accepted_and_one_more_once_the_board_serves_others() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    for number in range(MOST_CHANNELS):
+        receiver.open(f"edged/press-07/c{number}", seal(announcer, f"c{number}"), NOW)
+    further = seal(announcer, "further")
+    with pytest.raises(FormatError, match="more than 64 channels"):
+        receiver.open("edged/press-07/further", further, NOW)
+    served = ServedModel("c0", "gearbox", 3, 3, "classifier")
+    receiver.open_inventory(
+        "edged/press-07/inventory", announcer.seal_inventory(Inventory("1", 30.0, (served,)).encode()), NOW
+    )
+    assert receiver.open("edged/press-07/further", further, NOW).channel == "further", "it used up no count"
+    current = receiver._devices["press-07"].current
+    assert current is not None
+    assert set(current.boxes) == {"c0", "further"}
+
+
+@pytest.mark.parametrize("channel", ["C1", "health", "a b", "", "c" * 65])
+def test_a_channel_that_is_not_a_name_or_reserved_is_refused(channel: str) -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub)
+    hear(receiver, announcer)
+    with pytest.raises(FormatError, match="no channel"):
+        receiver.open(f"edged/press-07/{channel}", seal(announcer, channel), NOW)
+
+
+def test_the_same_late_bytes_of_two_sensors_are_two_readings() -> None:
+    """One model reads `factory/+/state`: the second of two sensors with equal bytes was refused as repeated."""
+    board, hub = Board(), Hub()
+    receiver, before = hub.receiver(board), board.announcer(hub, first=7)
+    hear(receiver, before)
+
+    def late(announcer: Announcer, source: str) -> bytes:
+        return announcer.seal("c1", encoder(), ANSWER._replace(source=source), INPUT, late=True)[2]
+
+    assert receiver.open(TOPIC, late(before, "press-01"), NOW).result.source == "press-01"
+    after = board.announcer(hub, first=8)
+    hear(receiver, after)
+    assert receiver.open(TOPIC, late(after, "press-02"), NOW).to_json()["source"] == "press-02"
+    with pytest.raises(RepeatedError):
+        receiver.open(TOPIC, late(after, "press-01"), NOW)
+
+
 # --- signed results --------------------------------------------------------------------------
 
 
@@ -317,6 +379,37 @@ def test_signed_results_forged_by_another_hub() -> None:
     announcer._current.epoch._signer = None
     with pytest.raises(FormatError):
         receiver.open(TOPIC, seal(announcer), NOW)
+
+
+REPORT = Report(
+    time=NOW, uptime=1.0, messages=3, results=2, rate=1.5, refused=1, repeated=0, dropped=0, lost=0, waiting=0,
+    stored=0, set_aside=0, error="", models={"c1": ("gearbox", 1)},
+)  # fmt: skip
+
+
+def test_reports_forged_by_another_hub_shut_no_result_out() -> None:
+    """With the channel key 198 of them were forged, and the results under those counts refused as replays."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
+    hear(receiver, announcer)
+    key, kid = announcer._current.epoch.key, announcer._current.epoch.key.kid
+    box = Box(key, health_aad("press-07"))
+    for count in range(1, 200):
+        iv = count.to_bytes(8, "big") + b"salt"
+        with pytest.raises(FormatError):
+            receiver.open_report("edged/press-07/health", box.seal(iv, REPORT.encode()), NOW)
+        forged = sign(REPORT.encode(), signed_report_aad("press-07", kid, iv), hub.key)
+        with pytest.raises(UnknownSignerError):
+            receiver.open_report("edged/press-07/health", box.seal(iv, forged), NOW)
+    assert len(open_all(receiver, [seal(announcer) for _ in range(199)])) == 199
+
+
+def test_signed_reports_open() -> None:
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, sign_results=True)
+    hear(receiver, announcer)
+    message = announcer.seal_health(REPORT.encode())
+    assert receiver.open_report("edged/press-07/health", message, NOW).models == REPORT.models
 
 
 def test_signed_result_sealed_again_by_another_hub_under_another_count() -> None:
@@ -407,7 +500,7 @@ def test_hub_removed_late_unsigned_results_of_its_epochs_are_not_trusted() -> No
     receiver, announcer = hub.receiver(board), board.announcer(hub, removed)
     hear(receiver, announcer)
     late = seal(announcer, late=True)
-    announcer.set_hubs([hub.key.public])
+    announcer.set_hubs([hub.record])
     hear(receiver, announcer)
     with pytest.raises(UnknownKeyError):
         receiver.open(TOPIC, late, NOW)
@@ -418,7 +511,7 @@ def test_hub_removed_late_signed_results_of_its_epochs_are_trusted() -> None:
     receiver, announcer = hub.receiver(board), board.announcer(hub, removed, sign_results=True)
     hear(receiver, announcer)
     late = seal(announcer, late=True)
-    announcer.set_hubs([hub.key.public])
+    announcer.set_hubs([hub.record])
     hear(receiver, announcer)
     assert receiver.open(TOPIC, late, NOW).signed
 
@@ -427,7 +520,7 @@ def test_hub_removed_opens_nothing_more() -> None:
     board, hub, removed = Board(), Hub(), Hub()
     receiver, announcer = removed.receiver(board), board.announcer(hub, removed)
     hear(receiver, announcer)
-    announcer.set_hubs([hub.key.public])
+    announcer.set_hubs([hub.record])
     with pytest.raises(NotARecipientError):
         hear(receiver, announcer)
     with pytest.raises(UnknownKeyError):
@@ -439,9 +532,9 @@ def test_hub_added_passes_over_the_epochs_before_it() -> None:
     board, hub, added = Board(), Hub(), Hub()
     receiver, announcer = added.receiver(board), board.announcer(hub)
     before = seal(announcer, late=True)
-    announcer.set_hubs([hub.key.public, added.key.public])
+    announcer.set_hubs([hub.record, added.record])
     payload = hear(receiver, announcer)
-    assert len(cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)) == 2
+    assert len(split(payload)) == 2
     assert receiver.open(TOPIC, seal(announcer), NOW).count == 1
     with pytest.raises(UnknownKeyError):
         receiver.open(TOPIC, before, NOW)
@@ -456,7 +549,7 @@ def test_results_are_refused_once_the_announcement_has_lapsed() -> None:
     message = seal(announcer)
     with pytest.raises(ExpiredError):
         receiver.open(TOPIC, message, NOW + LIFETIME + 1)
-    announcer.asked(hub.key.public.thumbprint, receiver.nonce("press-07"))
+    announcer.asked(hub.name, receiver.nonce("press-07"))
     receiver.announce("press-07", announcer.announcement(NOW), NOW + LIFETIME + 2)
     assert receiver.open(TOPIC, message, NOW + LIFETIME + 3).count == 1
 
@@ -496,11 +589,11 @@ def test_a_report_opens_once_on_its_boards_topic_and_under_its_epoch_alone() -> 
     hear(receiver, announcer)
     report = Report(
         time=NOW, uptime=1.0, messages=3, results=2, rate=1.5, refused=1, repeated=0, dropped=0, lost=0, waiting=0,
-        stored=0, set_aside=0, error="", models={"c1": ["gearbox", 1]},
+        stored=0, set_aside=0, error="", models={"c1": ("gearbox", 1)},
     )  # fmt: skip
     message = announcer.seal_health(report.encode())
     found = receiver.open_report("edged/press-07/health", message, NOW)
-    assert (found.messages, found.models) == (3, {"c1": ["gearbox", 1]})
+    assert (found.messages, found.models) == (3, {"c1": ("gearbox", 1)})
     with pytest.raises(ReplayError):
         receiver.open_report("edged/press-07/health", message, NOW)
     with pytest.raises(DecryptionError):
@@ -514,7 +607,7 @@ def test_a_reports_size_says_little() -> None:
         return len(
             Report(
                 time=NOW, uptime=1.0, messages=3, results=2, rate=1.5, refused=1, repeated=0, dropped=0, lost=0,
-                waiting=0, stored=0, set_aside=0, error=error, models={"c1": ["gearbox", 1]},
+                waiting=0, stored=0, set_aside=0, error=error, models={"c1": ("gearbox", 1)},
             ).encode()
         )  # fmt: skip
 

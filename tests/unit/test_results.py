@@ -7,13 +7,24 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from edged.base.errors import ConfigError, FormatError
 from edged.formats.channel.epoch import MAX_COUNT
-from edged.formats.channel.result import PAD_LEAST, PAD_MOST, Answer, Input, Plain, Result, ResultEncoder, Sealed
-from edged.formats.spec.output import LONGEST_LABEL, MOST_TOP
+from edged.formats.channel.result import (
+    LONGEST_SOURCE,
+    MOST_SCORES,
+    PAD_LEAST,
+    PAD_MOST,
+    Answer,
+    Input,
+    Plain,
+    Result,
+    Sealed,
+)
+from edged.formats.channel.result_encoder import ResultEncoder, Tell
+from edged.formats.spec.output import LONGEST_LABEL
 
 UINT64_MOST = (1 << 64) - 1
 UINT64 = st.integers(0, UINT64_MOST)
@@ -44,8 +55,7 @@ def same_models(draw: st.DrawFn) -> Made:
         "m",
         draw(st.integers(1, (1 << 32) - 1)),
         bytes(32),
-        labels=labels,
-        otherwise=further,
+        labels=labels if further is None else [*labels, further],
         scores=outputs,
         top=top,
         tune=draw(TUNE),
@@ -100,13 +110,42 @@ def test_size_at_the_extremes_of_labels_count_and_input(top: int) -> None:
     assert (min(pads), max(pads)) == (PAD_LEAST, PAD_LEAST + (1 + top) * 40 + 4 + 16)
 
 
-def test_labels_that_padding_cannot_make_even_are_refused() -> None:
-    """A pad grows by 231 bytes; the count and the input's counts take 20, each of six labels here up to 40."""
-    short, long = [str(number) for number in range(5)], ["y" * LONGEST_LABEL] * MOST_TOP
-    with pytest.raises(ConfigError, match=r"output.labels: by them results differ by 260 bytes, and padding hides 231"):
-        ResultEncoder("m", 1, bytes(32), labels=short + long, scores=0, top=MOST_TOP, tune={})
-    even = [str(number).zfill(LONGEST_LABEL) for number in range(10)]
-    ResultEncoder("m", 1, bytes(32), labels=even, otherwise="0", scores=0, top=MOST_TOP, tune={})
+def test_more_scores_than_hubs_accept_are_refused_unless_they_are_left_out() -> None:
+    """At `pack`, `try` and load: a hub would refuse each result."""
+    with pytest.raises(ConfigError, match=r"output.tell: 4097 scores in each result") as caught:
+        ResultEncoder("m", 1, bytes(32), labels=(), scores=MOST_SCORES + 1, tune={})
+    assert caught.value.hint == "output.tell = 'score' leaves them out"
+    ResultEncoder("m", 1, bytes(32), labels=(), scores=MOST_SCORES + 1, tell="score", tune={})
+    most = ResultEncoder("m", 1, bytes(32), labels=(), scores=MOST_SCORES, tune={})
+    answer = Answer(None, None, 1.0, (0.5,) * MOST_SCORES, source="+" * LONGEST_SOURCE)
+    assert len(Result.parse(most.encode(answer, 1, 0.0, Plain(bytes(32)))).scores) == MOST_SCORES
+
+
+@pytest.mark.parametrize(("tell", "told"), [("label", set()), ("score", {"score"}), ("scores", {"score", "scores"})])
+def test_a_result_tells_what_the_author_lets_it_tell(tell: Tell, told: set[str]) -> None:
+    encoder = ResultEncoder("m", 1, bytes(32), labels=("a", "b"), scores=2, tell=tell, tune={})
+    encoded = cbor2.loads(encoder.encode(Answer("a", 0.75, None, (0.75, 0.25)), 1, 0.0, Plain(bytes(32))))
+    assert encoded.keys() & {"label", "score", "scores", "top"} == {"label"} | told
+    assert Result.parse(cbor2.dumps(encoded)).label == "a"
+
+
+def test_a_regressor_tells_its_value_whatever_else_it_leaves_out() -> None:
+    encoder = ResultEncoder("m", 1, bytes(32), labels=(), scores=2, tell="label", tune={})
+    result = Result.parse(encoder.encode(Answer(None, None, 4.5, (4.5, 1.0)), 1, 0.0, Plain(bytes(32))))
+    assert (result.value, result.scores) == (4.5, ())
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128))
+def test_size_tells_no_source(source: str) -> None:
+    """What `+` stood for may be a person's name."""
+    assume(len(source.encode()) <= LONGEST_SOURCE)
+    encoder = ResultEncoder("m", 1, bytes(32), labels=("a",), scores=1, tune={})
+    sizes = set()
+    for one in (source, "x", "y" * LONGEST_SOURCE):
+        encoded = encoder.encode(Answer("a", 1.0, None, (1.0,), source=one), 1, 0.0, Plain(bytes(32)))
+        assert Result.parse(encoded).to_json()["source"] == one
+        sizes.add(len(encoded))
+    assert len(sizes) == 1
 
 
 def good(**change: object) -> bytes:
@@ -119,9 +158,9 @@ def good(**change: object) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        {"pad": bytes(23)},
-        {"pad": bytes(256)},
-        {"pad": b"\1" * 24},
+        {"pad": bytes(255)},
+        {"pad": bytes(65_536)},
+        {"pad": b"\1" * 256},
         {"count": 1.0},
         {"count": True},
         {"version": -1},
@@ -131,24 +170,17 @@ def good(**change: object) -> bytes:
         {"tune": {1: 1.0}},
         {"tune": {"a": [1.0]}},
         {"tune": []},
-        {"score": ...},
         {"label": ...},
-        {"value": 1.0},
         {"top": [["a", 1.0]]},
-        {"top": [], "scores": []},
-        {"top": {}, "scores": []},
-        {"top": ["a"], "scores": []},
-        {"top": [["a"]], "scores": []},
-        {"top": [["a", 1]], "scores": []},
-        {"top": [[1.0, "a"]], "scores": []},
-        {"top": [["a", 1.0, 2.0]], "scores": []},
-        {"top": [["a", 1.0]], "scores": [], "label": ..., "score": ..., "value": 1.0},
+        *({"top": top, "scores": ...} for top in ([], {}, ["a"], [["a"]], [["a", 1]], [[1.0, "a"]], [["a", 1.0, 2.0]])),
+        {"top": [["a", 1.0]], "scores": ..., "label": ..., "score": ..., "value": 1.0},
         {"input": []},
         {"input": [bytes(8), 2, 1]},
         {"input": [bytes(7), 1, 2]},
         {"input": [bytes(8), True, 2]},
         {"late": None},
-        {"note": 1},
+        {"scores": []},
+        {"source": ""},
         {1: 1},
         {b"pad": b""},
     ],
@@ -189,4 +221,4 @@ def test_json_shows_the_best_labels_by_name() -> None:
     answer = Answer("a", 0.5, None, (), (("a", 0.5), ("c", 0.25)))
     shown = Result.parse(encoder.encode(answer, 1, 0.0, Plain(bytes(32)))).to_json()
     assert shown["top"] == [{"label": "a", "score": 0.5}, {"label": "c", "score": 0.25}]
-    assert shown["scores"] == []
+    assert "scores" not in shown

@@ -12,6 +12,7 @@ import pytest
 
 from edged.base.clock import Clock
 from edged.base.errors import EdgedError
+from edged.board.audit import parse_export, verify
 from edged.federated.order import Order
 from edged.federated.statement import Parties
 from edged.formats.channel import reading as reading_module
@@ -24,6 +25,7 @@ from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey
 from edged.formats.cose.sign1 import Sign1
 from edged.formats.identity import Record
+from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import Floor, Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
@@ -76,7 +78,8 @@ def open_record(vector: Vector, _: Path) -> None:
 
 def open_at_hub(vector: Vector, _: Path) -> Opened | None:
     enrolled = Record.parse(bytes.fromhex(FILES["announcement"]["enrolled"]))
-    receiver = Receiver(KEYS[vector["hub"]], [enrolled])
+    name = KEYS[f"{vector['hub']} sign"].public.thumbprint
+    receiver = Receiver(KEYS[vector["hub"]], name, [enrolled])
     opened, now = None, 0.0
     for number, step in enumerate(vector["steps"]):
         data = bytes.fromhex(step["data"])
@@ -84,6 +87,10 @@ def open_at_hub(vector: Vector, _: Path) -> Opened | None:
             if "now" in step:
                 now = step["now"]
                 receiver.announce(step["topic"].split("/")[-2], data, now)
+            elif step["topic"].endswith("/health"):
+                receiver.open_report(step["topic"], data, now)
+            elif step["topic"].endswith("/inventory"):
+                receiver.open_inventory(step["topic"], data, now)
             else:
                 opened = receiver.open(step["topic"], data, now)
         except EdgedError as error:
@@ -131,15 +138,26 @@ def open_key(vector: Vector, path: Path) -> None:
 def open_package(vector: Vector, _: Path) -> None:
     publisher = KEYS[vector["publisher"]].public
     publishers = Publishers({publisher.thumbprint: (publisher, frozenset(vector["models"]))})
-    package = Package.parse(memoryview(bytes.fromhex(vector["data"]))).verify(publishers)
+    grant = vector["grant"] and bytes.fromhex(vector["grant"])
+    package = Package.parse(memoryview(bytes.fromhex(vector["data"])), grant).verify(publishers)
     package.check_release()
     package.check_floor(vector["floor"] and Floor(vector["floor"][0], bytes.fromhex(vector["floor"][1])))
+    package.check_minimum(vector["lowest"])
     package.check_dates(Clock(vector["now"], vector["synchronised"]))
+    package.check_sizes()
+    package.check_ciphertexts()
     opened = package.unwrap(KEYS[vector["board"]])
-    weights = bytearray(opened.manifest.plaintext.size)
-    opened.decrypt_into(memoryview(weights))
-    if "plaintext" in vector:
-        assert (weights.hex(), package.identity.hex()) == (vector["plaintext"], vector["identity"])
+    parts = [bytearray(part.plaintext.size) for part in opened.manifest.sealed]
+    for number, part in enumerate(parts):
+        opened.decrypt_into(memoryview(part), number)
+    SelfTest.parse(memoryview(parts[opened.manifest.index("self_test")]), opened.manifest)
+    if "plaintexts" in vector:
+        assert ([part.hex() for part in parts], package.identity.hex()) == (vector["plaintexts"], vector["identity"])
+
+
+def open_audit(vector: Vector, _: Path) -> None:
+    verdict = verify(*parse_export(bytes.fromhex(vector["data"])), "press-07", KEYS["board sign"].public)
+    assert (len(verdict.problems), verdict.signed) == (vector["problems"], vector["signed"]), verdict.problems
 
 
 def open_order(vector: Vector, _: Path) -> None:
@@ -166,8 +184,11 @@ OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "record": open_record,
     "announcement": open_at_hub,
     "result": open_at_hub,
+    "report": open_at_hub,
+    "inventory": open_at_hub,
     "reading": open_reading,
     "key": open_key,
+    "audit": open_audit,
     "package": open_package,
     "order": open_order,
     "masking": open_masking,

@@ -13,6 +13,8 @@ from kit import (
     ENROL_AAD,
     HUB,
     HUB2,
+    HUB2_SIGN,
+    HUB_SIGN,
     NOW,
     OTHER_SIGN,
     Symmetric,
@@ -48,6 +50,7 @@ def announcement_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         "alg",
         "sign_results",
         "closed",
+        "hubs",
         "echo",
         "key",
     ):
@@ -61,7 +64,24 @@ def announcement_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     add("lasts-too-long", "an announcement lasts two days at most", "FormatError", fields(expires=NOW - 59 + 2 * DAY))
     add("closed-short-kid", "key ids are 8 bytes", "FormatError", fields(closed={b"kid": 1}))
     add("closed-negative", "counts are not negative", "FormatError", fields(closed={bytes(8): -1}))
-    add("echo-long-nonce", "nonces are 16 bytes", "FormatError", fields(echo={HUB.kid: bytes(17)}))
+    add("echo-long-nonce", "nonces are 16 bytes", "FormatError", fields(echo={HUB_SIGN.kid: bytes(17)}))
+    add("echo", "a hub's nonce, by what it is called", "opens", fields(echo={HUB_SIGN.kid: bytes(16)}))
+    add(
+        "echo-by-agreement-key",
+        "hubs are called by their signing keys",
+        "FormatError",
+        fields(echo={HUB.kid: bytes(16)}),
+    )
+    add("hubs-none", "there is at least one hub", "FormatError", fields(hubs=[]))
+    add("hubs-twice", "each hub once", "FormatError", fields(hubs=[HUB_SIGN.kid] * 2))
+    both = sorted([HUB_SIGN.kid, HUB2_SIGN.kid])
+    add("hubs-backwards", "hubs are sorted", "FormatError", fields(hubs=both[::-1]))
+    add("hubs-short", "thumbprints are 32 bytes", "FormatError", fields(hubs=[bytes(31)]))
+    add("hubs-a-map", "`hubs` is a list", "FormatError", fields(hubs={HUB_SIGN.kid: True}))
+    many = sorted([HUB_SIGN.kid, *(n.to_bytes(32, "big") for n in range(64))])
+    add("hubs-65", "at most 64 hubs", "FormatError", fields(hubs=many))
+    add("not-among-hubs", "sealed to this hub, and not granted", "NotARecipientError", fields(hubs=[HUB2_SIGN.kid]))
+    add("more-hubs-than-entries", "granted, and not sealed to it", "NotARecipientError", fields(hubs=both), hub="hub2")
     add("kid-not-of-commit", "the kid is the start of the commitment", "MismatchError", fields(kid=bytes(8)))
     add("alg-unknown", "content algorithms are 3 and 24", "FormatError", fields(alg=1))
     add("alg-not-that-of-the-seal", "algorithms agree", "MismatchError", fields(alg=CHACHA))
@@ -164,6 +184,15 @@ def announcement_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     add("two-epochs", "newest first", "opens", announce(announcement(SECOND), good))
     add("oldest-first", "newest first", "FormatError", announce(good, announcement(SECOND)))
     add("one-epoch-twice", "each epoch once", "FormatError", announce(good, good))
+    never = {"serial": 0, "issued": 0, "expires": 0}
+    add(
+        "older-one-undated",
+        "the dates of an older one do not matter",
+        "opens",
+        announce(announcement(SECOND), announcement(FIRST, fields=never)),
+    )
+    add("undated", "what stands behind a newer one cannot take its place", "ExpiredError", fields(**never))
+    add("garbage", "all of it is garbage", "FormatError", announce((b"\x99\x0f\xff" + bytes(4095)) * 32))
     add("33-epochs", "at most 32 epochs", "FormatError", announce(*[announcement(epoch(n)) for n in range(33, 0, -1)]))
     add(
         "older-one-forged",

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from announcements import announcement_vectors
+from audit import audit_vectors
+from board import inventory_vectors, report_vectors
 from cose_objects import encrypt0_vectors, encrypt_vectors, sign1_vectors
 from kit import BOARD_RECORD, PAIRS
 from orders import masking_vectors, order_vectors
@@ -30,8 +32,11 @@ FILES = {
     "record": (record_vectors, "Enrolment records; `replaces` is the record that was known before"),
     "announcement": (announcement_vectors, "What a hub hears, in order; the last step is judged"),
     "result": (result_vectors, "What a hub hears, in order; the last step is judged"),
+    "report": (report_vectors, "What a hub hears, in order; the last step is judged"),
+    "inventory": (inventory_vectors, "What a hub hears, in order; the last step is judged"),
     "reading": (reading_vectors, "What a board hears from a sensor, in order; the last message is judged"),
     "key": (key_vectors, "Key files of sensors and boards"),
+    "audit": (audit_vectors, "Exported audit logs of press-07, which signs with `board sign`"),
     "package": (package_vectors, "Packages, from bytes to weights, on a board"),
     "order": (order_vectors, "Orders of an aggregator to boards"),
     "masking": (

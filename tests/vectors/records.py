@@ -33,6 +33,24 @@ from kit import (
     sign1,
 )
 
+P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def point_at(x: int) -> dict[int, Any]:
+    """Return the point of P-256 with the lower y at an x; it is nobody's key."""
+    square = (x**3 - 3 * x + B) % P
+    root = pow(square, (P + 1) // 4, P)
+    assert root * root % P == square
+    return {1: 2, -1: 1, -2: x.to_bytes(32, "big"), -3: min(root, P - root).to_bytes(32, "big")}
+
+
+def plus_p(coordinate: bytes) -> bytes:
+    return (int.from_bytes(coordinate, "big") + P).to_bytes(32, "big")
+
+
+ZERO_X, LOW_X = point_at(0), point_at(5)
+
 
 def record_vectors() -> list[Vector]:
     def vector(name: str, rule: str, data: bytes, expect: str = "FormatError", **more: object) -> Vector:
@@ -69,6 +87,12 @@ def record_vectors() -> list[Vector]:
         vector("one-key-twice", "a key has one purpose", board(ecdh=BOARD_SIGN.cose)),
         vector("publisher-with-ecdh", "nothing is sealed to a publisher", record("publisher", "acme", PUBLISHER, OTHER)),
         vector("point-off-the-curve", "points are on the curve", board(ecdh={**BOARD.cose, -3: BOARD.x})),
+        vector("x-p-more", "coordinates are below p, even where the same point is meant",
+               board(ecdh={**LOW_X, -2: plus_p(LOW_X[-2])})),
+        vector("x-is-p", "coordinates are below p", board(ecdh={**ZERO_X, -2: plus_p(ZERO_X[-2])})),
+        vector("y-p-or-more", "coordinates are below p", board(ecdh={**BOARD.cose, -3: b"\xff" * 32})),
+        vector("x-zero", "0 is a coordinate", board(ecdh=ZERO_X), "opens"),
+        vector("x-low", "a coordinate below 2^224 is in 32 bytes", board(ecdh=LOW_X), "opens"),
         vector("signed-by-another", "the record's own key signs it",
                sign1(OTHER, record_payload("device", "press-07", BOARD_SIGN, BOARD), ENROL_AAD), "UnknownSignerError"),
         vector("another-purpose", "the external_aad names the purpose",

@@ -38,9 +38,25 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     fine("tuned", "what the site has tuned stands in the result", tune={"decide.enter": 0.8})
     fine("anomaly", "an anomaly detector has two labels and one score, its error", scores=[0.75])
     best = [["broken", 0.75], ["healthy", 0.25]]
-    fine("top", "the best labels in the place of all scores", scores=[], top=best)
-    fine("top-of-another", "the label that holds need not be among the best", scores=[], top=best[1:])
-    fine("pad-255", "a pad of 255 bytes", pad=bytes(255))
+    fine("top", "the best labels in the place of all scores", scores=..., top=best)
+    fine("top-of-another", "the label that holds need not be among the best", scores=..., top=best[1:])
+    fine("pad-65535", "a pad of 65,535 bytes", pad=bytes(65_535))
+    fine("label-alone", "the author may leave out scores", scores=..., score=...)
+    fine("label-and-score", "the author may leave out scores", scores=...)
+    fine("value-alone", "the author may leave out scores", scores=..., label=..., score=..., value=4.5)
+    fine("label-and-value", "one model may name and measure", value=1.0)
+    fine("source", "what `+` stood for", source="hall-2/press-07")
+    fine("source-128", "a source of 128 bytes in UTF-8", source="ä" * 64)
+    nothing = {"label": ..., "score": ..., "scores": ...}
+    fine("values", "several named outputs", values={"wear": 0.5, "heat": 41.5}, **nothing)
+    fine("values-64", "at most 64 named outputs", values={f"v{n}": 1.0 for n in range(64)}, **nothing)
+    fine("counts", "counts by label", counts={"person": 2, "dog": 0}, **nothing)
+    box = ["person", 0.75, 0.0, 0.25, 0.5, 1.0]
+    fine("boxes", "boxes beside counts", counts={"person": 1}, boxes=[box], **nothing)
+    fine("boxes-none", "a detector that sees nothing", counts={"person": 0}, boxes=[], **nothing)
+    fine("boxes-32", "at most 32 boxes", counts={"person": 40}, boxes=[box] * 32, **nothing)
+    fine("unknown-key", "unknown keys are passed over", note={"a": [1, 2]})
+    fine("scores-4096", "at most 4,096 scores", scores=[0.5] * 4096)
     add("last-count", "count 2^20", "opens", heard, message(result(FIRST, 1 << 20)))
     add("out-of-order", "counts may come in any order", "opens", heard, message(result(FIRST, 2)), message(good))
     add("no-announcement", "its epoch was not announced", "UnknownKeyError", message(good))
@@ -53,6 +69,23 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         message(good),
         message(result(FIRST, 1, fields={"label": "healthy"})),
     )
+    for name, channel in (("reserved", "nonce"), ("no-name", "C1"), ("empty", "")):
+        sealed = result(FIRST, 1, aad=cbor(["edged.result.1", "press-07", channel]))
+        add(f"channel-{name}", "a channel is a name, and not reserved", "FormatError", heard, message(sealed, channel))
+    channels = [message(result(FIRST, n, channel=f"c{n}"), f"c{n}") for n in range(1, 66)]
+    add("64-channels", "a board has at most 64 channels", "opens", heard, *channels[:64])
+    add("65-channels", "a board has at most 64 channels", "FormatError", heard, *channels)
+    twice = [{"late": True, "source": source} for source in ("press-01", "press-02")]
+    for name, again, expect in (("same", twice[0], "RepeatedError"), ("another", twice[1], "opens")):
+        add(
+            f"late-of-{name}-source",
+            "readings are remembered with their source",
+            expect,
+            heard,
+            message(result(FIRST, 1, fields=twice[0])),
+            announce(announcement(SECOND)),
+            message(result(SECOND, 1, fields=again)),
+        )
     add("moved", "a result is bound to its channel", "DecryptionError", heard, message(good, "c2"))
     add(
         "of-another-board",
@@ -78,27 +111,53 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         heard,
         message(result(FIRST, 1, says=2)),
     )
-    for name in ("model", "version", "digest", "time", "count", "late", "scores", "input", "pad"):
+    for name in ("model", "version", "digest", "time", "count", "late", "input", "pad"):
         bad(f"no-{name}", f"`{name}` is there", **{name: ...})
-    bad("unknown-key", "unknown keys are refused", note=1)
-    bad("pad-23", "a pad has 24 to 255 bytes", pad=bytes(23))
-    bad("pad-256", "a pad has 24 to 255 bytes", pad=bytes(256))
-    bad("pad-not-zero", "a pad is zero", pad=bytes(23) + b"\1")
+    add("key-a-number", "keys are text", "FormatError", heard, message(result(FIRST, 1, fields={1: 1})))
+    bad("pad-255", "a pad has 256 to 65,535 bytes", pad=bytes(255))
+    bad("pad-65536", "a pad has 256 to 65,535 bytes", pad=bytes(65_536))
+    bad("pad-not-zero", "a pad is zero", pad=bytes(255) + b"\1")
+    bad("source-empty", "no `source` where there is none", source="")
+    bad("source-129", "a source has at most 128 bytes in UTF-8", source="ä" * 64 + "a")
+    bad("source-bytes", "a source is text", source=b"hall-2")
+    bad("values-one", "one value is `value`", values={"wear": 0.5}, **nothing)
+    bad("values-65", "at most 64 named outputs", values={f"v{n}": 1.0 for n in range(65)}, **nothing)
+    bad("values-integer", "values are floats", values={"wear": 1, "heat": 2}, **nothing)
+    bad("values-by-number", "outputs are named by text", values={1: 1.0, 2: 2.0}, **nothing)
+    bad("counts-none", "no `counts` where there are none", counts={}, **nothing)
+    bad("counts-65", "at most 64 labels are counted", counts={f"l{n}": 1 for n in range(65)}, **nothing)
+    bad("counts-float", "counts are integers", counts={"person": 1.0}, **nothing)
+    bad("counts-negative", "counts are not negative", counts={"person": -1}, **nothing)
+    bad("counts-true", "true is not a number", counts={"person": True}, **nothing)
+    bad("boxes-alone", "boxes stand beside counts", boxes=[box])
+    for name, wrong in (
+        ("33", [box] * 33), ("short", [box[:5]]), ("long", [[*box, 0.5]]), ("a-map", {"person": box}),
+        ("backwards", [["person", 0.75, 0.5, 0.25, 0.25, 1.0]]), ("upside-down", [["person", 0.75, 0.0, 0.5, 0.5, 0.25]]),
+        ("outside", [["person", 0.75, 0.0, 0.25, 1.5, 1.0]]), ("left-of-it", [["person", 0.75, -0.25, 0.25, 0.5, 1.0]]),
+        ("not-a-number", [["person", 0.75, float("nan"), 0.25, 0.5, 1.0]]), ("integers", [["person", 0.75, 0, 0, 1, 1]]),
+        ("without-label", [[0.75, 0.0, 0.25, 0.5, 1.0, 1.0]]),
+    ):  # fmt: skip
+        bad(
+            f"boxes-{name}", "at most 32 boxes, each a label, a score and four sides", counts={"person": 1}, boxes=wrong
+        )
     bad("time-an-integer", "the time is a float", time=NOW)
     bad("late-a-number", "flags are booleans", late=0)
     bad("version-true", "true is not a number", version=True)
     bad("digest-short", "a digest is 32 bytes", digest=bytes(31))
     bad("scores-integers", "scores are floats", scores=[0, 1])
-    bad("label-without-score", "a label has a score", score=...)
-    bad("label-and-value", "a result has a label or a value", value=1.0)
-    bad("neither-label-nor-value", "a result has a label or a value", label=..., score=...)
+    bad("scores-none", "no `scores` where there are none", scores=[])
+    bad("scores-4097", "at most 4,096 scores", scores=[0.5] * 4097)
+    bad("score-without-label", "a score is a label's", label=..., value=1.0)
+    bad("no-answer", "a result has a label, a value, values or counts", label=..., score=...)
     bad("top-and-scores", "all scores or the best", top=best)
-    bad("top-and-value", "a regressor has no labels", scores=[], label=..., score=..., value=1.0, top=best)
-    bad("top-empty", "no `top` where there is none", scores=[], top=[])
-    bad("top-a-map", "`top` has an order", scores=[], top=dict(best))
-    bad("top-without-score", "each of the best has its score", scores=[], top=[["broken"]])
-    bad("top-backwards", "label, then score", scores=[], top=[[0.75, "broken"]])
-    bad("top-score-integer", "scores are floats", scores=[], top=[["broken", 1]])
+    bad("top-and-value", "a regressor has no labels", scores=..., label=..., score=..., value=1.0, top=best)
+    bad("top-without-label-score", "the best stand beside the score of what holds", scores=..., score=..., top=best)
+    bad("top-6", "at most 5 of the best", scores=..., top=[["broken", 0.5]] * 6)
+    bad("top-empty", "no `top` where there is none", scores=..., top=[])
+    bad("top-a-map", "`top` has an order", scores=..., top=dict(best))
+    bad("top-without-score", "each of the best has its score", scores=..., top=[["broken"]])
+    bad("top-backwards", "label, then score", scores=..., top=[[0.75, "broken"]])
+    bad("top-score-integer", "scores are floats", scores=..., top=[["broken", 1]])
     bad("input-short-digest", "an input's digest is 32 bytes", input=bytes(16))
     bad("input-backwards", "counts go up", input=[bytes(8), 9, 7])
     bad("tune-nested", "tunables are floats", tune={"decide.enter": {}})

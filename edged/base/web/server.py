@@ -1,23 +1,30 @@
-"""HTTP within bounds: few connections, one small request each, deadlines, and headers that let a browser do little."""
+"""HTTP within bounds: few connections, one small request each, deadlines, and headers that let a browser do little.
+
+Nobody keeps others out by holding connections: each peer has a bound of its own, and a connection that waits for its
+client gives way to a new one.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from socketserver import TCPServer
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Any, cast
 
 _LOG = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 16
+MOST_CONNECTIONS, MOST_OF_PEER = 16, 8
+"""Connections in all, and those of one address; a browser opens six."""
 MOST_LINE, MOST_HEAD = 2048, 16 * 1024
 """Bytes of a request's first line, and of all that it may consist of."""
 _READ, _WRITE, _LINGER = 5.0, 20.0, 1.0
@@ -65,6 +72,17 @@ class Response:
     framed: bool = False
 
 
+@dataclass
+class _Connection:
+    """An open connection.
+
+    :ivar idle: True while the server waits for the client: for its request, or for it to hang up.
+    """
+
+    peer: str
+    idle: bool = True
+
+
 class Server(ThreadingHTTPServer):
     """Listens at once; ``serve_forever`` then serves, a thread for each connection.
 
@@ -72,12 +90,14 @@ class Server(ThreadingHTTPServer):
     :raises OSError: the address cannot be had.
     """
 
-    request_queue_size = MOST_CONNECTIONS
+    request_queue_size = 128
+    """Connections that the kernel holds until they are accepted: beyond them, everybody waits for seconds."""
 
     def __init__(self, family: int, address: tuple[str, int] | str, answer: Callable[[Request], Response]) -> None:
         self.address_family = family
         self.answer = answer
-        self._free = BoundedSemaphore(MOST_CONNECTIONS)
+        self._lock = Lock()
+        self._open: dict[socket.socket, _Connection] = {}
         super().__init__(cast("tuple[str, int]", address), _Handler)  # a path, where it is a unix socket
 
     def server_bind(self) -> None:
@@ -85,14 +105,14 @@ class Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  as socketserver has them
-        """Serve a connection in a thread of its own, or end it where there are too many."""
-        if not self._free.acquire(blocking=False):
+        """Serve a connection in a thread of its own, or end it where there are too many that are being answered."""
+        if not self._admit(request, _peer(client_address)):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread to be had
-            self._free.release()
+            self._forget(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  as above
@@ -100,11 +120,44 @@ class Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._forget(request)
+
+    def mark(self, request: socket.socket, *, idle: bool) -> None:
+        """Note that a connection waits for its client, or that its request is being answered."""
+        with self._lock:
+            if request in self._open:
+                self._open[request].idle = idle
+
+    def _admit(self, request: socket.socket, peer: str) -> bool:
+        """Make room for a connection; return False if there is none to be made."""
+        with self._lock:
+            counts = Counter(one.peer for one in self._open.values())
+            crowd = peer if counts[peer] >= MOST_OF_PEER else None
+            if crowd is None and len(self._open) >= MOST_CONNECTIONS:
+                waiting = Counter({one.peer: counts[one.peer] for one in self._open.values() if one.idle})
+                crowd = waiting.most_common(1)[0][0] if waiting else peer
+            if crowd is not None:
+                oldest = next((held for held, one in self._open.items() if one.idle and one.peer == crowd), None)
+                if oldest is None:
+                    return False
+                del self._open[oldest]
+                with suppress(OSError):  # its thread has just closed it
+                    oldest.shutdown(socket.SHUT_RDWR)  # which wakes the thread: it ends
+            self._open[request] = _Connection(peer)
+        return True
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(request, None)
 
     def handle_error(self, _request: object, _client_address: object) -> None:
         """Keep what a connection broke on from standard error."""
         _LOG.debug("page: a connection failed", exc_info=True)
+
+
+def _peer(client_address: object) -> str:
+    """Return the address that a connection came from; empty on a unix socket."""
+    return str(client_address[0]) if isinstance(client_address, tuple) else ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -123,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(refused)
             elif self.parse_request():  # else it has answered
                 path, _, query = self.path.partition("?")
-                peer = str(next(iter(self.client_address), ""))
+                peer = _peer(self.client_address)
+                self._server.mark(self.connection, idle=False)
                 self._send(self._server.answer(Request(self.command, path, query, self.headers, peer)))
             self._linger()
         except OSError:
@@ -188,6 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _linger(self) -> None:
         """Wait a little for the client to hang up: closing on unread bytes would take the answer back from it."""
+        self._server.mark(self.connection, idle=True)
         self.connection.shutdown(socket.SHUT_WR)
         until = time.monotonic() + _LINGER
         while True:

@@ -12,7 +12,7 @@ from edged.board.audit import AuditLog, Fact, Kind
 from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import State
-from edged.formats.cose.keys import PublicKey
+from edged.formats.identity import Record
 from edged.formats.package.verify import Floor
 from edged.model.live import LiveModel
 
@@ -57,9 +57,9 @@ class AuditTrail:
         _LOG.info("epoch %d begins", number, extra=Event.EPOCH_BEGUN.about(epoch=number))
         self._add("epoch", number=number, kid=kid.hex())
 
-    def hubs(self, keys: Iterable[PublicKey]) -> None:
-        """Record the hubs that are granted results, if they have changed."""
-        kids = [key.thumbprint.hex() for key in keys]
+    def hubs(self, records: Iterable[Record]) -> None:
+        """Record the hubs that are granted results, by their signing keys, if they have changed."""
+        kids = [record.sign.thumbprint.hex() for record in records]
         if kids != self._hubs:
             self._hubs = kids
             self._add("hubs", kids=" ".join(kid[:16] for kid in kids))
@@ -95,8 +95,9 @@ class AuditTrail:
                     _LOG.info("model %s %d: its trial is passed", manifest.name, manifest.version, extra=about)
                 self._state.set_good(manifest.name, version)
                 return
-            if lane.model is not tried:
+            if lane.stopped or lane.model is not tried:
                 self._state.reject(manifest.name, version, error.message)
+            if lane.model is not tried:
                 back = lane.model
                 self._state.set_good(back.manifest.name, Floor(back.manifest.version, back.identity))
         except StateError as trouble:
@@ -108,6 +109,10 @@ class AuditTrail:
         now = lane.model.manifest.version
         channel = lane.config.channel
         if now == version:
+            if lane.stopped:
+                self._health.note_state(
+                    f"model {channel}", f"{name} {version}: {error.message}, and it lets no version before it be served"
+                )
             self._health.trouble(
                 f"model {name} {version}: {error.message}, and there is no version to go back to",
                 name,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from edged.base.errors import ConfigError, EdgedError, MissingFileError
 from edged.base.events import Event
 from edged.base.units import parse_size
-from edged.board.installation import Board, accept
+from edged.board.installation import Board
 from edged.board.pipeline import Decoders, Lane, check_chain
 from edged.board.state import State
 from edged.config.model import ModelConfig
@@ -30,6 +30,8 @@ class LoadedModels:
     """The outcome of a load: new models by channel, and the errors of models that cannot be used.
 
     :ivar proven: channels whose new model got through its trial before.
+    :ivar lowest: the lowest version that may be served, by channel.
+    :ivar unfit: channels whose running version may not go on: it was rejected, or lies below the lowest.
     """
 
     board: Board
@@ -37,6 +39,8 @@ class LoadedModels:
     models: dict[str, LiveModel] = field(default_factory=dict)
     errors: dict[str, EdgedError] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
+    lowest: dict[str, int] = field(default_factory=dict)
+    unfit: set[str] = field(default_factory=set)
 
 
 Running = Mapping[str, tuple[ModelConfig, str, int]]
@@ -46,14 +50,17 @@ Running = Mapping[str, tuple[ModelConfig, str, int]]
 def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, running: Running) -> LoadedModels:
     """Load the newest package of each configured model that does not already run just so.
 
-    Where that one cannot be used, the version that serves stays, unless it was rejected; else one that got through its
-    trial takes its place.
+    Where that one cannot be used, the version that serves stays, unless it was rejected or lies below the lowest; else
+    one that got through its trial takes its place.
     """
     loaded = LoadedModels(board, board.sensor_keys())
     for table in board.config.model:
         now = running.get(table.channel)
         rejected = {one.version for one in state.rejected(table.name)}
-        stays = now is not None and now[0] == table and now[2] not in rejected
+        lowest = loaded.lowest[table.channel] = board.lowest(table.name, state)
+        if now is not None and (now[2] in rejected or now[2] < lowest):
+            loaded.unfit.add(table.channel)
+        stays = now is not None and now[0] == table and table.channel not in loaded.unfit
         candidates = _candidates(board, state, table.name, stays=stays)
         if not candidates:
             loaded.errors[table.channel] = MissingFileError(
@@ -64,11 +71,12 @@ def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, 
                 break
             try:
                 model = board.load(installed, keystore, state, engine, table.delegate)
-                accept(model, state)
+                board.accept(model, state)
             except EdgedError as error:
                 loaded.errors.setdefault(table.channel, error)
                 continue
             loaded.models[table.channel] = model
+            loaded.lowest[table.channel] = board.lowest(table.name, state)
             if Floor(installed.version, model.identity) in state.good(table.name):
                 loaded.proven.add(table.channel)
             break
@@ -104,13 +112,13 @@ def next_lanes(
         if model is not None:
             try:
                 if lane is not None and lane.config == table:
-                    lane.swap(model, proven=channel in loaded.proven)
+                    lane.swap(model, proven=channel in loaded.proven, lowest=loaded.lowest[channel])
                 else:
                     lane = Lane(table, model, loaded.sensors.get(channel, ()), guard, limit, decoders)
                     lane.begin_trial(proven=channel in loaded.proven)
             except EdgedError as error:
                 _refuse(loaded, table, error, model)
-        if lane is None:
+        if lane is None or (channel in loaded.unfit and lane is lanes.get(channel) and lane.model is not model):
             continue
         try:
             manifests = {above: standing.model.manifest for above, standing in following.items()}

@@ -21,10 +21,10 @@ from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
 from edged.board.daemon.loader import BackgroundLoad, LoadedModels, load_models, next_lanes
 from edged.board.daemon.parts import Parts
-from edged.board.daemon.reports import STATUS
+from edged.board.daemon.reports import STATUS, expired
 from edged.board.delivery import outbox, row_log
 from edged.board.delivery.outgoing import ANNOUNCE, NONCE
-from edged.board.installation import Board, accept
+from edged.board.installation import Board
 from edged.board.pipeline import Decoders, Lane
 from edged.board.state import RowStore, State
 from edged.config.load import load_board
@@ -160,6 +160,8 @@ class Daemon:
             sensors.unsubscribe(topic)
         for error in loaded.errors.values():
             self._health.last_error = error.message
+        unserved = {channel: error.message for channel, error in loaded.errors.items() if channel not in lanes}
+        self._health.note_all("model", unserved)
         self._audit_trail.hubs(loaded.board.hubs())
         self._audit_trail.serving(lanes, loaded.errors)
 
@@ -198,8 +200,6 @@ class Daemon:
 
     def _on_up(self) -> None:
         self._outgoing.on_up()
-        self._announcer.renew()
-        self._outgoing.announce_if_due()
         self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
         self._inventory.publish(self._inference.lanes, repeat=True)
         self._beat()
@@ -229,8 +229,7 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
-        if self._links.uplink.is_up:
-            self._outgoing.announce_if_due()
+        self._outgoing.announce_if_due()
         if self._inventory.publish(self._inference.lanes):
             self._beat()
         self._health.set_aside = self._quarantine.count
@@ -280,12 +279,22 @@ class Daemon:
     def _write_down(self) -> None:
         """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
         for lane in self._inference.lanes.values():
-            accept(lane.model, self._state)
+            self._board.accept(lane.model, self._state)
         self._announcer.write_down()
         self._state.save_marks(self._marks.guard.settled().items())
         self._outgoing.outbox.start_over()
 
+    def _note_expired(self) -> None:
+        """Mark the models degraded that serve past the date that their publisher signed."""
+        try:
+            now = self._board.clock(self._state).now
+        except StateError as error:
+            self._health.trouble(error.message, "StateError")
+            return
+        self._health.note_all("expiry", expired(self._inference.lanes, now))
+
     def _say_status(self) -> None:
+        self._note_expired()
         self._heartbeat.say(self._inference.lanes, self._links.describe())
         if self._metrics is not None:
             self._metrics.show(self._inference.lanes)

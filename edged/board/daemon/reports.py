@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from edged import __version__
 from edged.base import notify
@@ -79,6 +80,19 @@ class Heartbeat:
             "last_result": self._health.last_result,
             "serving": serving,
         }
+
+
+def expired(lanes: Mapping[str, Lane], now: float) -> dict[str, str]:
+    """Return what to say of each model that serves past the date that its publisher signed, by channel.
+
+    :param now: Unix seconds.
+    """
+    manifests = {channel: lane.model.manifest for channel, lane in lanes.items()}
+    return {
+        channel: f"{one.name} {one.version} expired on {datetime.fromtimestamp(one.expires, UTC):%Y-%m-%d}"
+        for channel, one in manifests.items()
+        if one.expires is not None and now > one.expires
+    }
 
 
 INVENTORY = "inventory"

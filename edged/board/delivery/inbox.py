@@ -195,7 +195,8 @@ class Inbox:
             message = Message(one.topic, one.payload, redelivered=True)
             key = (one.channel, one.topic)
             first, skip = windows.get(key, (0, 0))
-            if lane is None or not lane.config.journal or not self._quarantine.admits(message, replayed=True):
+            journalled = lane is not None and lane.config.journal and lane.reads(one.topic)
+            if lane is None or not journalled or not self._quarantine.admits(message, replayed=True):
                 self._rows.retire(one.number)
                 continue
             if one.number < first:

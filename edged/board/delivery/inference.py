@@ -134,7 +134,7 @@ class Inference:
             try:
                 self.run(
                     follower,
-                    follower.feed(lane, job.stream.key, scores, answered.of, redelivered=job.redelivered),
+                    follower.feed(lane, job.stream, scores, answered.of, redelivered=job.redelivered),
                     None,
                 )
             except REFUSALS as error:

@@ -1,12 +1,13 @@
 """The outbox: results wait in RAM for a moment, then in ``state.db``, and are sent in order at a bounded rate.
 
 While the broker is connected this writes nothing. While it is away results are stored in groups; the readings of a
-result are released once its group is durable.
+result are released once its group is durable. The way of a stored result ends once its removal is durable: until then
+a crash would have it sent once more.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -29,10 +30,20 @@ _SHARE = 64
 """The part of the outbox that is freed at once when it is full: not a write for each result."""
 _BURST = 0.1
 
+MaySend = Callable[[bytes], bool]
+
 
 class _Fresh(NamedTuple):
     result: StoredResult
     done: Callable[[], None]
+
+
+class _Sent(NamedTuple):
+    """A stored result that is to be removed, and the reason if nobody will get it."""
+
+    number: int
+    kid: bytes
+    why: str
 
 
 class Outbox:
@@ -41,7 +52,7 @@ class Outbox:
     :param most: bytes of results, stored and not stored yet.
     :param longest: seconds.
     :param epoch_of: returns the epoch of a key id as it is stored.
-    :param on_gone: called with the key id of each result that is sent or dropped, and the reason why it was dropped.
+    :param on_gone: called with the key id of each result whose way has ended for good, and why it was dropped, if so.
     :ivar error: the reason why nothing can be stored now; empty while storing works.
     """
 
@@ -65,11 +76,12 @@ class Outbox:
         self._fresh_bytes = 0
         self._write_at = float("inf")
         self._stored, self._bytes = store.totals()
+        self._kids = Counter(dict(store.kids()))
         self._ready: deque[StoredResult] = deque()
         self._read_to = 0
         self._newest = store.newest()
         self._in_flight: dict[int, StoredResult] = {}
-        self._remove: list[int] = []
+        self._remove: list[_Sent] = []
         self._remove_at = float("inf")
         self._allowance = 0.0
         self._allowed_at = 0.0
@@ -154,6 +166,7 @@ class Outbox:
         self._newest = numbers[-1]
         self._stored += len(group)
         for result, done in group:
+            self._kids[result.kid] += 1
             self._bytes += len(result.message)
             done()
 
@@ -167,13 +180,15 @@ class Outbox:
 
     def _drop(self, excess: int, before: float, why: str) -> None:
         try:
-            dropped = self._store.drop(max((*self._in_flight, *self._remove), default=0), excess, before)
+            behind = max((*self._in_flight, *(one.number for one in self._remove)), default=0)
+            dropped = self._store.drop(behind, excess, before)
         except StateError as error:
             self.error = error.message
             dropped = []
         for number, kid, size in dropped:
             self._stored -= 1
             self._bytes -= size
+            self._kids -= Counter((kid,))
             while self._ready and self._ready[0].number <= number:
                 self._ready.popleft()
             self._on_gone(kid, why)
@@ -185,28 +200,33 @@ class Outbox:
 
     def _flush_removals(self, now: float) -> None:
         try:
-            self._store.remove(self._remove)
+            self._store.remove([one.number for one in self._remove])
         except StateError as error:
             self.error = error.message
             self._remove_at = now + RETRY_SECONDS
             return
-        self._remove.clear()
+        removed, self._remove = self._remove, []
         self._remove_at = float("inf")
+        for one in removed:
+            self._kids -= Counter((one.kid,))
+            self._on_gone(one.kid, one.why)
 
     def start_over(self) -> None:
         """Go on after the disk has lost the stored results: all are gone but those on their way."""
-        lost = self._stored - len(self._in_flight)
+        on_their_way = Counter([one.kid for one in self._in_flight.values()] + [one.kid for one in self._remove])
+        lost, self._kids = self._kids - on_their_way, on_their_way
         self._stored, self._bytes = len(self._in_flight), sum(len(one.message) for one in self._in_flight.values())
         self._ready.clear()
         self._read_to = self._newest = 0
-        for _ in range(lost):
-            self._on_gone(b"", "state.db was damaged")
+        for kid in lost.elements():
+            self._on_gone(kid, "state.db was damaged")
 
     # --- the way back
 
-    def next_to_send(self, now: float, most: int = IN_FLIGHT) -> Iterable[StoredResult]:
+    def next_to_send(self, now: float, may_send: MaySend, most: int = IN_FLIGHT) -> Iterable[StoredResult]:
         """Yield stored results that may be sent now, in order; each then waits for :meth:`sent` or :meth:`requeue`.
 
+        :param may_send: returns True if results under a key id may be sent; the others wait for those that may not.
         :param most: the most that may be on their way.
         """
         self._allowance = min(self._allowance + (now - self._allowed_at) * RATE, RATE * _BURST)
@@ -214,6 +234,9 @@ class Outbox:
         while self._allowance >= 1 and len(self._in_flight) < most:
             result = self._next()
             if result is None:
+                return
+            if not may_send(result.kid):
+                self._ready.appendleft(result)
                 return
             self._allowance -= 1
             self._in_flight[result.number] = result
@@ -236,9 +259,8 @@ class Outbox:
         result = self._in_flight.pop(number)
         self._stored -= 1
         self._bytes -= len(result.message)
-        self._remove.append(number)
+        self._remove.append(_Sent(number, result.kid, why))
         self._remove_at = min(self._remove_at, now + _REMOVE_SECONDS)
-        self._on_gone(result.kid, why)
 
     def requeue(self, number: int) -> None:
         """Put back a stored result that nobody received: it is the next to be sent."""

@@ -17,8 +17,9 @@ from edged.board.pipeline import Answered, Lane
 from edged.board.state import OutboxStore, StoredResult
 from edged.broker import Broker, Delivery, Outcome
 from edged.formats.channel.announcer import Announcer
-from edged.formats.channel.epoch import ClosedEpoch, StoredEpoch
-from edged.formats.channel.result import Answer, Input, ResultEncoder
+from edged.formats.channel.epoch import StoredEpoch
+from edged.formats.channel.result import Answer, Input
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose import cbor
 
 ANNOUNCE, NONCE = "announce", "nonce"
@@ -28,7 +29,10 @@ _STALLED = 10.0
 _PROBE_EVERY = 5.0
 """Seconds between two tests whether somebody subscribes to results again."""
 _REFUSED = "the broker refuses it: may this board publish to its own topics?"
+_TOO_LARGE = "stored results wait: with their epoch it is larger than what the broker takes (Maximum Packet Size)"
 _SOON = 0.01
+_HEADERS = 16
+"""Bytes of a PUBLISH packet beside topic and payload, at most."""
 _LIVE = 4096
 """Results on their way to a broker that is there; further ones are stored."""
 
@@ -81,19 +85,16 @@ class Outgoing:
         self._own_topics = frozenset({f"{base}/{ANNOUNCE}", f"{base}/{NONCE}"})
         self._sent: dict[int, _Sent] = {}
         self._resent: dict[int, int] = {}
-        self._unheard = False
+        self._announcement = 0
+        """Token of the announcement that the broker has not acknowledged yet; 0 for none."""
+        self._openable: frozenset[bytes] = frozenset()
+        """Key ids in an announcement that the broker has: hubs can open results under them."""
+        self._unheard = self._blocked = False
         self._probe_at = 0.0
         self.outbox = Outbox(
             store, most=most_waiting, longest=longest_waiting, epoch_of=self._epoch_of, on_gone=self._on_gone
         )
-        too_many = announcer.restore([ClosedEpoch.restored(*one) for one in store.epochs()])
-        for epoch in too_many:
-            self._health.trouble(
-                f"epoch {epoch.number} is one too many to announce: hubs refuse its results",
-                "epoch",
-                Event.RESULT_DROPPED,
-                epoch=epoch.number,
-            )
+        announcer.restore(store.epochs())
 
     @property
     def waiting(self) -> int:
@@ -142,6 +143,11 @@ class Outgoing:
 
     def on_delivered(self, token: int, outcome: Outcome) -> None:
         """Note the outcome of a message, and release the reading that waited for it."""
+        if token == self._announcement:
+            self._announcement = 0
+            if outcome is not Outcome.REFUSED:
+                self._openable = self._announcer.announced
+            return
         number = self._resent.pop(token, None)
         if number is not None:
             self._on_stored_delivered(number, outcome)
@@ -181,8 +187,15 @@ class Outgoing:
             self._health.drop(why)
 
     def on_up(self) -> None:
-        """Resume sending: the broker is connected."""
+        """Resume sending: the broker is connected. Whether it still has the announcement is not known."""
         self._unheard = False
+        self._health.note_state("announcement", "")
+        self._openable = frozenset()
+        self._broker.withdraw(self._announcement)
+        most = self._broker.most_bytes
+        self._announcer.most_bytes = most - len(f"{self._base}/{ANNOUNCE}".encode()) - _HEADERS
+        self._announcer.renew()
+        self.announce_if_due()
 
     def turn(self, now: float) -> None:
         """Write stored results that are due, and send those that waited."""
@@ -192,8 +205,8 @@ class Outgoing:
         self._health.note_state("outbox", self.outbox.error)
         if not self._broker.is_up or (self._unheard and (now < self._probe_at or self._resent)):
             return
-        for result in self.outbox.next_to_send(now, 1 if self._unheard else IN_FLIGHT):
-            self.announce_if_due()
+        self._blocked = False
+        for result in self.outbox.next_to_send(now, self._may_send, 1 if self._unheard else IN_FLIGHT):
             token = self._broker.publish(result.topic, result.message, qos=1)
             self._resent[token] = result.number
 
@@ -201,8 +214,19 @@ class Outgoing:
         """Return the seconds until :meth:`turn` has something to do."""
         if self.outbox.idle:
             return float("inf")
-        soon = _SOON if self._broker.is_up and not self._unheard and self.outbox.unsent else float("inf")
-        return min(soon, self.outbox.due_in(now))
+        sends = self._broker.is_up and not self._unheard and not self._blocked and self.outbox.unsent
+        return min(_SOON if sends else float("inf"), self.outbox.due_in(now))
+
+    def _may_send(self, kid: bytes) -> bool:
+        """Return True if hubs can open stored results under a key; if not, announce its epoch once there is room."""
+        if kid in self._openable:
+            return True
+        self._blocked = True
+        if not self._announcement and kid not in self._announcer.announced and self._announcer.has_room_for(kid):
+            self._announcer.renew()
+        self._health.note_state("announcement", _TOO_LARGE if self._announcer.is_too_large() else "")
+        self.announce_if_due()
+        return False
 
     def seal_again(self) -> None:
         """Seal all unacknowledged results under the new epoch: hubs refuse the old one."""
@@ -241,15 +265,18 @@ class Outgoing:
         self.announce_if_due()
 
     def announce_if_due(self) -> None:
-        """Publish the announcement if one is due: ahead of the first result under a new epoch."""
-        if self._announcer.due:
+        """Publish the announcement if one is due, ahead of the first result under a new epoch.
+
+        While the broker is away it waits: how large it may be is known once the broker is back.
+        """
+        if self._announcer.due and self._broker.is_up:
             self.clock = self._read_clock()
             announcement = self._announcer.announcement(self.clock.now)
-            self._broker.publish(f"{self._base}/{ANNOUNCE}", announcement, qos=1, retain=True)
+            self._openable &= self._announcer.announced
+            self._announcement = self._broker.publish(f"{self._base}/{ANNOUNCE}", announcement, qos=1, retain=True)
 
     def _epoch_of(self, kid: bytes) -> StoredEpoch | None:
-        epoch = self._announcer.find(kid)
-        return None if epoch is None else epoch.stored()
+        return self._announcer.find(kid)
 
 
 def _parse_nonce(payload: bytes) -> tuple[bytes, bytes]:

@@ -16,7 +16,8 @@ from edged.board.state import Quarantined, QuarantineStore
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
 from edged.formats.cose.encrypt import seal
-from edged.formats.cose.keys import ContentKey, PublicKey
+from edged.formats.cose.keys import ContentKey
+from edged.formats.identity import Record
 
 _LOG = logging.getLogger(__name__)
 ATTEMPTS = 3
@@ -49,11 +50,11 @@ def quarantine_aad(digest: bytes) -> bytes:
 class Quarantine:
     """Counts attempts: in RAM for messages that raise, on disk for messages that kill.
 
-    :param hubs: keys that quarantined messages are sealed to: a stolen board holds no readings.
+    :param hubs: hubs that quarantined messages are sealed to: a stolen board holds no readings.
     :param crashes: number of runs in a row that ended without a shutdown.
     """
 
-    def __init__(self, store: QuarantineStore, hubs: Sequence[PublicKey], crashes: int) -> None:
+    def __init__(self, store: QuarantineStore, hubs: Sequence[Record], crashes: int) -> None:
         self.hubs = hubs
         self.count = 0
         self._store = store
@@ -162,7 +163,9 @@ class Quarantine:
         )
         key = ContentKey.generate(Aead.A256GCM)
         kept = message.payload[:_LARGEST]
-        sealed = seal(key, os.urandom(IV_SIZE), kept, quarantine_aad(message.digest), self.hubs)
+        sealed = seal(
+            key, os.urandom(IV_SIZE), kept, quarantine_aad(message.digest), [hub.sealing_key for hub in self.hubs]
+        )
         size = len(message.payload)
         record = Quarantined(0, time.time(), message.topic, message.digest, size, why[:200], cbor.encode(sealed.cose()))
         try:

@@ -16,11 +16,11 @@ from edged.board.pipeline.message import Answered, Job, Message, Reading
 from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
 from edged.config.model import ModelConfig, TrialTable
 from edged.formats.channel.reading import ReplayGuard
-from edged.formats.channel.result import Answer, Input, Plain, ResultEncoder, Sealed
+from edged.formats.channel.result import Answer, Input, Plain, Sealed
+from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
 from edged.model.live import Floats, LiveModel, Memory
-from edged.model.signal.decide import Decision
 from edged.model.signal.rows import Cleaner
 
 _ENVELOPE = 128
@@ -51,6 +51,8 @@ class Lane:
         """The last decision of the model."""
         self.probation: Probation | None = None
         """Set while the model is on trial."""
+        self.stopped = False
+        """True once the model failed its trial and no version may take its place."""
         self.example_selector: ExampleSelector | None = None
         """Set if windows are kept to train the model with."""
         self._sensors = tuple(sensors)
@@ -78,12 +80,13 @@ class Lane:
             self._sensors = tuple(sensors)
             self._streams.use_sensors(self._sensors)
 
-    def swap(self, model: LiveModel, *, proven: bool = False) -> None:
+    def swap(self, model: LiveModel, *, proven: bool = False, lowest: int = 1) -> None:
         """Answer with another version from the next window on; the old one stays in memory until the trial is over.
 
         Windows that are being filled go on, unless the new version needs other windows.
 
         :param proven: the other version got through its trial before: it has none, and the old one is wiped.
+        :param lowest: the lowest version that may be served: an older one does not stay as a fallback.
         :raises ConfigError: the board's table does not fit the new version; the old one goes on.
         """
         self._check(model)
@@ -94,8 +97,9 @@ class Lane:
         self.probation = Probation(self.config.trial, before)
         if unproven is not None:
             unproven.close()
-        if proven:
+        if proven or before.manifest.version < lowest:
             self.end_trial()
+            self.begin_trial(proven=proven)
 
     def begin_trial(self, *, proven: bool) -> None:
         """Put the model on trial, without a version to fall back to; a proven one has no trial."""
@@ -108,9 +112,13 @@ class Lane:
             probation.before.close()
 
     def roll_back(self) -> bool:
-        """End a trial that went wrong: the version before it, if there is one, answers again."""
+        """End a trial that went wrong: the version before it, if there is one, answers again.
+
+        Without one, the failed version goes on, or nothing does where its publisher set a ``minimum``.
+        """
         probation, self.probation = self.probation, None
         if probation is None or probation.before is None:
+            self.stopped = self.model.manifest.minimum is not None
             return False
         failed = self.model
         self._change(probation.before)
@@ -132,17 +140,11 @@ class Lane:
         check_state(self.config, keeps_state=model.keeps_state)
 
     def _use(self, model: LiveModel, kept: Streams | None) -> None:
-        """Answer with ``model``; windows that are being filled are ``kept`` or forgotten."""
+        """Answer with ``model``; windows that are being filled are ``kept`` or forgotten.
+
+        :raises ConfigError: hubs would not accept its results; nothing has changed then.
+        """
         manifest = model.manifest
-        self.model = model
-        self._rows = manifest.rows
-        self._clean = Cleaner(manifest.input)
-        self._columns: tuple[bytes, list[int]] | None = None
-        self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
-        if kept is not None:
-            kept.renew(manifest)
-        if self.example_selector is not None:
-            self.example_selector.use(model)
         self.encoder = ResultEncoder.of(
             manifest,
             manifest.name,
@@ -151,11 +153,21 @@ class Lane:
             outputs=model.outputs,
             tune=self.config.tune,
         )
+        self.model, self.stopped = model, False
+        self._rows = manifest.rows
+        self._clean = Cleaner(manifest.input)
+        self._columns: tuple[bytes, list[int]] | None = None
+        self._streams = kept or Streams(self.config, manifest, self._sensors, self._limit, self._decoders)
+        if kept is not None:
+            kept.renew(manifest)
+        if self.example_selector is not None:
+            self.example_selector.use(model)
 
     def open(self, message: Message) -> Reading:
         """Open one message.
 
         :raises ReadingSizeError: it is longer than allowed.
+        :raises ReadingSourceError: what `+` stands for in its topic does not fit into results.
         :raises TrustError: it is sealed, and not to be believed; its count was not looked at yet.
         :raises FormatError: it should be sealed, and is not.
         """
@@ -217,17 +229,17 @@ class Lane:
         restart_state, stream.restart_state = stream.restart_state, False
         return Job(stream, window.rows, window.names, restart_state, redelivered, window.start)
 
-    def feed(self, source: Lane, key: str, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
+    def feed(self, above: Lane, fed: Stream, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
-        :param key: of the other model's stream.
+        :param above: the other model, and ``fed`` its stream.
         :param of: the readings behind the scores.
         :param redelivered: True if they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
-        if self._columns is None or self._columns[0] != source.model.identity:
-            self._columns = source.model.identity, columns_from(source.model.manifest, self.model.manifest)
-        stream = self._streams.get(key)
+        if self._columns is None or self._columns[0] != above.model.identity:
+            self._columns = above.model.identity, columns_from(above.model.manifest, self.model.manifest)
+        stream = self._streams.get(fed.key, fed.source)
         row = scores[self._columns[1]].reshape(1, -1)
         try:
             row = self._clean(row)
@@ -245,6 +257,8 @@ class Lane:
         :raises ModelError: the runtime fails on it.
         :raises TrialError: the model is on trial and has failed: :meth:`roll_back`, and ask again.
         """
+        if self.stopped:
+            raise TrialError("it failed its trial, and its publisher lets boards serve no older version")
         memory = job.stream.memory
         if memory is not None and job.restart_state:
             memory.clear()
@@ -260,9 +274,10 @@ class Lane:
         """Return the answer that follows from the scores of a window."""
         decision = job.stream.decider.step(scores, time.monotonic())
         self.label = job.stream.label = decision.label
-        return Answered(
-            _answer(decision), self._input(job.names), decision.publish and self.config.publish, job.redelivered
+        answer = Answer(
+            decision.label, decision.score, decision.value, decision.scores, decision.top, job.stream.source
         )
+        return Answered(answer, self._input(job.names), decision.publish and self.config.publish, job.redelivered)
 
     def has(self, stream: Stream) -> bool:
         """Return True if a stream is still in use: a new version may need other windows."""
@@ -287,10 +302,6 @@ class Lane:
         if isinstance(first, Sealed) and isinstance(last, Sealed) and first.kid == last.kid:
             return Sealed(first.kid, first.first, last.last)
         return Plain(hashlib.sha256(b"".join(map(as_bytes, names))).digest())
-
-
-def _answer(decision: Decision) -> Answer:
-    return Answer(decision.label, decision.score, decision.value, decision.scores, decision.top)
 
 
 _SLOW = 3

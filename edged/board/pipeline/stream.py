@@ -11,12 +11,12 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ReadingGapError
+from edged.base.errors import ReadingGapError, ReadingSourceError
 from edged.base.units import parse_duration
 from edged.board.pipeline.binding import levels_of
 from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReadingOpener
-from edged.formats.channel.result import Sealed
+from edged.formats.channel.result import LONGEST_SOURCE, Sealed
 from edged.formats.cose.keys import ContentKey
 from edged.formats.package.manifest import Manifest
 from edged.formats.spec import Chain
@@ -70,14 +70,23 @@ class Stream:
     """A stream of rows.
 
     :param key: distinguishes it from other streams of the model: its topic, or the levels that `+` stood for.
+    :param source: those levels; empty where the model's topics have no `+`.
     :param timed: True if the readings bring their times.
     :param places: of each topic that is joined, the columns that it brings; empty where one topic brings all.
     """
 
     def __init__(
-        self, chain: Chain, key: str, places: Sequence[Sequence[int]], decider: Decider, *, timed: bool = False
+        self,
+        chain: Chain,
+        key: str,
+        source: str,
+        places: Sequence[Sequence[int]],
+        decider: Decider,
+        *,
+        timed: bool = False,
     ) -> None:
         self.key = key
+        self.source = source
         self.decider = decider
         self.memory = None if chain.model.reset == "window" else Memory()
         self.restart_state = True
@@ -254,13 +263,13 @@ class Streams:
         """Return the number of windows that are being filled."""
         return sum(stream.open_from() is not None for stream in self._streams.values())
 
-    def get(self, key: str) -> Stream:
+    def get(self, key: str, source: str) -> Stream:
         """Return a stream; a new one may replace the quietest."""
         stream = self._streams.get(key)
         if stream is None:
             decider = Decider(self._manifest, self._config.tune)
             stream = self._streams[key] = Stream(
-                self._manifest, key, self._places, decider, timed=self._config.time is not None
+                self._manifest, key, source, self._places, decider, timed=self._config.time is not None
             )
             if len(self._streams) > STREAMS:
                 _, quiet = self._streams.popitem(last=False)
@@ -270,13 +279,19 @@ class Streams:
         return stream
 
     def topic_input(self, topic: str) -> TopicInput:
-        """Return the way from a topic into its stream."""
+        """Return the way from a topic into its stream.
+
+        :raises ReadingSourceError: what `+` stands for does not fit into results.
+        """
         topic_input = self._inputs.get(topic)
         if topic_input is None:
-            place, key = levels_of(self._filters, topic) if self._config.topics else (0, topic)
+            number, source = levels_of(self._filters, topic)
+            if "+" in self._filters[number] and not 0 < len(source.encode()) <= LONGEST_SOURCE:
+                raise ReadingSourceError(f"+ stands for {len(source.encode())} bytes, not 1 to {LONGEST_SOURCE}")
+            place, key = (number, source) if self._config.topics else (0, topic)
             openers = {key.kid: ReadingOpener(key, topic, self._config.channel) for key in self._sensors}
             layout = Layout.of(self._config, self._manifest.input, self._brought[place], self._limit)
             decode = self._decoders.get(topic, layout, sealed=bool(openers))
-            topic_input = self._inputs[topic] = TopicInput(self.get(key), place, openers, decode)
+            topic_input = self._inputs[topic] = TopicInput(self.get(key, source), place, openers, decode)
         self._streams.move_to_end(topic_input.stream.key)
         return topic_input

@@ -8,9 +8,10 @@ from edged.board.state.delivery import OutboxStore, Quarantined, QuarantineStore
 from edged.board.state.example_edits import ExampleEditor, Intake, Which
 from edged.board.state.example_keys import Of, StoreKeys
 from edged.board.state.examples import Class, Examples, Like, LoadedExamples, Window
-from edged.board.state.store import Rejected, State, open_state
+from edged.board.state.store import AuditRow, Rejected, State, open_state
 
 __all__ = [
+    "AuditRow",
     "Class",
     "ExampleEditor",
     "Examples",

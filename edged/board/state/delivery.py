@@ -34,7 +34,7 @@ class OutboxStore:
         """Store results, in one transaction; return their new numbers. Their own numbers are ignored."""
         with self._database.transaction():
             db = self._database.db
-            db.executemany("INSERT OR IGNORE INTO outbox_epoch VALUES (?, ?, ?, ?, ?, ?)", epochs)
+            db.executemany("INSERT OR IGNORE INTO outbox_epoch VALUES (?, ?, ?, ?, ?, ?, ?)", epochs)
             return [
                 int(
                     db.execute(
@@ -61,7 +61,7 @@ class OutboxStore:
         with self._database.transaction():
             db = self._database.db
             db.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
-            db.execute("DELETE FROM outbox_epoch WHERE NOT EXISTS (SELECT 1 FROM outbox)")
+            self._remove_epochs()
 
     def drop(self, behind: int, excess: int, before: float) -> list[tuple[int, bytes, int]]:
         """Remove the oldest results from behind a number; return number, key id and bytes of each.
@@ -83,7 +83,13 @@ class OutboxStore:
             rows.close()
             if dropped:
                 db.execute("DELETE FROM outbox WHERE number > ? AND number <= ?", (behind, dropped[-1][0]))
+                self._remove_epochs()
         return dropped
+
+    def _remove_epochs(self) -> None:
+        self._database.db.execute(
+            "DELETE FROM outbox_epoch AS e WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.kid = e.kid)"
+        )
 
     def totals(self) -> tuple[int, int]:
         """Return the number of results, and their bytes."""
@@ -93,6 +99,11 @@ class OutboxStore:
             ).fetchone()
         return int(count), int(size)
 
+    def kids(self) -> list[tuple[bytes, int]]:
+        """Return the key ids of stored results, each with the number of its results."""
+        with self._database.wrapped():
+            return self._database.db.execute("SELECT kid, count(*) FROM outbox GROUP BY kid").fetchall()
+
     def newest(self) -> int:
         """Return the highest number; 0 if there is none."""
         with self._database.wrapped():
@@ -100,15 +111,15 @@ class OutboxStore:
         return int(number)
 
     def epochs(self) -> list[tuple[StoredEpoch, int, int]]:
-        """Return the epochs of stored results, the newest first: each with its last count and the number of results."""
+        """Return the epochs of stored results in the order of these: each with its last count and number of results."""
         with self._database.wrapped():
             rows = self._database.db.execute(
-                "SELECT e.kid, e.number, commitment, aead, signs, key, max(count), count(*)"
-                " FROM outbox_epoch e JOIN outbox o ON o.kid = e.kid GROUP BY e.kid ORDER BY e.number DESC"
+                "SELECT e.kid, e.number, commitment, aead, signs, key, hubs, max(count), count(*)"
+                " FROM outbox_epoch e JOIN outbox o ON o.kid = e.kid GROUP BY e.kid ORDER BY min(o.number)"
             ).fetchall()
         return [
-            (StoredEpoch(kid, number, commitment, aead, bool(signs), key), last, count)
-            for kid, number, commitment, aead, signs, key, last, count in rows
+            (StoredEpoch(kid, number, commitment, aead, bool(signs), key, hubs), last, count)
+            for kid, number, commitment, aead, signs, key, hubs, last, count in rows
         ]
 
 

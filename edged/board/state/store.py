@@ -14,10 +14,17 @@ from edged.formats.package.verify import Floor
 NAME = "state.db"
 BOARD = Layout(
     NAME,
-    4,
+    5,
     """
+-- layout 4 held results that no hub of this release opens
+DROP TABLE IF EXISTS outbox;
+DROP TABLE IF EXISTS outbox_epoch;
 CREATE TABLE IF NOT EXISTS floor (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, identity BLOB NOT NULL, created INTEGER NOT NULL,
+    minimum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS epoch (
     number INTEGER PRIMARY KEY, kid BLOB NOT NULL
@@ -47,8 +54,9 @@ CREATE TABLE IF NOT EXISTS outbox (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS outbox_epoch (
     kid BLOB PRIMARY KEY, number INTEGER NOT NULL, commitment BLOB NOT NULL, aead INTEGER NOT NULL,
-    signs INTEGER NOT NULL, key BLOB NOT NULL
+    signs INTEGER NOT NULL, key BLOB NOT NULL, hubs BLOB NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS outbox_kid ON outbox (kid);
 CREATE TABLE IF NOT EXISTS reading (
     number INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL
 ) STRICT;
@@ -69,6 +77,9 @@ CREATE TABLE IF NOT EXISTS fact (
 -- layout 3 knew one good version of a model
 INSERT OR IGNORE INTO proven SELECT * FROM good;
 DELETE FROM good;
+-- layout 4 knew no lowest version
+INSERT OR IGNORE INTO accepted SELECT name, version, identity, created, 1 FROM floor;
+DELETE FROM floor;
 """,
 )
 _MOST_GOOD = 2
@@ -81,6 +92,13 @@ class Rejected(NamedTuple):
     version: int
     identity: bytes
     why: str
+
+
+class AuditRow(NamedTuple):
+    """An entry of the audit log as it is stored."""
+
+    number: int
+    entry: bytes
 
 
 class State(Database):
@@ -96,22 +114,30 @@ class State(Database):
     def floor(self, name: str) -> Floor | None:
         """Return the version that was last accepted under model ``name``."""
         with self.wrapped():
-            row = self.db.execute("SELECT version, identity FROM floor WHERE name = ?", (name,)).fetchone()
+            row = self.db.execute("SELECT version, identity FROM accepted WHERE name = ?", (name,)).fetchone()
         return Floor(*row) if row else None
 
-    def accept(self, name: str, floor: Floor, created: int) -> None:
-        """Record that a package was accepted; a lower version never replaces a higher one.
+    def minimum(self, name: str) -> int | None:
+        """Return the lowest version of a model that may be served; None before any was accepted."""
+        with self.wrapped():
+            row = self.db.execute("SELECT minimum FROM accepted WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def accept(self, name: str, floor: Floor, created: int, minimum: int = 1) -> None:
+        """Record that a package was accepted; neither its version nor its ``minimum`` ever takes a higher one's place.
 
         :param created: its publisher-signed date, Unix seconds.
+        :param minimum: the lowest version that its publisher lets boards serve from now on.
         """
-        with self.wrapped():
+        with self.transaction():
             self.db.execute(
-                "INSERT INTO floor VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
+                "INSERT INTO accepted VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
                 " SET version = excluded.version, identity = excluded.identity,"
                 " created = max(created, excluded.created)"
                 " WHERE excluded.version > version",
-                (name, floor.version, floor.identity, created),
+                (name, floor.version, floor.identity, created, minimum),
             )
+            self.db.execute("UPDATE accepted SET minimum = max(minimum, ?) WHERE name = ?", (minimum, name))
 
     def good(self, name: str) -> list[Floor]:
         """Return the versions of a model that got through their trial, the newest first: what a board goes back to."""
@@ -159,7 +185,7 @@ class State(Database):
     def newest_created(self) -> int:
         """Return the newest publisher-signed date that was accepted, Unix seconds, or 0."""
         with self.wrapped():
-            (created,) = self.db.execute("SELECT coalesce(max(created), 0) FROM floor").fetchone()
+            (created,) = self.db.execute("SELECT coalesce(max(created), 0) FROM accepted").fetchone()
         return int(created)
 
     def begin_epoch(self, kid: bytes, at_least: int) -> int:
@@ -186,44 +212,44 @@ class State(Database):
                 [(*key, _to_signed(count)) for key, count in marks],
             )
 
-    def append_audit(self, make: Callable[[int, bytes], bytes]) -> tuple[int, bytes]:
-        """Append an entry to the audit log; return its number and its bytes.
+    def append_audit(self, make: Callable[[int, bytes], bytes]) -> int:
+        """Append an entry to the audit log; return its number.
 
         :param make: makes the entry from its number and the bytes of the entry before.
         """
         with self.transaction():
             last = self.last_audit()
-            number, before = (last[0] + 1, last[1]) if last else (1, b"")
-            entry = make(number, before)
-            self.db.execute("INSERT INTO audit VALUES (?, ?)", (number, entry))
-        return number, entry
+            number, before = (last.number + 1, last.entry) if last else (1, b"")
+            self.db.execute("INSERT INTO audit VALUES (?, ?)", (number, make(number, before)))
+        return number
 
-    def sign_audit(self, number: int, signature: bytes) -> None:
-        """Store the signature over the log up to an entry."""
-        with self.wrapped():
-            self.db.execute("INSERT OR REPLACE INTO audit_signature VALUES (?, ?)", (number, signature))
+    def sign_audit(self, keep: int, make: Callable[[AuditRow, AuditRow], bytes]) -> None:
+        """Remove all but the newest ``keep`` entries and sign the rest, in one transaction; without entries do nothing.
 
-    def last_audit(self) -> tuple[int, bytes] | None:
-        """Return the newest entry of the audit log, with its number."""
+        :param make: makes the signature from the oldest entry that stays and the newest; it replaces the one before.
+        """
+        with self.transaction():
+            last = self.last_audit()
+            if last is None:
+                return
+            self.db.execute("DELETE FROM audit WHERE number <= ?", (last.number - keep,))
+            number, entry = self.db.execute("SELECT number, entry FROM audit ORDER BY number LIMIT 1").fetchone()
+            signature = make(AuditRow(number, bytes(entry)), last)
+            self.db.execute("DELETE FROM audit_signature")
+            self.db.execute("INSERT INTO audit_signature VALUES (?, ?)", (last.number, signature))
+
+    def last_audit(self) -> AuditRow | None:
+        """Return the newest entry of the audit log."""
         with self.wrapped():
             row = self.db.execute("SELECT number, entry FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-        return (row[0], bytes(row[1])) if row else None
+        return AuditRow(row[0], bytes(row[1])) if row else None
 
     def audit(self) -> tuple[list[bytes], list[bytes]]:
-        """Return the entries of the audit log, and the signatures over it, each in order."""
+        """Return the entries of the audit log in order, and the signatures over it: one, or none yet."""
         with self.wrapped():
             entries = self.db.execute("SELECT entry FROM audit ORDER BY number").fetchall()
             signatures = self.db.execute("SELECT signature FROM audit_signature ORDER BY number").fetchall()
         return [bytes(entry) for (entry,) in entries], [bytes(signature) for (signature,) in signatures]
-
-    def prune_audit(self, keep: int) -> None:
-        """Remove all but the newest ``keep`` entries, and the signatures that end before them."""
-        with self.wrapped():
-            for table in ("audit", "audit_signature"):
-                self.db.execute(
-                    f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM audit) - ?",  # noqa: S608  ours
-                    (keep,),
-                )
 
 
 def _to_signed(count: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from edged.base.errors import FormatError, MismatchError
@@ -35,7 +36,8 @@ class Announcement:
     :ivar kid: key id of the channel key, the first 8 bytes of ``commit``.
     :ivar sign_results: True if each result of the epoch is signed inside its seal.
     :ivar closed: epochs that sealing has ended under: key id to the last count used.
-    :ivar echo: nonces of hubs that asked whether the board is alive: hub key id to nonce.
+    :ivar hubs: thumbprints of the signing keys of the granted hubs, sorted: a hub's sealing key may change.
+    :ivar echo: nonces of hubs that asked whether the board is alive: a hub's thumbprint to its nonce.
     :ivar key: the channel key, sealed to every granted hub.
     """
 
@@ -49,6 +51,7 @@ class Announcement:
     aead: Aead
     sign_results: bool
     closed: Mapping[bytes, int]
+    hubs: tuple[bytes, ...]
     echo: Mapping[bytes, bytes]
     key: Encrypt
 
@@ -80,33 +83,50 @@ class Announcement:
             "alg": int(self.aead),
             "sign_results": self.sign_results,
             "closed": dict(self.closed),
+            "hubs": list(self.hubs),
             "echo": dict(self.echo),
             "key": self.key.cose(),
         }
         return sign(cbor.encode(payload), announce_aad(self.device), signer)
 
     @classmethod
-    def parse(cls, signed: bytes, device: str, public: PublicKey) -> Announcement:
+    def parse(cls, signed: Sign1, device: str, public: PublicKey) -> Announcement:
         """Take one signed announcement from the topic of ``device``, whose signing key is ``public``.
 
-        Dates, epochs and serials are for the caller to judge (:mod:`edged.formats.channel.receiver`).
+        The signature is verified before anything of the announcement is looked at. Dates, epochs and serials are for
+        the caller to judge (:mod:`edged.formats.channel.receiver`).
 
         :raises FormatError: it is not an announcement.
         :raises UnknownSignerError: another key signed it.
         :raises SignatureError: the signature does not hold for this device.
         :raises MismatchError: its parts contradict each other.
         """
-        payload = cbor.decode_canonical(Sign1.parse(signed, LIMITS).verify(public, announce_aad(device)), LIMITS)
+        payload = cbor.decode_canonical(signed.verify(public, announce_aad(device)), LIMITS)
         fields = _check_fields(payload)
         if fields["device"] != device:
             raise MismatchError(f"an announcement of {fields['device']!r} came on the topic of {device!r}")
-        key = Encrypt.parse(fields.pop("key"), MOST_HUBS)
-        announcement = cls(aead=Aead.parse(fields.pop("alg")), key=key, **fields)
+        key, hubs = Encrypt.parse(fields.pop("key"), MOST_HUBS), tuple(fields.pop("hubs"))
+        announcement = cls(aead=Aead.parse(fields.pop("alg")), hubs=hubs, key=key, **fields)
         if announcement.kid != announcement.commit[:KID_SIZE]:
             raise MismatchError("an announcement's key id is not that of its commitment")
         if key.aead is not announcement.aead:
             raise MismatchError("an announcement's channel key is sealed with another algorithm than it is for")
         return announcement
+
+
+def split(payload: bytes) -> list[Sign1]:
+    """Cut what stands on an announce topic into 1 to 32 signed items, by their fixed shape: nothing is scanned.
+
+    :raises FormatError: it is no sequence of those.
+    """
+    items: list[Sign1] = []
+    at = 0
+    while at < len(payload) or not items:
+        if len(items) == MOST_EPOCHS:
+            raise FormatError(f"more than {MOST_EPOCHS} epochs are announced")
+        item, at = Sign1.cut(payload, at, LIMITS.size)
+        items.append(item)
+    return items
 
 
 _SHAPE: dict[str, type] = {
@@ -120,6 +140,7 @@ _SHAPE: dict[str, type] = {
     "alg": int,
     "sign_results": bool,
     "closed": dict,
+    "hubs": list,
     "echo": dict,
     "key": object,
 }
@@ -139,17 +160,25 @@ def _check_fields(payload: object) -> dict[str, Any]:
         raise FormatError(f"an announcement lasts longer than {LIFETIME} s")
     if not all(_is_id(kid, KID_SIZE) and type(count) is int and count >= 0 for kid, count in payload["closed"].items()):
         raise FormatError("'closed' of an announcement is not a map from key ids to counts")
-    if not all(_is_id(hub, _THUMBPRINT_SIZE) and _is_id(nonce, NONCE_SIZE) for hub, nonce in payload["echo"].items()):
-        raise FormatError("'echo' of an announcement is not a map from key ids to nonces")
+    _check_hubs(payload["hubs"], payload["echo"])
     return payload
+
+
+def _check_hubs(hubs: list[Any], echo: dict[Any, Any]) -> None:
+    if not 0 < len(hubs) <= MOST_HUBS or not all(_is_id(hub, _THUMBPRINT_SIZE) for hub in hubs):
+        raise FormatError(f"'hubs' of an announcement are not 1 to {MOST_HUBS} thumbprints")
+    if any(later <= earlier for earlier, later in pairwise(hubs)):
+        raise FormatError("'hubs' of an announcement are not sorted, each once")
+    if not all(hub in hubs and _is_id(nonce, NONCE_SIZE) for hub, nonce in echo.items()):
+        raise FormatError("'echo' of an announcement is not a map from its hubs to nonces")
 
 
 def _is_id(value: object, size: int) -> bool:
     return type(value) is bytes and len(value) == size
 
 
-def seal_channel_key(device: str, epoch: int, key: ContentKey, hubs: Sequence[PublicKey]) -> Encrypt:
-    """Seal a channel key to ``hubs`` (1 to 64)."""
+def seal_channel_key(device: str, epoch: int, key: ContentKey, hubs: Iterable[PublicKey]) -> Encrypt:
+    """Seal a channel key to the sealing keys of hubs (1 to 64)."""
     wrapping = ContentKey.generate(key.aead)
     plaintext = cbor.encode(key.cose())
     return seal(wrapping, os.urandom(IV_SIZE), plaintext, channel_aad(device, epoch, key.commit), hubs)

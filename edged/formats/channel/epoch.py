@@ -1,29 +1,29 @@
 """A board's epochs: the channel key that seals, and what stays of an epoch once it is closed.
 
 A channel key is made fresh, never stored, and used for at most 2^20 messages. It never outlives the process that made
-it, so its nonces cannot repeat and no counter has to survive a power cut: 8 bytes of count, then 4 random bytes that
-are the same throughout the epoch. A closed epoch seals nothing more; its results are still on their way, and hubs need
-its announcement to open them.
+it, so its nonces cannot repeat and no counter has to survive a power cut: 8 bytes of count, then 4 bytes of salt. A
+snapshot of a running machine that is resumed twice counts twice, and its kernel may deal out the same random bytes
+twice: the salt also depends on what is sealed. A closed epoch seals nothing more; its results are still on their way,
+and hubs need its announcement to open them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple
 
 from edged.base.errors import StateError
-from edged.formats.channel.announce import LIMITS, MOST_HUBS
 from edged.formats.cose import cbor
-from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, Signer
 from edged.formats.cose.sign1 import sign
 
 MAX_COUNT = 1 << 20
 _SALT_SIZE = 4
+_FRESH, _SALT_KEY = 16, 32
 
 
 def result_aad(device: str, channel: str) -> bytes:
@@ -41,6 +41,11 @@ def health_aad(device: str) -> bytes:
     return cbor.encode(["edged.health.1", device])
 
 
+def signed_report_aad(device: str, kid: bytes, iv: bytes) -> bytes:
+    """Return the external_aad of the device's signature over its report."""
+    return cbor.encode(["edged.signed-report.1", device, kid, iv])
+
+
 def inventory_aad(device: str) -> bytes:
     """Return the external_aad of a board's inventory."""
     return cbor.encode(["edged.inventory.1", device])
@@ -55,7 +60,7 @@ class Epoch:
     """The sealing side of one epoch.
 
     :param key: a fresh key, used by nobody else.
-    :param signer: signs each result inside its seal, where that is configured.
+    :param signer: signs each message inside its seal, where that is configured.
     :ivar number: the epoch's number, durable before it was announced.
     :ivar count: count of the last message that was sealed; the first is 1.
     :ivar born: time of its begin, monotonic seconds.
@@ -68,13 +73,12 @@ class Epoch:
         self.count = 0
         self.born = time.monotonic()
         self._signer = signer
-        self._salt = os.urandom(_SALT_SIZE)
+        self._salt_key = os.urandom(_SALT_KEY)
         self._boxes: dict[str, Box] = {}
-        self._health = Box(key, health_aad(device))
 
     @property
     def signs(self) -> bool:
-        """True if the device signs each result inside its seal."""
+        """True if the device signs each message inside its seal."""
         return self._signer is not None
 
     @property
@@ -87,7 +91,7 @@ class Epoch:
 
         :raises StateError: the epoch is spent; begin a new one.
         """
-        iv = self._next_iv()
+        iv = self._next_iv(result)
         box = self._boxes.get(channel)
         if box is None:
             box = self._boxes[channel] = Box(self.key, result_aad(self.device, channel))
@@ -100,29 +104,35 @@ class Epoch:
 
         :raises StateError: the epoch is spent; begin a new one.
         """
-        return self._health.seal(self._next_iv(), report)
+        return self._seal_of_board(report, health_aad(self.device), signed_report_aad)
 
     def seal_inventory(self, inventory: bytes) -> bytes:
         """Seal what the board serves under the next count.
 
         :raises StateError: the epoch is spent; begin a new one.
         """
-        iv = self._next_iv()
-        if self._signer is not None:
-            inventory = sign(inventory, signed_inventory_aad(self.device, self.key.kid, iv), self._signer)
-        return Box(self.key, inventory_aad(self.device)).seal(iv, inventory)
+        return self._seal_of_board(inventory, inventory_aad(self.device), signed_inventory_aad)
 
-    def _next_iv(self) -> bytes:
+    def _seal_of_board(self, said: bytes, aad: bytes, signed_aad: Callable[[str, bytes, bytes], bytes]) -> bytes:
+        iv = self._next_iv(said)
+        if self._signer is not None:
+            said = sign(said, signed_aad(self.device, self.key.kid, iv), self._signer)
+        return Box(self.key, aad).seal(iv, said)
+
+    def _next_iv(self, message: bytes) -> bytes:
+        """Return the IV of a message: the next count, and a salt from fresh random bytes and the message itself."""
         if self.spent:
             raise StateError(f"epoch {self.number} has sealed its {MAX_COUNT} messages")
         self.count += 1
-        return self.count.to_bytes(8, "big") + self._salt
+        salt = hashlib.blake2s(os.urandom(_FRESH) + message, key=self._salt_key, digest_size=_SALT_SIZE).digest()
+        return self.count.to_bytes(8, "big") + salt
 
 
 class StoredEpoch(NamedTuple):
     """An epoch as it is stored: all that its announcement needs once the board no longer has the key.
 
     :ivar key: the channel key as it was sealed to the hubs, an encoded COSE_Encrypt.
+    :ivar hubs: thumbprints of those hubs, sorted, one behind the other (32 bytes each).
     """
 
     kid: bytes
@@ -131,38 +141,4 @@ class StoredEpoch(NamedTuple):
     aead: int
     signs: bool
     key: bytes
-
-
-@dataclass
-class ClosedEpoch:
-    """An epoch that seals nothing more: all that its announcement needs, without the key.
-
-    :ivar sealed_key: the channel key, sealed to the hubs.
-    :ivar last: count of the last result that was sealed under it.
-    :ivar pending: results sealed under it that no broker has acknowledged yet.
-    """
-
-    kid: bytes
-    number: int
-    commitment: bytes
-    aead: Aead
-    signs: bool
-    sealed_key: Encrypt
-    last: int
-    pending: int
-    serial: int = 0
-
-    @classmethod
-    def restored(cls, epoch: StoredEpoch, last: int, pending: int) -> Self:
-        """Return an epoch of an earlier run.
-
-        :raises EdgedError: what was stored is not one.
-        """
-        sealed_key = Encrypt.parse(cbor.decode_canonical(epoch.key, LIMITS), MOST_HUBS)
-        aead = Aead.parse(epoch.aead)
-        return cls(epoch.kid, epoch.number, epoch.commitment, aead, epoch.signs, sealed_key, last, pending)
-
-    def stored(self) -> StoredEpoch:
-        """Return the form to store."""
-        key = cbor.encode(self.sealed_key.cose())
-        return StoredEpoch(self.kid, self.number, self.commitment, int(self.aead), self.signs, key)
+    hubs: bytes

@@ -13,17 +13,18 @@ from typing import Literal
 import msgspec
 
 from edged.base.errors import FormatError
-from edged.base.names import NAME
+from edged.base.names import is_channel
 from edged.formats.cose import cbor
 
 LIMITS = cbor.Limits(size=192 * 1024, depth=6, items=16_384)
-MOST_MODELS, MOST_LABELS = 256, 64
+MOST_CHANNELS, MOST_LABELS = 64, 64
+"""Channels of a board, here and at a hub; labels of a model here."""
 _STEP = 1024
 
 Kind = Literal["classifier", "regressor", "anomaly"]
 
 
-class ServedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class ServedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model in use.
 
     :ivar channel: its results' last topic level.
@@ -55,7 +56,7 @@ class ServedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     longest: float | None = None
 
 
-class _Encoded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Encoded(msgspec.Struct, frozen=True):
     edged: str
     heartbeat: float
     models: tuple[ServedModel, ...]
@@ -82,7 +83,7 @@ class Inventory:
 
     @classmethod
     def parse(cls, data: bytes) -> Inventory:
-        """Take an inventory that was opened.
+        """Take an inventory that was opened. Keys that this release does not know are passed over.
 
         :raises FormatError: it is not one.
         """
@@ -90,9 +91,9 @@ class Inventory:
             found = msgspec.convert(cbor.decode(data, LIMITS), _Encoded)
         except msgspec.ValidationError as error:
             raise FormatError(f"an inventory does not fit: {error}") from error
-        if len(found.models) > MOST_MODELS or not 0 < found.heartbeat < float("inf") or any(found.pad):
+        if len(found.models) > MOST_CHANNELS or not 0 < found.heartbeat < float("inf") or any(found.pad):
             raise FormatError("an inventory does not fit: its models, heartbeat or pad")
         channels = [one.channel for one in found.models]
-        if len(set(channels)) < len(channels) or not all(NAME.fullmatch(channel) for channel in channels):
+        if len(set(channels)) < len(channels) or not all(map(is_channel, channels)):
             raise FormatError("an inventory does not fit: its channels")
         return cls(found.edged, found.heartbeat, found.models)

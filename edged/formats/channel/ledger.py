@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -30,7 +31,6 @@ class KnownEpoch:
     """
 
     number: int
-    serial: int
     key: ContentKey
     signs: bool
     last: int = MAX_COUNT
@@ -54,6 +54,8 @@ class KnownDevice:
     """One board, as the hub knows it.
 
     :ivar payload: the announcement that was believed last, as it came.
+    :ivar kids: key ids of the epochs of which it speaks: its own, and those in its ``closed``.
+    :ivar channels: channels of accepted results, without those that a later inventory left out.
     :ivar lapses: until when it holds, Unix seconds.
     :ivar nonce: the nonce that it was asked last to echo, at the time ``asked``.
     """
@@ -62,9 +64,17 @@ class KnownDevice:
     current: KnownEpoch | None = None
     epochs: dict[bytes, KnownEpoch] = field(default_factory=dict)
     payload: bytes = b""
+    kids: frozenset[bytes] = frozenset()
+    channels: set[str] = field(default_factory=set)
     lapses: float = -math.inf
     nonce: bytes = b""
     asked: float = -math.inf
+
+    def keep_channels(self, served: Iterable[str]) -> None:
+        """Forget the channels that a board serves no longer."""
+        self.channels.intersection_update(served)
+        for epoch in self.epochs.values():
+            epoch.boxes = {channel: box for channel, box in epoch.boxes.items() if channel in self.channels}
 
 
 class Believed(NamedTuple):
@@ -98,7 +108,7 @@ class Ledger(Protocol):
     def answer(self, device: str, what: bytes, kid: bytes) -> bytes | None:
         """Note what a result answers; return the key id under which that was answered before, if it was.
 
-        :param what: the channel and its input, encoded.
+        :param what: channel, source and input, encoded.
         """
 
 

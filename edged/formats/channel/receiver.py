@@ -24,25 +24,29 @@ from edged.base.errors import (
     FormatError,
     MismatchError,
     NotAllowedError,
+    NotARecipientError,
     NotYetValidError,
     RepeatedError,
     ReplayError,
     UnknownKeyError,
     UnknownSignerError,
 )
-from edged.formats.channel.announce import LIFETIME, LIMITS, MOST_EPOCHS, NONCE_SIZE, Announcement
+from edged.base.names import is_channel
+from edged.formats.channel.announce import LIFETIME, NONCE_SIZE, Announcement, split
 from edged.formats.channel.epoch import (
     MAX_COUNT,
     health_aad,
     inventory_aad,
     result_aad,
     signed_inventory_aad,
+    signed_report_aad,
     signed_result_aad,
 )
 from edged.formats.channel.inventory import LIMITS as INVENTORY_LIMITS
-from edged.formats.channel.inventory import Inventory
+from edged.formats.channel.inventory import MOST_CHANNELS, Inventory
 from edged.formats.channel.ledger import Believed, KnownDevice, KnownEpoch, Ledger, RamLedger, count_of
 from edged.formats.channel.reading import names_of
+from edged.formats.channel.report import LIMITS as REPORT_LIMITS
 from edged.formats.channel.report import Report
 from edged.formats.channel.result import LIMITS as RESULT_LIMITS
 from edged.formats.channel.result import Result
@@ -83,12 +87,15 @@ class Opened:
 class Receiver:
     """Opens the results of enrolled boards with one hub's key.
 
+    :param hub: the key that channel keys are sealed to.
+    :param name: thumbprint of the hub's signing key, by which announcements and questions call it.
     :param records: enrolment records of the boards to believe.
     :param ledger: the memory that outlives this object; by default there is none.
     """
 
-    def __init__(self, hub: Agreement, records: Iterable[Record], ledger: Ledger | None = None) -> None:
+    def __init__(self, hub: Agreement, name: bytes, records: Iterable[Record], ledger: Ledger | None = None) -> None:
         self._hub = hub
+        self._name = name
         self._ledger: Ledger = RamLedger() if ledger is None else ledger
         self._devices: dict[str, KnownDevice] = {}
         for record in records:
@@ -103,6 +110,10 @@ class Receiver:
         """Return the epoch that ``device`` has announced; None before its first announcement that was believed."""
         current = self._device(device).current
         return None if current is None else current.number
+
+    def kids(self, device: str) -> frozenset[bytes]:
+        """Return the key ids of all epochs of which the announcement of ``device`` speaks that was believed last."""
+        return self._device(device).kids
 
     def enrol(self, record: Record) -> None:
         """Believe a board. Where one of its name is known, the new record must continue it.
@@ -126,7 +137,7 @@ class Receiver:
 
     def question(self, device: str) -> bytes:
         """Return the message for the nonce topic of ``device``, whose next announcement then echoes :meth:`nonce`."""
-        return cbor.encode([self._hub.public.thumbprint, self.nonce(device)])
+        return cbor.encode([self._name, self.nonce(device)])
 
     def announce(self, device: str, payload: bytes, now: float) -> None:
         """Take what stands retained on the announce topic of ``device``: a CBOR sequence, newest first.
@@ -138,27 +149,26 @@ class Receiver:
         known = self._device(device)
         if payload == known.payload and now <= known.lapses:
             return  # the same retained message, through another subscription or after a reconnect
-        items = cbor.split_sequence(payload, LIMITS, MOST_EPOCHS)
-        if not items:
-            raise FormatError(f"the announcement of {device} is empty")
-        announced = [Announcement.parse(item, device, known.record.sign) for item in items]
+        announced = [Announcement.parse(item, device, known.record.sign) for item in split(payload)]
         if any(later.epoch >= earlier.epoch for earlier, later in pairwise(announced)):
             raise FormatError(f"the epochs that {device} announces do not go from newest to oldest")
         if len({one.kid for one in announced}) != len(announced):
             raise FormatError(f"two epochs that {device} announces have one key")
         newest = announced[0]
+        if self._name not in newest.hubs:
+            raise NotARecipientError(f"{device} does not name this hub among those that it grants its results")
         lapses = self._check_fresh(known, newest, now)
         signed = self._check_newer(newest)
         usable = [one for one in announced if self._is_usable(one, newest)]
         epochs = {one.kid: known.epochs.get(one.kid) or self._epoch(one) for one in usable}
         for one in usable:
-            epoch = epochs[one.kid]
-            epoch.serial = one.serial
-            epoch.last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
+            last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
+            epochs[one.kid].last = last
         known.epochs = epochs
         known.current = epochs[newest.kid]
         known.lapses = lapses
         known.payload = payload
+        known.kids = frozenset((newest.kid, *newest.closed))
         self._ledger.believe(device, Believed(newest.epoch, newest.serial, newest.kid, signed or newest.sign_results))
 
     def _check_newer(self, newest: Announcement) -> bool:
@@ -184,7 +194,7 @@ class Receiver:
         in_future = newest.issued > now + _CLOCK_SKEW
         if not in_future and now <= newest.expires:
             return newest.expires
-        echoes = newest.echo.get(self._hub.public.thumbprint) == known.nonce
+        echoes = newest.echo.get(self._name) == known.nonce
         if in_future and not echoes:
             raise NotYetValidError(f"the announcement of {newest.device} was issued in the future")
         lapses = known.asked + LIFETIME if echoes else newest.expires  # the dates of a wrong clock bind nobody
@@ -199,12 +209,11 @@ class Receiver:
         """
         if one is newest:
             return True
-        granted_then = {recipient.kid for recipient in one.key.recipients}
-        granted_now = {recipient.kid for recipient in newest.key.recipients}
-        return self._hub.public.thumbprint in granted_then and (one.sign_results or granted_then <= granted_now)
+        granted = self._name in one.hubs and any(to.kid == self._hub.public.thumbprint for to in one.key.recipients)
+        return granted and (one.sign_results or set(one.hubs) <= set(newest.hubs))
 
     def _epoch(self, one: Announcement) -> KnownEpoch:
-        return KnownEpoch(one.epoch, one.serial, one.unwrap(self._hub), one.sign_results)
+        return KnownEpoch(one.epoch, one.unwrap(self._hub), one.sign_results)
 
     def open(self, topic: str, payload: bytes, now: float) -> Opened:
         """Open and accept the result that arrived on ``topic``.
@@ -221,10 +230,13 @@ class Receiver:
         """
         device, channel = names_of(topic)
         known = self._device(device)
+        if not is_channel(channel):
+            raise FormatError(f"a board has no channel {channel!r}")
+        if channel not in known.channels and len(known.channels) >= MOST_CHANNELS:
+            raise FormatError(f"{device} has more than {MOST_CHANNELS} channels")
         kid, epoch = self._find(known, payload, now)
         box = epoch.boxes.get(channel) or Box(epoch.key, result_aad(device, channel))
         iv, plaintext = box.open(payload, _MESSAGE_LIMIT)
-        epoch.boxes[channel] = box  # only now: anybody can make up channels
         count = self._new_count(device, epoch, iv)
         if epoch.signs:
             signed = Sign1.parse(plaintext, RESULT_LIMITS)
@@ -235,7 +247,9 @@ class Receiver:
         if epoch is not known.current and not (result.late and count <= epoch.last):
             raise ReplayError(f"a result of {device} came under epoch {epoch.number}, which is closed to it")
         self._ledger.mark(device, kid, count)
-        what = cbor.encode([channel, *result.input])
+        epoch.boxes[channel] = box  # only now: anybody can make up channels
+        known.channels.add(channel)
+        what = cbor.encode([channel, result.source, *result.input])
         before = self._ledger.answer(device, what, kid)
         if result.late and before not in {None, kid}:
             raise RepeatedError(f"the readings of a late result of {device} were answered before")
@@ -243,6 +257,8 @@ class Receiver:
 
     def open_report(self, topic: str, payload: bytes, now: float) -> Report:
         """Open and accept what a board says of itself, under its current epoch.
+
+        Its count is used up only once all else holds: otherwise another hub could shut out results with it.
 
         :raises EdgedError: as :meth:`open`.
         """
@@ -253,6 +269,9 @@ class Receiver:
         count = self._new_count(device, epoch, iv)
         if epoch is not known.current:
             raise ReplayError(f"a report of {device} came under epoch {epoch.number}, which is closed")
+        if epoch.signs:
+            signed = Sign1.parse(plaintext, REPORT_LIMITS)
+            plaintext = signed.verify(known.record.sign, signed_report_aad(device, kid, iv))
         report = Report.parse(plaintext)
         self._ledger.mark(device, kid, count)
         return report
@@ -274,6 +293,7 @@ class Receiver:
             plaintext = signed.verify(known.record.sign, signed_inventory_aad(device, kid, iv))
         inventory = Inventory.parse(plaintext)
         epoch.inventory = count
+        known.keep_channels(model.channel for model in inventory.models)
         return inventory
 
     def _new_count(self, device: str, epoch: KnownEpoch, iv: bytes) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
+
+import msgspec
 
 from edged.base.errors import FormatError
 from edged.formats.cose import cbor
@@ -42,10 +44,10 @@ class Report:
     stored: int
     set_aside: int
     error: str
-    models: Mapping[str, Sequence[str | int]]
+    models: Mapping[str, tuple[str, int]]
     degraded: Sequence[str] = ()
     temperature: float | None = None
-    throttled: Sequence[str] = field(default=())
+    throttled: Sequence[str] = ()
 
     def encode(self) -> bytes:
         """Return the report, padded to a multiple of 256 bytes."""
@@ -59,12 +61,20 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> Report:
-        """Take a report that was opened.
+        """Take a report that was opened. Keys that this release does not know are passed over.
 
         :raises FormatError: it is not one.
         """
         value = cbor.decode(data, LIMITS)
-        names = {one.name for one in fields(cls)}
-        if not isinstance(value, dict) or not names <= set(value):
+        if not isinstance(value, dict) or not {one.name for one in fields(cls)} <= set(value):
             raise FormatError("a board's report lacks keys")
-        return cls(**{name: value[name] for name in names})
+        try:
+            report = msgspec.convert(value, cls)
+        except msgspec.ValidationError as error:
+            raise FormatError(f"a board's report does not fit: {error}") from error
+        if min(getattr(report, name) for name in _COUNTS) < 0:
+            raise FormatError("a board's report has a count below 0")
+        return report
+
+
+_COUNTS = ("messages", "results", "refused", "repeated", "dropped", "lost", "waiting", "stored", "set_aside")

@@ -1,26 +1,22 @@
-"""Results: a board's answer to a window, in a CBOR map of one size per model: its length does not tell the label."""
+"""Results: a board's answer to a window, as a CBOR map that a hub reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import cbor2
-
-from edged.base.errors import ConfigError, FormatError
-from edged.formats.channel.epoch import MAX_COUNT
+from edged.base.errors import FormatError
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import KID_SIZE
-from edged.formats.spec import Chain
 
 LIMITS = cbor.Limits(size=256 * 1024, depth=4, items=8192)
-PAD_LEAST, PAD_MOST = 24, 255
+PAD_LEAST, PAD_MOST = 256, 65_535
 """Between these the head of `pad` has one size."""
-_PAD_KEY = cbor.encode("pad") + b"\x58"
-_FEW = 0x1F
-"""Mask of the number of keys in the head of a map that has fewer than 24."""
-_UINT64 = (1 << 64) - 1
+LONGEST_SOURCE = 128
+"""Bytes of a source in UTF-8."""
+MOST_SCORES = 4096
+_LEAST_VALUES, _MOST_NAMED, _MOST_BOXES, _MOST_TOP = 2, 64, 32, 5
 _DIGEST = 32
 
 
@@ -49,6 +45,7 @@ class Answer(NamedTuple):
     :ivar value: a regressor's answer, in the manifest's unit; None for the others.
     :ivar scores: every output, after activation and smoothing, in the order of the labels; none beside ``top``.
     :ivar top: where the manifest has ``output.top_k``: the best labels with their scores, the best first.
+    :ivar source: the levels that `+` stood for in the topic of the readings; empty where the filter has none.
     """
 
     label: str | None
@@ -56,111 +53,29 @@ class Answer(NamedTuple):
     value: float | None
     scores: Sequence[float]
     top: Sequence[tuple[str, float]] = ()
+    source: str = ""
 
 
-class ResultEncoder:
-    """Encodes the results of one version of one model, all of one size.
+class Box(NamedTuple):
+    """A part of a picture that a detector names; its sides are shares of the picture's, from left and top, 0 to 1."""
 
-    :param labels: a classifier's or an anomaly detector's labels; empty for a regressor.
-    :param otherwise: one more label: ``decide.otherwise``.
-    :param scores: number of scores in a result; 0 with ``top``.
-    :param top: number of the best labels in a result.
-    :param tune: tunables that the site has set; recorded in each result.
-    :raises ConfigError: the labels differ in length by more than padding can hide.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        version: int,
-        identity: bytes,
-        *,
-        labels: Sequence[str],
-        otherwise: str | None = None,
-        scores: int,
-        top: int = 0,
-        tune: Mapping[str, float],
-    ) -> None:
-        fixed: dict[str, object] = {"model": model, "version": version, "digest": identity}
-        if tune:
-            fixed["tune"] = dict(tune)
-        self._fixed = cbor2.dumps(fixed)
-        shortest, longest = _extremes(labels, otherwise, scores, top)
-        self._size = {
-            Plain: self._measure(longest, Plain(bytes(32))),
-            Sealed: self._measure(longest, Sealed(bytes(8), _UINT64, _UINT64)),
-        }
-        least = len(self._body(shortest, 1, 0.0, Sealed(bytes(8), 0, 0), late=False))
-        if (differ := self._size[Sealed] - PAD_LEAST - least) > PAD_MOST - PAD_LEAST:
-            raise ConfigError(
-                f"output.labels: by them results differ by {differ} bytes, and padding hides {PAD_MOST - PAD_LEAST}",
-                hint="labels of more even lengths, or a smaller output.top_k",
-            )
-
-    @classmethod
-    def of(
-        cls, chain: Chain, model: str, version: int, identity: bytes, *, outputs: int, tune: Mapping[str, float]
-    ) -> ResultEncoder:
-        """Return what encodes the results of a signal chain.
-
-        :param outputs: scores that the model gives.
-        :raises ConfigError: as the constructor.
-        """
-        top = chain.output.top_k or 0
-        otherwise = None if chain.decide is None else chain.decide.otherwise
-        scores = 0 if top else outputs
-        labels = chain.output.labels
-        return cls(model, version, identity, labels=labels, otherwise=otherwise, scores=scores, top=top, tune=tune)
-
-    def _measure(self, longest: Answer, of: Input) -> int:
-        return len(self._body(longest, MAX_COUNT, 0.0, of, late=False)) + PAD_LEAST
-
-    def _body(self, answer: Answer, count: int, time: float, of: Input, *, late: bool) -> bytes:
-        fields: dict[str, object] = {"time": time, "count": count, "late": late, "scores": list(answer.scores)}
-        if answer.label is not None:
-            fields["label"] = answer.label
-            fields["score"] = answer.score
-        if answer.value is not None:
-            fields["value"] = answer.value
-        if answer.top:
-            fields["top"] = list(answer.top)
-        fields["input"] = list(of) if isinstance(of, Sealed) else of.digest
-        varying = cbor2.dumps(fields)
-        keys = self._fixed[0] + (varying[0] & _FEW)
-        return bytes((keys,)) + self._fixed[1:] + varying[1:]
-
-    def encode(self, answer: Answer, count: int, time: float, of: Input, *, late: bool = False) -> bytes:
-        """Return the result map.
-
-        :param count: that of the sealed message which carries it.
-        :param time: Unix seconds by the board's clock.
-        :param late: whether it was kept back by an absent broker and comes under a closed epoch.
-        """
-        body = self._body(answer, count, time, of, late=late)
-        pad = self._size[type(of)] - len(body)
-        return bytes((body[0] + 1,)) + body[1:] + _PAD_KEY + bytes((pad,)) + bytes(pad)
-
-
-def _extremes(labels: Sequence[str], otherwise: str | None, scores: int, top: int) -> tuple[Answer, Answer]:
-    """Return the answers of a model that are shortest and longest as CBOR."""
-    if not labels:
-        return (Answer(None, None, 0.0, (0.0,) * scores),) * 2
-    by_size = sorted(labels, key=_size)
-    every = by_size if otherwise is None else sorted((*labels, otherwise), key=_size)
-    shortest, longest = (
-        Answer(label, 0.0, None, (0.0,) * scores, [(one, 0.0) for one in best])
-        for label, best in ((every[0], by_size[:top]), (every[-1], by_size[len(by_size) - top :]))
-    )
-    return shortest, longest
-
-
-def _size(label: str) -> int:
-    return len(label.encode())
+    label: str
+    score: float
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """A result as a hub reads it; fields as in :class:`Answer` and :meth:`ResultEncoder.encode`."""
+    """A result as a hub reads it; fields as in :class:`Answer` and of the encoder's ``encode``.
+
+    :ivar scores: empty where the author leaves them out, or where there is ``top``.
+    :ivar values: of a model with several named outputs.
+    :ivar counts: how many of each label a detector sees.
+    :ivar boxes: those that it is surest of, the best first.
+    """
 
     model: str
     version: int
@@ -169,48 +84,50 @@ class Result:
     count: int
     late: bool
     input: Input
-    scores: tuple[float, ...]
+    source: str = ""
+    scores: tuple[float, ...] = ()
     label: str | None = None
     score: float | None = None
     value: float | None = None
     top: tuple[tuple[str, float], ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    boxes: tuple[Box, ...] = ()
     tune: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> Result:
-        """Take an opened result.
+        """Take an opened result. Keys that this release does not know are passed over.
 
-        :raises FormatError: a key is missing, unknown, or does not fit.
+        :raises FormatError: a key is missing, or does not fit.
         """
-        fields = cbor.decode(data, LIMITS)
-        if not isinstance(fields, dict):
-            raise FormatError("a result is not a map")
-        for name, (wanted, optional) in _FIELDS.items():
-            if name not in fields:
-                if optional:
-                    continue
-                raise FormatError(f"a result lacks {name!r}")
-            if not isinstance(fields[name], wanted) or (isinstance(fields[name], bool) and wanted is not bool):
-                raise FormatError(f"{name!r} of a result does not fit")
-        if unknown := set(fields) - set(_FIELDS):
-            raise FormatError(f"a result has the unknown key {min(map(str, unknown))!r}")
-        pad = fields.pop("pad")
-        if any(pad) or not PAD_LEAST <= len(pad) <= PAD_MOST:
-            raise FormatError(f"'pad' of a result is not {PAD_LEAST} to {PAD_MOST} zero bytes")
-        _check_values(fields)
-        fields["scores"] = tuple(fields["scores"])
-        if "top" in fields:
-            fields["top"] = _top(fields)
+        found = cbor.decode(data, LIMITS)
+        if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+            raise FormatError("a result is not a map with text as keys")
+        fields: dict[str, Any] = {name: found[name] for name in _FIELDS if name in found}
+        _check(fields)
+        del fields["pad"]
+        for name in fields.keys() & _TUPLES.keys():
+            fields[name] = tuple(map(_TUPLES[name], fields[name]))
         fields["input"] = _input(fields["input"])
         return cls(**fields)
 
     def to_json(self) -> dict[str, Any]:
         """Return what people and scripts read: bytes as hex, absent fields left out."""
-        shown: dict[str, Any] = {"model": self.model, "version": self.version, "time": self.time, "count": self.count}
+        shown: dict[str, Any] = {"model": self.model, "version": self.version}
+        if self.source:
+            shown["source"] = self.source
+        shown |= {"time": self.time, "count": self.count}
         for name in ("label", "score", "value"):
             if (value := getattr(self, name)) is not None:
                 shown[name] = value
-        shown["scores"] = list(self.scores)
+        for name in ("values", "counts"):
+            if named := getattr(self, name):
+                shown[name] = dict(named)
+        if self.boxes:
+            shown["boxes"] = [box._asdict() for box in self.boxes]
+        if self.scores:
+            shown["scores"] = list(self.scores)
         if self.top:
             shown["top"] = [{"label": label, "score": score} for label, score in self.top]
         shown["late"] = self.late
@@ -231,35 +148,79 @@ _FIELDS: dict[str, tuple[type | tuple[type, ...], bool]] = {
     "time": (float, False),
     "count": (int, False),
     "late": (bool, False),
-    "scores": (list, False),
+    "source": (str, True),
+    "scores": (list, True),
     "input": ((bytes, list), False),
     "pad": (bytes, False),
     "label": (str, True),
     "score": (float, True),
     "value": (float, True),
     "top": (list, True),
+    "values": (dict, True),
+    "counts": (dict, True),
+    "boxes": (list, True),
     "tune": (dict, True),
 }
+_ANSWERS = frozenset({"label", "value", "values", "counts"})
+_PAIRS = (
+    ("score", "label", True),
+    ("top", "score", True),
+    ("top", "scores", False),
+    ("boxes", "counts", True),
+)
+"""Keys that a result has with, or without, another."""
 
 
-def _check_values(fields: Mapping[str, Any]) -> None:
-    if not all(type(score) is float for score in fields["scores"]):
-        raise FormatError("'scores' of a result are not all floats")
-    if not all(type(name) is str and type(value) is float for name, value in fields.get("tune", {}).items()):
-        raise FormatError("'tune' of a result is not a map from names to floats")
-    if fields["version"] < 0 or len(fields["digest"]) != _DIGEST:
-        raise FormatError("a result has a version or digest that does not fit")
-    if ("label" in fields) is not ("score" in fields) or ("label" in fields) is ("value" in fields):
-        raise FormatError("a result has neither a label with its score nor a value, or both")
+_TUPLES: dict[str, Callable[[Any], object]] = {"scores": float, "top": tuple, "boxes": lambda box: Box(*box)}
 
 
-def _top(fields: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    pairs = fields["top"]
-    if not all(isinstance(pair, list) and [type(part) for part in pair] == [str, float] for pair in pairs):
-        raise FormatError("'top' of a result is not a list of labels with their scores")
-    if not pairs or fields["scores"] or "label" not in fields:
-        raise FormatError("'top' of a result is empty, or stands beside scores or a value")
-    return tuple((label, score) for label, score in pairs)
+def _check(fields: Mapping[str, Any]) -> None:
+    for name, (wanted, optional) in _FIELDS.items():
+        if name not in fields:
+            if not optional:
+                raise FormatError(f"a result lacks {name!r}")
+            continue
+        value, fits = fields[name], _CHECKS.get(name)
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise FormatError(f"{name!r} of a result is of another type")
+        if fits is not None and not fits(value):
+            raise FormatError(f"{name!r} of a result does not fit")
+    for name, beside, together in _PAIRS:
+        if name in fields and (beside in fields) is not together:
+            raise FormatError(f"a result has {name!r} {'without' if together else 'beside'} {beside!r}")
+    if fields.keys().isdisjoint(_ANSWERS):
+        raise FormatError("a result has neither a label nor a value, nor values or counts")
+
+
+def _are_named(value: dict[object, object], kind: type) -> bool:
+    return all(type(name) is str and type(one) is kind for name, one in value.items())
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [str, float]
+
+
+def _is_box(value: object) -> bool:
+    if not isinstance(value, list) or [type(part) for part in value] != [str, *[float] * 5]:
+        return False
+    left, top, right, bottom = value[2:]
+    return bool(0 <= left <= right <= 1 and 0 <= top <= bottom <= 1)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "version": lambda version: version >= 0,
+    "digest": lambda digest: len(digest) == _DIGEST,
+    "source": lambda source: 0 < len(source.encode()) <= LONGEST_SOURCE,
+    "scores": lambda scores: 0 < len(scores) <= MOST_SCORES and all(type(score) is float for score in scores),
+    "top": lambda top: 0 < len(top) <= _MOST_TOP and all(map(_is_pair, top)),
+    "values": lambda values: _LEAST_VALUES <= len(values) <= _MOST_NAMED and _are_named(values, float),
+    "counts": lambda counts: (
+        0 < len(counts) <= _MOST_NAMED and _are_named(counts, int) and all(count >= 0 for count in counts.values())
+    ),
+    "boxes": lambda boxes: len(boxes) <= _MOST_BOXES and all(map(_is_box, boxes)),
+    "tune": lambda tune: _are_named(tune, float),
+    "pad": lambda pad: PAD_LEAST <= len(pad) <= PAD_MOST and not any(pad),
+}
 
 
 def _input(value: object) -> Input:

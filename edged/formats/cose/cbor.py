@@ -92,7 +92,7 @@ def scan(data: bytes, start: int, limits: Limits) -> int:  # noqa: C901, PLR0912
             return at
 
 
-def read_head(data: bytes, at: int) -> tuple[int, int, int]:
+def read_head(data: bytes | memoryview, at: int) -> tuple[int, int, int]:
     """Read the head of a data item: its major type, its argument, and the offset behind the head (RFC 8949, section 3).
 
     :raises FormatError: the head is cut short, reserved, or begins an indefinite length.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cbor2
 from cryptography.hazmat.primitives import hashes
@@ -33,25 +33,31 @@ _WRAPPED = KEY_SIZE + 8
 
 @dataclass(frozen=True)
 class Recipient:
-    """A content key wrapped to one P-256 key."""
+    """A content key wrapped to one P-256 key.
+
+    :ivar ephemeral: x and y of the ephemeral key; only the entry's own recipient checks that they are a point.
+    """
 
     kid: bytes
-    ephemeral: PublicKey
+    ephemeral: tuple[bytes, bytes]
     wrapped: bytes
 
     @classmethod
     def wrap(cls, key: ContentKey, to: PublicKey) -> Recipient:
         """Wrap ``key`` to ``to`` under an ephemeral key of its own."""
         ephemeral = PrivateKey.generate()
-        return cls(to.thumbprint, ephemeral.public, aes_key_wrap(_kek(ephemeral.ecdh(to)), key.secret))
+        point = ephemeral.public.x, ephemeral.public.y
+        return cls(to.thumbprint, point, aes_key_wrap(_kek(ephemeral.ecdh(to)), key.secret))
 
     def unwrap(self, private: Agreement) -> bytes:
         """Return the content key (32 bytes), not yet checked against any commitment.
 
+        :raises FormatError: the ephemeral key is no point on P-256.
         :raises DecryptionError: it was wrapped to another key or altered.
         """
+        ephemeral = PublicKey(*self.ephemeral)
         try:
-            return aes_key_unwrap(_kek(private.ecdh(self.ephemeral)), self.wrapped)
+            return aes_key_unwrap(_kek(private.ecdh(ephemeral)), self.wrapped)
         except InvalidUnwrap:
             raise DecryptionError("the wrapped content key does not open with this key") from None
 
@@ -61,17 +67,18 @@ class Recipient:
         if not isinstance(value, list) or len(value) != 3:
             raise FormatError("a COSE_recipient is an array of three")
         header, unprotected, wrapped = value
-        if (algorithm := parse_protected(header)) != ECDH_ES_A256KW:
-            raise FormatError(f"recipient algorithm {algorithm} is not ECDH-ES+A256KW (-31)")
+        if header != _PROTECTED:
+            raise FormatError(f"recipient algorithm {parse_protected(header)} is not ECDH-ES+A256KW (-31)")
         if not isinstance(unprotected, dict) or set(unprotected) != {4, -1} or not isinstance(unprotected[4], bytes):
             raise FormatError("the unprotected header of a recipient is not exactly {4: kid, -1: ephemeral key}")
         if not isinstance(wrapped, bytes) or len(wrapped) != _WRAPPED:
             raise FormatError(f"a wrapped content key is not {_WRAPPED} bytes long")
-        return cls(unprotected[4], PublicKey.parse(unprotected[-1]), wrapped)
+        return cls(unprotected[4], PublicKey.parse_coordinates(unprotected[-1]), wrapped)
 
     def cose(self) -> list[object]:
         """Return the COSE_recipient."""
-        return [_PROTECTED, {4: self.kid, -1: self.ephemeral.cose()}, self.wrapped]
+        x, y = self.ephemeral
+        return [_PROTECTED, {4: self.kid, -1: {1: 2, -1: 1, -2: x, -3: y}}, self.wrapped]
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,27 @@ class Encrypt:
         entries = [recipient.cose() for recipient in self.recipients]
         return cbor2.CBORTag(cbor.TAG_ENCRYPT, [protected(self.aead), {5: self.iv}, self.ciphertext, entries])
 
+    @property
+    def kids(self) -> list[bytes]:
+        """Key ids of the recipients."""
+        return [recipient.kid for recipient in self.recipients]
+
+    def only(self, kid: bytes) -> Encrypt:
+        """Return this object with the entry of one recipient.
+
+        :raises NotARecipientError: it has none.
+        """
+        for recipient in self.recipients:
+            if recipient.kid == kid:
+                return replace(self, recipients=(recipient,))
+        raise NotARecipientError(
+            f"not sealed to key {kid.hex()[:16]}", hint="`edged inspect` lists the recipients; `edged grant` adds one"
+        )
+
+    def encode(self) -> bytes:
+        """Return the tagged object, encoded by itself."""
+        return cbor.encode(self.cose())
+
     def unwrap(self, private: Agreement, commit: bytes | None) -> ContentKey:
         """Return the content key from one's own entry.
 
@@ -125,16 +153,11 @@ class Encrypt:
         :raises DecryptionError: the entry does not open.
         :raises MismatchError: it holds another key than the one committed to.
         """
-        kid = private.public.thumbprint
-        for recipient in self.recipients:
-            if recipient.kid == kid:
-                key = ContentKey(self.aead, recipient.unwrap(private))
-                if commit is not None:
-                    key.check(commit)
-                return key
-        raise NotARecipientError(
-            f"not sealed to key {kid.hex()[:16]}", hint="`edged inspect` lists the recipients; `edged grant` adds one"
-        )
+        (own,) = self.only(private.public.thumbprint).recipients
+        key = ContentKey(self.aead, own.unwrap(private))
+        if commit is not None:
+            key.check(commit)
+        return key
 
     def open(self, key: ContentKey, external_aad: bytes) -> bytes:
         """Return the plaintext of an attached ciphertext.

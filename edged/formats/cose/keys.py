@@ -19,6 +19,8 @@ from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import KEY_SIZE, Aead
 
 _CURVE = ec.SECP256R1()
+_P = (1 << 256) - (1 << 224) + (1 << 192) + (1 << 96) - 1
+"""The prime of P-256 (SP 800-186, section 3.2.1.3): coordinates lie below it."""
 _PREHASHED = ec.ECDSA(Prehashed(hashes.SHA256()))
 _COORDINATE = 32
 _SIGNATURE = 2 * _COORDINATE
@@ -34,8 +36,9 @@ def _is(value: object, number: int) -> bool:
 class PublicKey:
     """A point on P-256, checked to lie on the curve when it was made.
 
-    :ivar x: 32 bytes, big-endian.
-    :ivar y: 32 bytes, big-endian.
+    :ivar x: 32 bytes, big-endian, below p: each point has one thumbprint.
+    :ivar y: as ``x``.
+    :raises FormatError: a coordinate has another size or is p or more, or the point is not on the curve.
     """
 
     x: bytes
@@ -44,11 +47,11 @@ class PublicKey:
     def __post_init__(self) -> None:
         if len(self.x) != _COORDINATE or len(self.y) != _COORDINATE:
             raise FormatError("a P-256 coordinate is not 32 bytes long")
+        x, y = int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big")
+        if x >= _P or y >= _P:
+            raise FormatError("a P-256 coordinate is not below the curve's prime")
         try:
-            numbers = ec.EllipticCurvePublicNumbers(
-                int.from_bytes(self.x, "big"), int.from_bytes(self.y, "big"), _CURVE
-            )
-            object.__setattr__(self, "_point", numbers.public_key())
+            object.__setattr__(self, "_point", ec.EllipticCurvePublicNumbers(x, y, _CURVE).public_key())
         except ValueError as error:
             raise FormatError("the point does not lie on P-256") from error
 
@@ -63,6 +66,14 @@ class PublicKey:
     @classmethod
     def parse(cls, value: object) -> PublicKey:
         """Take a COSE_Key map, which must be exactly ``{1: 2, -1: 1, -2: x, -3: y}`` with ``y`` as a byte string."""
+        return cls(*cls.parse_coordinates(value))
+
+    @staticmethod
+    def parse_coordinates(value: object) -> tuple[bytes, bytes]:
+        """Return x and y of a COSE_Key map, 32 bytes each, without the cost of checking that they are a point.
+
+        :raises FormatError: it is not exactly a P-256 key with ``y`` as a byte string.
+        """
         if not isinstance(value, dict) or set(value) != {1, -1, -2, -3}:
             raise FormatError("not a COSE_Key of exactly kty, crv, x and y")
         if not _is(value[1], _KTY_EC2) or not _is(value[-1], _CRV_P256):
@@ -70,7 +81,9 @@ class PublicKey:
         x, y = value[-2], value[-3]
         if not isinstance(x, bytes) or not isinstance(y, bytes):
             raise FormatError("a COSE_Key needs both coordinates as byte strings")
-        return cls(x, y)
+        if len(x) != _COORDINATE or len(y) != _COORDINATE:
+            raise FormatError("a P-256 coordinate is not 32 bytes long")
+        return x, y
 
     def cose(self) -> dict[int, object]:
         """Return the COSE_Key map."""

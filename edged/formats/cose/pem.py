@@ -5,12 +5,26 @@ Apart from ``keys``: a board reads none of them, and the import costs 1 MB of RA
 
 from __future__ import annotations
 
+import os
+from base64 import b64decode, b64encode
+
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edged.base.errors import KeystoreError
 from edged.formats.cose.keys import PrivateKey, PublicKey
+
+_COST, _BLOCK, _PARALLEL = 1 << 17, 8, 1
+"""scrypt's N, r and p (RFC 7914): 128 MB and about half a second for each guess at a passphrase."""
+_KEY, _IV = 32, 16
+_PBES2, _SCRYPT, _AES_256_CBC = (  # object identifiers in DER: RFC 8018 (A.4, B.2.5) and RFC 7914 (section 7)
+    bytes.fromhex(number) for number in ("06092a864886f70d01050d", "06092b06010401da47040b", "060960864801650304012a")
+)
+_SEQUENCE, _INTEGER, _OCTETS = 0x30, 0x02, 0x04
+_HEAD, _TAIL = b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"-----END ENCRYPTED PRIVATE KEY-----"
 
 
 def read_pem(pem: bytes, passphrase: bytes | None) -> PrivateKey:
@@ -28,11 +42,40 @@ def read_pem(pem: bytes, passphrase: bytes | None) -> PrivateKey:
 
 
 def write_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
-    """Return PKCS#8 PEM, encrypted under ``passphrase`` unless it is None."""
-    protection: serialization.KeySerializationEncryption = (
-        serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
+    """Return PKCS#8 PEM; under ``passphrase``, unless it is None, as PBES2 with scrypt and AES-256-CBC.
+
+    The PBES2 that cryptography writes has PBKDF2 of 2,048 rounds, and takes no other number.
+    """
+    encoding = serialization.Encoding.PEM if passphrase is None else serialization.Encoding.DER
+    plain = key.key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    if passphrase is None:
+        return plain
+    salt, iv = os.urandom(_IV), os.urandom(_IV)
+    secret = Scrypt(salt=salt, length=_KEY, n=_COST, r=_BLOCK, p=_PARALLEL).derive(passphrase)
+    pad, encryptor = padding.PKCS7(8 * _IV).padder(), Cipher(algorithms.AES(secret), modes.CBC(iv)).encryptor()
+    sealed = encryptor.update(pad.update(plain) + pad.finalize()) + encryptor.finalize()
+    numbers = b"".join(
+        _der(_INTEGER, one.to_bytes(one.bit_length() // 8 + 1, "big")) for one in (_COST, _BLOCK, _PARALLEL)
     )
-    return key.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+    kdf = _der(_SEQUENCE, _SCRYPT, _der(_SEQUENCE, _der(_OCTETS, salt), numbers))
+    scheme = _der(_SEQUENCE, _PBES2, _der(_SEQUENCE, kdf, _der(_SEQUENCE, _AES_256_CBC, _der(_OCTETS, iv))))
+    text = b64encode(_der(_SEQUENCE, scheme, _der(_OCTETS, sealed)))
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"\n".join([_HEAD, *lines, _TAIL, b""])
+
+
+def is_outdated(pem: bytes) -> bool:
+    """Return True if a PEM block that opened stands under a passphrase by another function than scrypt."""
+    text = pem.strip()
+    return text.startswith(_HEAD) and _SCRYPT not in b64decode(text.removeprefix(_HEAD).removesuffix(_TAIL))
+
+
+def _der(tag: int, *parts: bytes) -> bytes:
+    """Encode a value of at most 65,535 bytes (X.690, section 8.1)."""
+    body = b"".join(parts)
+    size = len(body)
+    length = (size,) if size < 0x80 else (0x82, *divmod(size, 256)) if size > 0xFF else (0x81, size)
+    return bytes((tag, *length)) + body
 
 
 def private_openssh(key: PrivateKey) -> bytes:

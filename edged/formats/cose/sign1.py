@@ -13,6 +13,9 @@ from edged.formats.cose.algorithms import ES256, parse_protected, protected
 from edged.formats.cose.keys import PublicKey, Signer
 
 _PROTECTED = protected(ES256)
+_HEAD = b"\xd2\x84" + cbor.bytes_head(len(_PROTECTED)) + _PROTECTED + b"\xa1\x04\x58\x20"
+_KID, _SIGNATURE = 32, 64
+_SIGNATURE_HEAD = cbor.bytes_head(_SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,28 @@ class Sign1:
         if not isinstance(payload, bytes) or not isinstance(signature, bytes):
             raise FormatError("payload and signature of a COSE_Sign1 are byte strings")
         return cls(unprotected[4], payload, signature)
+
+    @classmethod
+    def cut(cls, data: bytes, at: int, most: int) -> tuple[Sign1, int]:
+        """Take the object that begins at an offset, by its one shape; return it with the offset just behind it.
+
+        Nothing is scanned, so that what a stranger sends costs a comparison.
+
+        :param most: bytes that it may have.
+        :raises FormatError: there is no COSE_Sign1 with a key id of 32 bytes in deterministic encoding.
+        """
+        kid_at = at + len(_HEAD)
+        if data[at:kid_at] != _HEAD:
+            raise FormatError("not a tagged COSE_Sign1")
+        kid = data[kid_at : kid_at + _KID]
+        _, length, start = cbor.read_head(data, kid_at + _KID)
+        behind = start + length
+        end = behind + len(_SIGNATURE_HEAD) + _SIGNATURE
+        if end - at > most or end > len(data):
+            raise FormatError("a COSE_Sign1 is cut short, or too long")
+        if data[kid_at + _KID : start] != cbor.bytes_head(length) or not data.startswith(_SIGNATURE_HEAD, behind):
+            raise FormatError("payload and signature of a COSE_Sign1 are byte strings in deterministic encoding")
+        return cls(kid, data[start:behind], data[end - _SIGNATURE : end]), end
 
     def verify(self, public: PublicKey, external_aad: bytes) -> bytes:
         """Return the payload once the signature by ``public`` holds for this purpose.

@@ -1,8 +1,9 @@
-"""The signed manifest of a package: what the model is, how it is sealed, and the whole signal chain around it."""
+"""The signed manifest of a package: the model's name, its sealed parts, and the whole signal chain around it."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
@@ -10,13 +11,14 @@ from edged.base.errors import ConfigError, FormatError
 from edged.base.names import NAME
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
+from edged.formats.package.self_test import SELF_TEST_LIMIT
 from edged.formats.spec import Chain
 
 AAD = cbor.encode(["edged.manifest.1"])
 LIMITS = cbor.Limits(size=4 * 1024 * 1024, depth=12, items=65_536)
-MOST_CASES = 64
-_COMMIT = 32
-_FLOAT32 = 4
+MOST_PARTS = 8
+_COMMIT = _DIGEST = 32
+_MOST_SIZE = 1 << 53
 _DATE_LIMIT = 1 << 53
 _MOST_ROUNDS, _MOST_RUN = 1 << 32, 1 << 53
 
@@ -28,22 +30,19 @@ class Digest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: bytes
 
 
-class SelfTestCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One window and what the model answers to it.
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One sealed part of a package.
 
-    :ivar window: float32, little-endian, row by row: a window's rows of ``input.channels`` values.
-    :ivar scores: float32, little-endian: one value an output, after activation.
+    :ivar kind: ``model``: the .tflite file. ``self_test``: known answers (:mod:`edged.formats.package.self_test`).
+        ``front_end`` and ``reference`` are encoded, and not used by this release.
+    :ivar iv: 12 bytes, no two the same in one package.
+    :ivar ciphertext: with its tag.
     """
 
-    window: bytes
-    scores: bytes
-
-
-class SelfTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Known answers: every score must lie within ``tolerance`` (absolute) of the one that was signed."""
-
-    tolerance: float
-    cases: tuple[SelfTestCase, ...]
+    kind: Literal["model", "front_end", "self_test", "reference"]
+    iv: bytes
+    ciphertext: Digest
+    plaintext: Digest
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -102,6 +101,8 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     :ivar publisher: thumbprint of the signing key.
     :ivar edged: oldest release of edged that can run it.
     :ivar commit: commitment to the content key (:attr:`edged.formats.cose.keys.ContentKey.commit`).
+    :ivar sealed: the sealed parts, ``parts`` in the signed map, in the order of their byte strings.
+    :ivar minimum: boards that accepted this package never serve a version of its name below it again; None: no bound.
     :ivar training: the record of weights that boards learned together; None for others.
     """
 
@@ -111,11 +112,9 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     publisher: bytes
     edged: str
     alg: int
-    iv: bytes
     commit: bytes
-    ciphertext: Digest
-    plaintext: Digest
-    self_test: SelfTest
+    sealed: tuple[Part, ...] = msgspec.field(name="parts")
+    minimum: int | None = None
     expires: int | None = None
     summary: str = ""
     license: str = ""
@@ -142,11 +141,13 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
             raise FormatError("the manifest's name does not fit")
         if not 0 < manifest.version < 1 << 32:
             raise FormatError("the manifest's version is not between 1 and 2^32 - 1")
-        if len(manifest.iv) != IV_SIZE or len(manifest.commit) != _COMMIT:
-            raise FormatError(f"the manifest's iv and commit are not {IV_SIZE} and {_COMMIT} bytes long")
+        if manifest.minimum is not None and not 0 < manifest.minimum <= manifest.version:
+            raise FormatError("the manifest's minimum is not between 1 and its version")
+        if len(manifest.commit) != _COMMIT:
+            raise FormatError(f"the manifest's commit is not {_COMMIT} bytes long")
         if not all(0 <= date < _DATE_LIMIT for date in (manifest.created, manifest.expires or 0)):
             raise FormatError("the manifest's dates are negative or not below 2^53")
-        _check_self_test(manifest)
+        _check_parts(manifest.sealed)
         return manifest
 
     @property
@@ -154,21 +155,32 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         """The content algorithm."""
         return Aead(self.alg)
 
+    def index(self, kind: Literal["model", "self_test"]) -> int:
+        """Return the number of the part of a kind, from 0."""
+        return [part.kind for part in self.sealed].index(kind)
 
-def content_context(name: str, version: int) -> bytes:
-    """Return the external_aad under which the weights of a package are sealed."""
-    return cbor.encode(["edged.package.1", name, version])
-
-
-def _check_self_test(manifest: Manifest) -> None:
-    row = _FLOAT32 * len(manifest.input.channels)
-    cases = manifest.self_test.cases
-    if not 0 < len(cases) <= MOST_CASES or not all(_holds_window(case.window, row, manifest.rows) for case in cases):
-        size = "some" if manifest.rows is None else manifest.rows
-        raise FormatError(f"the manifest's self-test is not 1 to {MOST_CASES} windows of {size} rows of {row} bytes")
-    if not all(case.scores and not len(case.scores) % _FLOAT32 for case in cases):
-        raise FormatError("the manifest's self-test has scores that are not float32")
+    @property
+    def weights(self) -> Digest:
+        """Size and digest of the .tflite file."""
+        return self.sealed[self.index("model")].plaintext
 
 
-def _holds_window(window: bytes, row: int, rows: int | None) -> bool:
-    return len(window) == row * rows if rows is not None else bool(window) and not len(window) % row
+def content_context(name: str, version: int, number: int) -> bytes:
+    """Return the external_aad under which part ``number`` of a package is sealed, counted from 0."""
+    return cbor.encode(["edged.package.1", name, version, number])
+
+
+def _check_parts(parts: tuple[Part, ...]) -> None:
+    if not 0 < len(parts) <= MOST_PARTS:
+        raise FormatError(f"the manifest's parts are not 1 to {MOST_PARTS}")
+    kinds = [part.kind for part in parts]
+    if kinds.count("model") != 1 or kinds.count("self_test") != 1:
+        raise FormatError("the manifest's parts are not exactly one model, one self_test, and others")
+    if any(len(part.iv) != IV_SIZE for part in parts) or len({part.iv for part in parts}) != len(parts):
+        raise FormatError(f"the IVs of the manifest's parts are not {IV_SIZE} bytes long and pairwise different")
+    for part in parts:
+        most = SELF_TEST_LIMIT if part.kind == "self_test" else _MOST_SIZE
+        if not 0 < part.plaintext.size <= most or not 0 < part.ciphertext.size <= _MOST_SIZE:
+            raise FormatError(f"the size of part {part.kind!r} is not between 1 and {most}")
+        if {len(part.plaintext.sha256), len(part.ciphertext.sha256)} != {_DIGEST}:
+            raise FormatError(f"the digests of part {part.kind!r} are not {_DIGEST} bytes long")

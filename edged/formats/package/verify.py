@@ -4,8 +4,8 @@ Nothing here touches a file, a clock or a socket. What holds at each step:
 
 1. :class:`Package`: the bytes have the shape of a package. Nothing of it is believed.
 2. :class:`VerifiedPackage`: a publisher that may sign this model signed the manifest.
-3. :class:`UnwrappedPackage`: the ciphertext is the one that was signed, and the key is the one committed to.
-4. :meth:`UnwrappedPackage.decrypt_into` returned: the buffer holds exactly the weights that were signed.
+3. :class:`UnwrappedPackage`: the parts have the sizes that were signed, and the key is the one committed to.
+4. :meth:`UnwrappedPackage.decrypt_into` returned: the buffer holds exactly the part that was signed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
 from edged.formats.cose.encrypt import Encrypt, content_aad
 from edged.formats.cose.keys import Agreement, ContentKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
-from edged.formats.package.manifest import AAD, LIMITS, Digest, Manifest, content_context
+from edged.formats.package.manifest import AAD, LIMITS, MOST_PARTS, Digest, Manifest, content_context
 
 RECIPIENTS = 4096
 RECIPIENT_LIMITS = cbor.Limits(size=1024 * 1024, depth=8, items=RECIPIENTS * 16 + 8)
 _BYTE_STRING = 2
+HEAD_LIMIT = LIMITS.size + RECIPIENT_LIMITS.size
+"""Bytes that manifest and recipient list take at most."""
+_USED = frozenset({"model", "self_test"})
+"""Kinds of parts that this release makes use of."""
 
 
 class Floor(NamedTuple):
@@ -77,34 +81,39 @@ class Publishers:
 class Package:
     """A package that was parsed and not verified.
 
-    :ivar ciphertext: the encrypted weights with their tag, a view of the file.
+    :ivar recipients: its own recipient list, or the grant that was given beside it.
+    :ivar parts: the ciphertexts with their tags, views of the file.
     """
 
     signed: Sign1
     recipients: Encrypt
-    ciphertext: memoryview
+    parts: tuple[memoryview, ...]
 
     @classmethod
-    def parse(cls, data: memoryview) -> Package:
-        """Take a package's bytes: a CBOR sequence of a COSE_Sign1, a COSE_Encrypt and a byte string.
+    def parse(cls, data: memoryview, grant: bytes | None = None) -> Package:
+        """Take a package's bytes: a CBOR sequence of a COSE_Sign1, a COSE_Encrypt and 1 to 8 byte strings.
 
+        :param grant: one recipient's COSE_Encrypt, to be opened in the place of the package's own list.
         :raises FormatError: it is anything else, cut short, or has bytes behind it.
         """
-        head = bytes(data[: LIMITS.size + RECIPIENT_LIMITS.size + 16])
+        head = bytes(data[:HEAD_LIMIT])
         with naming("no package, or cut short"):
-            first = cbor.scan(head, 0, LIMITS)
-            second = cbor.scan(head, first, RECIPIENT_LIMITS)
-            major, length, start = cbor.read_head(head, second)
-        if first > LIMITS.size or second - first > RECIPIENT_LIMITS.size:
-            raise FormatError("the manifest or the recipient list is larger than allowed")
-        if major != _BYTE_STRING or start - second != len(cbor.bytes_head(length)):
-            raise FormatError("the third item of a package is not a byte string")
-        if start + length != len(data):
-            raise FormatError(f"the package holds {len(data) - start} bytes of ciphertext where {length} are announced")
-        recipients = Encrypt.parse(cbor.decode_canonical(head[first:second], RECIPIENT_LIMITS), RECIPIENTS)
-        if recipients.ciphertext is not None:
-            raise FormatError("the ciphertext of a package is detached, and this one is not")
-        return cls(Sign1.parse(head[:first], LIMITS), recipients, data[start:])
+            first, second = _ends(head)
+        parts: list[memoryview] = []
+        at = second
+        while at < len(data) or not parts:
+            if len(parts) == MOST_PARTS:
+                raise FormatError(f"a package has at most {MOST_PARTS} parts")
+            with naming("no package, or cut short"):
+                major, length, start = cbor.read_head(data, at)
+            if major != _BYTE_STRING or start - at != len(cbor.bytes_head(length)):
+                raise FormatError(f"item {len(parts) + 3} of a package is not a byte string")
+            at = start + length
+            if at > len(data):
+                raise FormatError(f"the package holds {len(data) - start} bytes of a part where {length} are announced")
+            parts.append(data[start:at])
+        recipients = parse_recipients(head[first:second]) if grant is None else parse_recipients(grant, 1)
+        return cls(Sign1.parse(head[:first], LIMITS), recipients, tuple(parts))
 
     def verify(self, publishers: Publishers) -> VerifiedPackage:
         """Check that a publisher who may sign this model signed the manifest.
@@ -115,15 +124,13 @@ class Package:
         :raises SignatureError: the signature does not hold.
         :raises MismatchError: manifest and recipient list do not belong together.
         """
-        claimed = Manifest.parse(self.signed.unverified)
-        payload = self.signed.verify(publishers.may_sign(self.signed.kid, claimed.name), AAD)
-        manifest = Manifest.parse(payload)
-        if manifest.publisher != self.signed.kid:
-            raise MismatchError("the manifest names another publisher key than its signature does")
-        if (self.recipients.aead, self.recipients.iv) != (manifest.aead, manifest.iv):
+        manifest = _verified(self.signed, publishers)
+        if (self.recipients.aead, self.recipients.iv) != (manifest.aead, manifest.sealed[0].iv):
             raise MismatchError("algorithm or IV of the recipient list are not those that were signed")
-        identity = hashlib.sha256(payload).digest()
-        return VerifiedPackage(manifest, identity, self.recipients, self.ciphertext)
+        if len(self.parts) != len(manifest.sealed):
+            raise MismatchError(f"the package holds {len(self.parts)} parts, and {len(manifest.sealed)} were signed")
+        identity = hashlib.sha256(self.signed.unverified).digest()
+        return VerifiedPackage(manifest, identity, self.recipients, self.parts)
 
 
 @dataclass(frozen=True)
@@ -136,17 +143,36 @@ class VerifiedPackage:
     manifest: Manifest
     identity: bytes
     recipients: Encrypt
-    ciphertext: memoryview
+    parts: tuple[memoryview, ...]
 
     def check_release(self) -> None:
-        """Check that this release of edged is new enough.
+        """Check that this release of edged is new enough, and makes use of every part.
 
-        :raises MismatchError: it is not.
+        :raises MismatchError: it is not, or does not.
         """
         if _release(self.manifest.edged) > _release(__version__):
             raise MismatchError(
                 f"{self.manifest.name} {self.manifest.version} needs edged {self.manifest.edged}, not {__version__}",
                 hint="upgrade edged on this board",
+            )
+        for part in self.manifest.sealed:
+            if part.kind not in _USED:
+                raise MismatchError(
+                    f"{self.manifest.name} {self.manifest.version} has a part {part.kind!r}, which edged {__version__}"
+                    " does not use",
+                    hint="upgrade edged on this board, or ask the publisher for a package without that part",
+                )
+
+    def check_minimum(self, minimum: int) -> None:
+        """Check the version against the lowest that a publisher still lets boards serve.
+
+        :raises RollbackError: it lies below.
+        """
+        if self.manifest.version < minimum:
+            raise RollbackError(
+                f"{self.manifest.name} {self.manifest.version} lies below version {minimum}, the lowest that its"
+                " publisher lets boards serve since a newer version was accepted here",
+                hint="ask its publisher for a newer version",
             )
 
     def check_floor(self, floor: Floor | None) -> None:
@@ -196,20 +222,27 @@ class VerifiedPackage:
 
         :raises MismatchError: it holds more or less.
         """
-        _check_size("ciphertext", self.ciphertext, self.manifest.ciphertext)
-        if self.manifest.ciphertext.size != self.manifest.plaintext.size + TAG_SIZE:
-            raise MismatchError("the signed sizes of ciphertext and plaintext do not belong together")
+        for part, ciphertext in zip(self.manifest.sealed, self.parts, strict=True):
+            _check_size(f"ciphertext of part {part.kind!r}", ciphertext, part.ciphertext)
+            if part.ciphertext.size != part.plaintext.size + TAG_SIZE:
+                raise MismatchError(f"the signed sizes of part {part.kind!r} do not belong together")
+
+    def check_ciphertexts(self) -> None:
+        """Check every ciphertext against its signed digest: at install, and where there is no key to open it with.
+
+        :raises MismatchError: one is not the one that was signed.
+        """
+        check_ciphertexts(self.manifest, self.parts)
 
     def unwrap(self, agreement: Agreement) -> UnwrappedPackage:
-        """Check the ciphertext against what was signed, and open this board's own copy of the content key.
+        """Open this board's own copy of the content key.
 
-        :raises MismatchError: the ciphertext is not the one that was signed, or the key is not the one committed to.
+        :raises MismatchError: a part has another size than was signed, or the key is not the one committed to.
         :raises NotARecipientError: the package is not sealed to this key.
         :raises DecryptionError: this board's copy of the key does not open.
         """
         self.check_sizes()
-        _check_digest("ciphertext", self.ciphertext, self.manifest.ciphertext)
-        return UnwrappedPackage(self.manifest, self.ciphertext, self.recipients.unwrap(agreement, self.manifest.commit))
+        return UnwrappedPackage(self.manifest, self.parts, self.recipients.unwrap(agreement, self.manifest.commit))
 
 
 @dataclass(frozen=True)
@@ -217,22 +250,79 @@ class UnwrappedPackage:
     """A verified package with its content key. Made by :meth:`VerifiedPackage.unwrap` only."""
 
     manifest: Manifest
-    ciphertext: memoryview
+    parts: tuple[memoryview, ...]
     key: ContentKey
 
-    def decrypt_into(self, buffer: memoryview) -> None:
-        """Decrypt the weights into ``buffer`` (``plaintext.size`` bytes) and check them, in place.
+    def decrypt_into(self, buffer: memoryview, number: int) -> None:
+        """Decrypt part ``number``, counted from 0, into ``buffer`` (``plaintext.size`` bytes) and check it, in place.
 
-        On any exception ``buffer`` may hold plaintext: the caller wipes it.
+        On any exception ``buffer`` may hold plaintext: the caller wipes it. The digest is computed over ``buffer``
+        itself: a tag alone does not bind those who hold the key, and the file could change between two reads of it.
 
         :raises DecryptionError: the tag does not hold.
         :raises MismatchError: the plaintext is not the one that was signed.
         """
         manifest = self.manifest
-        aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version))
+        part = manifest.sealed[number]
+        aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version, number))
         cipher = self.key.aead.cipher(self.key.secret)
-        decrypt_into(cipher, manifest.iv, self.ciphertext, aad, buffer)
-        _check_digest("plaintext", buffer, manifest.plaintext)
+        decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
+        _check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
+
+
+def parse_recipients(data: bytes, most: int = RECIPIENTS) -> Encrypt:
+    """Take a recipient list with at most ``most`` entries: a package's second item, or a grant, which has one.
+
+    :raises FormatError: it is anything else.
+    """
+    recipients = Encrypt.parse(cbor.decode_canonical(data, RECIPIENT_LIMITS), most)
+    if recipients.ciphertext is not None:
+        raise FormatError("the ciphertext of a package is detached, and this one is not")
+    return recipients
+
+
+def signed_length(head: bytes, publishers: Publishers) -> int:
+    """Return the length in bytes of the package that begins with ``head``, as its publisher signed it.
+
+    :param head: its first :data:`HEAD_LIMIT` bytes, or all.
+    :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, as far as manifest and signature go.
+    """
+    with naming("no package, or cut short"):
+        first, second = _ends(head)
+    manifest = _verified(Sign1.parse(head[:first], LIMITS), publishers)
+    sizes = [part.ciphertext.size for part in manifest.sealed]
+    return second + sum(len(cbor.bytes_head(size)) + size for size in sizes)
+
+
+def check_ciphertexts(manifest: Manifest, parts: tuple[memoryview, ...]) -> None:
+    """Check ciphertexts against the digests of a manifest.
+
+    :raises MismatchError: their number is another, or one is not the one that the manifest names.
+    """
+    if len(parts) != len(manifest.sealed):
+        raise MismatchError(f"the package holds {len(parts)} parts, and {len(manifest.sealed)} were signed")
+    for part, ciphertext in zip(manifest.sealed, parts, strict=True):
+        _check_digest(f"ciphertext of part {part.kind!r}", ciphertext, part.ciphertext)
+
+
+def _ends(head: bytes) -> tuple[int, int]:
+    """Return where manifest and recipient list end.
+
+    :raises FormatError: they break a limit, or are no strict CBOR.
+    """
+    first = cbor.scan(head, 0, LIMITS)
+    second = cbor.scan(head, first, RECIPIENT_LIMITS)
+    if first > LIMITS.size or second - first > RECIPIENT_LIMITS.size:
+        raise FormatError("the manifest or the recipient list is larger than allowed")
+    return first, second
+
+
+def _verified(signed: Sign1, publishers: Publishers) -> Manifest:
+    claimed = Manifest.parse(signed.unverified)
+    manifest = Manifest.parse(signed.verify(publishers.may_sign(signed.kid, claimed.name), AAD))
+    if manifest.publisher != signed.kid:
+        raise MismatchError("the manifest names another publisher key than its signature does")
+    return manifest
 
 
 _CLOCK_SKEW = 300.0

@@ -49,6 +49,8 @@ class Output(Table, frozen=True):
     :ivar labels: of a classifier: one an output, in their order. Of an anomaly detector two: what holds below
         ``decide.enter``, and what holds from there on.
     :ivar top_k: results carry this many of the best labels with their scores, instead of all scores.
+    :ivar tell: what results say of a decision: the ``label`` alone, its ``score`` too, or all ``scores`` (the best ones
+        with ``top_k``) as well.
     :ivar error: of an anomaly detector: mean absolute or mean squared error, in what the model is given (after
         features and normalisation).
     :ivar scale: of a regressor: output * scale + offset is the value.
@@ -60,6 +62,7 @@ class Output(Table, frozen=True):
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     labels: tuple[str, ...] = ()
     top_k: int | None = None
+    tell: Literal["label", "score", "scores"] = "scores"
     error: Literal["mae", "mse"] = "mae"
     scale: float = 1.0
     offset: float = 0.0
@@ -79,6 +82,8 @@ class Output(Table, frozen=True):
             self.kind == "classifier" and 0 < self.top_k <= min(MOST_TOP, len(self.labels))
         ):
             raise ConfigError(f"output.top_k: of a classifier, between 1 and {MOST_TOP} of its labels")
+        if self.top_k is not None and self.tell != "scores":
+            raise ConfigError("output.top_k: of results that tell scores (output.tell)")
         for key, given, kind in (
             ("activation", self.activation != "none", "classifier"),
             ("error", self.error != "mae", "anomaly"),

@@ -4,16 +4,18 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { agreementKey } from 'edged-results/keys.js'
+import { hubKey } from 'edged-results/keys.js'
 import { Hub, parseRecord, Receiver } from 'edged-results'
 
 const read = (kind) => JSON.parse(readFileSync(join(process.argv[2], `${kind}.json`)))
 const base64url = (hex) => Buffer.from(hex, 'hex').toString('base64url')
 const { enrolled, vectors } = read('result')
 const [announcement, good] = vectors.find(({ name }) => name === 'good').steps
-const [d, x, y] = ['d', 'x', 'y'].map((part) => base64url(read('keys').keys.hub[part]))
-const key = createPrivateKey({ key: { kty: 'EC', crv: 'P-256', d, x, y }, format: 'jwk' })
-const hub = new Hub(new Receiver(agreementKey(key), [parseRecord(Buffer.from(enrolled, 'hex'))]))
+function key(name) {
+  const [d, x, y] = ['d', 'x', 'y'].map((part) => base64url(read('keys').keys[name][part]))
+  return createPrivateKey({ key: { kty: 'EC', crv: 'P-256', d, x, y }, format: 'jwk' })
+}
+const hub = new Hub(new Receiver(hubKey(key('hub sign'), key('hub')), [parseRecord(Buffer.from(enrolled, 'hex'))]))
 
 const said = []
 function take({ topic, data }, options) {

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as cbor from 'edged-results/cbor.js'
 import * as cose from 'edged-results/cose.js'
-import { agreementKey, commitment, publicKey } from 'edged-results/keys.js'
+import { commitment, hubKey, ownKey, publicKey } from 'edged-results/keys.js'
 import { checkReplaces } from 'edged-results/record.js'
 import { EdgedError, MismatchError, parseRecord, Receiver, toJson } from 'edged-results'
 
@@ -17,8 +17,8 @@ const base64url = (hex) => bytes(hex).toString('base64url')
 const pairs = read('keys').keys
 
 const jwk = ({ x, y }) => ({ kty: 'EC', crv: 'P-256', x: base64url(x), y: base64url(y) })
-const privateKey = (name) =>
-  agreementKey(createPrivateKey({ key: { ...jwk(pairs[name]), d: base64url(pairs[name].d) }, format: 'jwk' }))
+const nodeKey = (name) =>
+  createPrivateKey({ key: { ...jwk(pairs[name]), d: base64url(pairs[name].d) }, format: 'jwk' })
 const signer = (name) => publicKey(new Map([[1, 2], [-1, 1], [-2, bytes(pairs[name].x)], [-3, bytes(pairs[name].y)]]))
 /** The module takes an external_aad as the array, which stands encoded in the vectors. */
 const aadOf = ({ aad }) => cbor.decode(bytes(aad))
@@ -43,7 +43,7 @@ const OPEN = {
   },
   encrypt(vector) {
     const message = cose.parseEncrypt(cbor.decodeDeterministic(bytes(vector.data)), 4)
-    const k = cose.unwrap(message, privateKey(vector.key))
+    const k = cose.unwrap(message, ownKey(nodeKey(vector.key)))
     if (commitment(k).toString('hex') !== vector.commit) throw new MismatchError('not the key committed to')
     return { plaintext: cose.openEncrypt(message, k, aadOf(vector)).toString('hex') }
   },
@@ -59,7 +59,7 @@ const OPEN = {
 
 /** Play what a hub hears; only the last step may be refused. */
 function hears({ hub, steps }, { enrolled }) {
-  const receiver = new Receiver(privateKey(hub), [parseRecord(bytes(enrolled))])
+  const receiver = new Receiver(hubKey(nodeKey(`${hub} sign`), nodeKey(hub)), [parseRecord(bytes(enrolled))])
   let now = 0
   let opened
   steps.forEach(({ topic, data, now: clock }, number) => {

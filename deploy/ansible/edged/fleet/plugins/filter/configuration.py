@@ -94,7 +94,7 @@ def from_toml(text: str) -> dict[str, Any]:
     """Return what a TOML text says; nothing for a text that is none."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return {}
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.edged.fleet.plugins.plugin_utils.words import plain
+
 _UNTRIED = "model "
+_WIDEST = 200
+"""Characters of a cell."""
 
 
 def obstacles(findings: list[dict[str, Any]], *, without_packages: bool = False) -> list[str]:
@@ -18,7 +22,7 @@ def obstacles(findings: list[dict[str, Any]], *, without_packages: bool = False)
         if one["ok"] or (without_packages and one["check"].startswith(_UNTRIED) and one["kind"] == "MissingFileError"):
             continue
         hint = f" ({one['hint']})" if one.get("hint") else ""
-        found.append(f"{one['check']}: {one['detail']}{hint}")
+        found.append(plain(f"{one['check']}: {one['detail']}{hint}"))
     return found
 
 
@@ -99,34 +103,61 @@ def has_newest(status: dict[str, Any], want: dict[str, Any]) -> bool:
     )
 
 
+def no_way_back(status: dict[str, Any], name: str) -> str:
+    """Return why a board could not go back if the next version of a model fails; nothing if it could.
+
+    The first version of a model replaces nothing: there is nothing to go back to, and nothing to lose.
+    """
+    for table in status["models"]:
+        if table["name"] == name and table["newest"] is not None and table["good"] is None:
+            return (
+                f"{name} {int(table['newest'])} has not been through its trial there: there is nothing to go back to if"
+                " the next version fails; let readings come first, or say -e edged_rollout_without_return=true"
+            )
+    return ""
+
+
 def told(reasons: dict[str, list[str]]) -> str:
     """Return which boards failed and why, as a sentence."""
-    return "; ".join(f"{board}: {', '.join(why)}" for board, why in sorted(reasons.items()))
+    return "; ".join(f"{board}: {', '.join(map(plain, why))}" for board, why in sorted(reasons.items()))
 
 
 def status_table(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of a table of boards.
 
-    :param rows: `board`, and what is known of it: `status`, and `last_seen`, when a hub last heard of it.
+    :param rows: `board`, and what is known of it: `status`, `revision` of the Debian package, and `last_seen`, when a
+        hub last heard of it.
     """
     head = ("board", "edged", "health", "models", "results", "last result", "last heard")
-    cells = [head, *(_row(one) for one in rows)]
+    cells = [head, *(tuple(plain(cell, _WIDEST) for cell in _row(one)) for one in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    status, heard = one.get("status"), _moment(one.get("last_seen"))
-    if not status:
-        return one["board"], "-", one.get("why", "cannot be reached"), "-", "-", "-", heard
+    """Return a board's cells; an answer that makes no sense costs its own board its row, and no other."""
+    heard = _moment(one.get("last_seen"))
+    if not one.get("status"):
+        return one["board"], one.get("revision") or "-", one.get("why", "cannot be reached"), "-", "-", "-", heard
+    try:
+        return (one["board"], one.get("revision") or str(one["status"]["version"]), *_cells(one["status"]), heard)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return one["board"], one.get("revision") or "-", "ITS ANSWER MAKES NO SENSE", "-", "-", "-", heard
+
+
+def _cells(status: dict[str, Any]) -> tuple[str, str, str, str]:
     health = "; ".join(status["degraded"]) or "well" if status["running"] else "DOES NOT RUN"
     models = ", ".join(_served(table) for table in status["models"]) or "-"
-    last = _moment(_reported(status, "last_result"))
-    return one["board"], status["version"], health, models, str(_reported(status, "results")), last, heard
+    return health, models, str(_reported(status, "results")), _moment(_reported(status, "last_result"))
 
 
-def _moment(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")[:19] if seconds else "-"
+def _moment(seconds: object) -> str:
+    if not isinstance(seconds, int | float) or not seconds:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")[:19]
+    except (OverflowError, ValueError, OSError):
+        return "-"
 
 
 def _served(table: dict[str, Any]) -> str:
@@ -145,6 +176,7 @@ class FilterModule:
             "settled": settled,
             "serves": serves,
             "has_newest": has_newest,
+            "no_way_back": no_way_back,
             "told": told,
             "status_table": status_table,
         }

@@ -11,7 +11,8 @@ from ansible.plugins.filter.core import combine
 from ansible_collections.edged.fleet.plugins.filter.configuration import sensor_topics
 from ansible_collections.edged.fleet.plugins.filter.passwords import broker_password
 
-_Json = TypeVar("_Json")
+_Json = TypeVar("_Json", dict[str, Any], list[Any])
+_LONGEST = 4096
 _NEXT = "-next"
 """Behind a name: the key that will replace it."""
 
@@ -59,27 +60,41 @@ def with_records(known: Iterable[dict[str, Any]], files: Iterable[str]) -> list[
 def answers(
     known: Iterable[dict[str, Any]], hostvars: Mapping[str, Any], hub_hosts: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return what boards and hubs said of each board: rows for `status_table`."""
+    """Return what boards and hubs said of each board: rows for `status_table`.
+
+    All of it is their word, and may be anything.
+    """
     seen: dict[str, float] = {}
     for host in hub_hosts:
-        for one in _json(hostvars[host].get("edged_hub_devices"), []):
-            seen[one["device"]] = max(seen.get(one["device"], 0.0), one["last_seen"] or 0.0)
+        for one in _json(hostvars[host].get("edged_hub_devices"), list):
+            if isinstance(one, dict) and isinstance(last := one.get("last_seen"), int | float):
+                device = str(one.get("device"))
+                seen[device] = max(seen.get(device, 0.0), last)
     rows = []
     for one in known:
         answer = hostvars[one["host"]].get("edged_answer")
-        row = {"board": one["device"], "last_seen": seen.get(one["device"]), "status": _json(answer, {})}
+        row = {"board": one["device"], "last_seen": seen.get(one["device"]), "status": _json(answer, dict)}
+        state, _, revision = _said(hostvars[one["host"]].get("edged_revision"), "stdout").partition(" ")
+        row["revision"] = revision if state == "installed" else ""
         if answer and not answer.get("unreachable"):
-            row["why"] = (answer.get("stderr") or answer.get("msg") or "no answer").strip().splitlines()[0]
+            said = (_said(answer, "stderr") or _said(answer, "msg") or "no answer").strip()
+            row["why"] = said.splitlines()[0] if said else "no answer"
         rows.append(row)
     return rows
 
 
-def _json(answer: Mapping[str, Any] | None, otherwise: _Json) -> _Json:
+def _said(answer: Mapping[str, Any] | None, what: str) -> str:
+    said = (answer or {}).get(what)
+    return said[:_LONGEST] if isinstance(said, str) else ""
+
+
+def _json(answer: Mapping[str, Any] | None, kind: type[_Json]) -> _Json:
+    """Return what a command printed as JSON; nothing for what is no JSON, or of another kind."""
     try:
-        said: _Json = json.loads((answer or {}).get("stdout") or "null")
-    except ValueError:
-        return otherwise
-    return said or otherwise
+        said = json.loads((answer or {}).get("stdout") or "null")
+    except (RecursionError, TypeError, ValueError):
+        return kind()
+    return said if isinstance(said, kind) else kind()
 
 
 def publishers_table(publishers: dict[str, list[str]], files: Iterable[str]) -> dict[str, dict[str, Any]]:
