@@ -14,6 +14,7 @@ from edged.config.model import SiteTable
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]) ?- ?([01][0-9]|2[0-3]):([0-5][0-9])")
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _MOST_PORT = 65_535
 _LEAST_MASKED = 3
 """Boards in a masked round: with two, each can subtract itself from the sum."""
@@ -103,6 +104,8 @@ class FederatedTable(SiteTable, frozen=True):
     :ivar secure: take part only where updates are masked (SecAgg+), so that the aggregator sees sums alone; false:
         where they are not, they are sealed to the aggregator, who sees each.
     :ivar least: boards that a masked round must have.
+    :ivar peers: boards that a masked round must have among its own, each ``NAME`` or ``NAME FINGERPRINT``: an
+        aggregator that lies can invent boards, under any name, and not their keys.
     """
 
     aggregator: str
@@ -111,6 +114,7 @@ class FederatedTable(SiteTable, frozen=True):
     models: tuple[str, ...]
     secure: bool = True
     least: int = _LEAST_MASKED
+    peers: tuple[str, ...] = ()
     privacy: Privacy = Privacy()
     when: When = When()
 
@@ -125,6 +129,19 @@ class FederatedTable(SiteTable, frozen=True):
                 f"federated.least: at least {_LEAST_MASKED}",
                 hint="of the sum of two boards, each knows its own half, and so the other's",
             )
+        for name, digits in self.peers_by_name.items():
+            check_name("federated.peers", name)
+            if digits and not _FINGERPRINT.fullmatch(digits):
+                raise ConfigError(
+                    f"federated.peers: {digits!r} is no fingerprint of {name}",
+                    hint="32 digits, with or without spaces, as `edged init` printed them on that board",
+                )
+
+    @property
+    def peers_by_name(self) -> dict[str, str]:
+        """The digits of each peer's fingerprint, without spaces, by its name; empty where none are given."""
+        parted = (peer.partition(" ") for peer in self.peers)
+        return {name: digits.replace(" ", "") for name, _, digits in parted}
 
     def resolved(self, base: Path) -> Self:
         """Return this table with every relative path made absolute, from ``base``."""

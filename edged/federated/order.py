@@ -6,9 +6,10 @@ interface may ask for anything. So a board believes an order, which the aggregat
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edged.config.federated import FederatedTable
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
+from edged.formats.identity import Record
 
 _MOST_EPOCHS = 1000
 _MOST_BATCH = 65_536
@@ -71,6 +73,8 @@ def _check(name: str, value: float, most: float, *, least: float = 0.0, above: b
 
 _AAD = cbor.encode(["edged.order.1"])
 _KEYS = {"run", "round", "model", "weights", "plan", "masked", "issued"}
+_LIMITS = cbor.Limits(256 * 1024, 8, 4096)
+_LEAST_BOARDS, _MOST_BOARDS = 2, 1023
 _MOST_RUN, _MOST_ROUND, _MOST_DATE = 1 << 53, 1 << 20, 1 << 53
 _DIGEST = 32
 _LIMIT = 64 * 1024
@@ -84,7 +88,9 @@ class Order:
     :ivar round: from 1 on, within the run.
     :ivar weights: SHA-256 of the weights that the round begins with (:func:`edged.federated.weights.digest`).
     :ivar masked: true if updates go through SecAgg+, so that the aggregator sees their sum alone.
+    :ivar boards: of a masked round, all that are asked: the thumbprint of each one's signing key by its name.
     :ivar issued: Unix seconds, by the aggregator's clock.
+    :ivar digest: SHA-256 of what was signed; empty in an order that was not opened.
     """
 
     run: int
@@ -93,11 +99,15 @@ class Order:
     weights: bytes
     plan: Plan
     masked: bool
+    boards: Mapping[str, bytes] = field(default_factory=dict)
     issued: int = field(default_factory=lambda: int(time.time()))
+    digest: bytes = field(default=b"", compare=False)
 
     def encode(self, signer: Signer) -> bytes:
         """Return the signed order."""
         payload = {name: getattr(self, name) for name in _KEYS} | {"plan": msgspec.to_builtins(self.plan)}
+        if self.masked:
+            payload["boards"] = dict(self.boards)
         return sign(cbor.encode(payload), _AAD, signer)
 
     @classmethod
@@ -109,8 +119,9 @@ class Order:
         :raises UnknownSignerError: another key signed it.
         :raises SignatureError: the signature does not hold.
         """
-        payload = cbor.decode_canonical(Sign1.parse(data).verify(aggregator, _AAD))
-        if not isinstance(payload, dict) or set(payload) != _KEYS:
+        signed = Sign1.parse(data, _LIMITS).verify(aggregator, _AAD)
+        payload = cbor.decode_canonical(signed, _LIMITS)
+        if not isinstance(payload, dict) or set(payload) - {"boards"} != _KEYS:
             raise FormatError("the order has keys missing or unknown")
         for name, most in (("run", _MOST_RUN), ("round", _MOST_ROUND), ("issued", _MOST_DATE)):
             if type(payload[name]) is not int or not 0 <= payload[name] < most:
@@ -120,11 +131,14 @@ class Order:
             raise FormatError("the order names no model")
         if not isinstance(weights, bytes) or len(weights) != _DIGEST or type(payload["masked"]) is not bool:
             raise FormatError("the order's weights are no SHA-256, or masked is neither true nor false")
+        if payload["masked"] != ("boards" in payload):
+            raise FormatError("an order names its boards where they are masked, and only there")
+        _check_boards(payload.get("boards"))
         try:
             plan = msgspec.convert(payload.pop("plan"), Plan)
         except (msgspec.ValidationError, ConfigError) as error:
             raise FormatError(f"the order's plan does not fit: {error}") from error
-        return cls(**payload, plan=plan)
+        return cls(**payload, plan=plan, digest=hashlib.sha256(signed).digest())
 
     def check(self, table: FederatedTable) -> None:
         """Check that this board's owner allows what is asked.
@@ -143,6 +157,35 @@ class Order:
             )
         _check_privacy(self.plan, table)
 
+    def check_boards(self, table: FederatedTable, own: Record) -> None:
+        """Check who would mask together.
+
+        :param own: this board's record.
+        :raises NotAllowedError: this board is not among them, nor are enough, or one of ``federated.peers``.
+        """
+        if self.boards.get(own.id) != own.sign.thumbprint:
+            raise NotAllowedError("the order does not name this board with its key")
+        if len(self.boards) < table.least:
+            raise NotAllowedError(
+                f"{len(self.boards)} boards take part, and {table.least} must",
+                hint="federated.least, or more boards at the aggregator",
+            )
+        for name, digits in table.peers_by_name.items():
+            if not self.boards.get(name, b"").hex().startswith(digits) or name not in self.boards:
+                raise NotAllowedError(
+                    f"{name} is among federated.peers, and not among the boards of this round, or with another key"
+                )
+
+    def board_of(self, key: PublicKey) -> str:
+        """Return the name of the board whose signing key this is.
+
+        :raises NotAllowedError: of none that takes part.
+        """
+        for name, thumbprint in self.boards.items():
+            if thumbprint == key.thumbprint:
+                return name
+        raise NotAllowedError(f"key {key.thumbprint.hex()[:16]} is of no board that the order names")
+
     def check_weights(self, weights: bytes) -> None:
         """Check that these are the weights that the round begins with.
 
@@ -151,6 +194,19 @@ class Order:
         """
         if self.weights != weights:
             raise MismatchError("the weights are not those that the order was signed for")
+
+
+def _check_boards(boards: object) -> None:
+    if boards is None:
+        return
+    if not isinstance(boards, dict) or not _LEAST_BOARDS <= len(boards) <= _MOST_BOARDS:
+        raise FormatError(f"the order's boards are not {_LEAST_BOARDS} to {_MOST_BOARDS}")
+    if not all(isinstance(name, str) and NAME.fullmatch(name) for name in boards):
+        raise FormatError("a board of the order has no name")
+    if not all(isinstance(one, bytes) and len(one) == _DIGEST for one in boards.values()):
+        raise FormatError("a board of the order has no key")
+    if len(set(boards.values())) != len(boards):
+        raise FormatError("two boards of the order have one key")
 
 
 def _check_privacy(plan: Plan, table: FederatedTable) -> None:

@@ -25,6 +25,7 @@ from edged.config.federated import FederatedTable
 from edged.federated.fit import Fitted, fit
 from edged.federated.order import Order, Rounds
 from edged.federated.privacy import Budget
+from edged.federated.statement import Party
 from edged.federated.trainer import Trainer
 from edged.federated.update import Round, seal_update
 from edged.federated.weights import Weights, decode, difference, digest
@@ -98,34 +99,54 @@ class RoundWorker:
         self._open = open_material
         self._may_train = may_train
 
-    def train(self, order: bytes, weights: bytes, *, masked: bool) -> TrainedRound:
+    def join(self, order: bytes) -> Party:
+        """Take part in a masked round, and note it as taken: nothing of another one is answered for it.
+
+        :param order: signed.
+        :raises TrustError: why it is not believed, or not allowed.
+        :raises FormatError: it does not fit.
+        """
+        believed = self._believe(order, masked=True)
+        believed.check_boards(self._table, self._device)
+        self._rounds.take(self._key, believed.run, believed.round)
+        return Party(believed, self._device, self._signer)
+
+    def train(self, order: bytes, weights: bytes, joined: Order | None = None) -> TrainedRound:
         """Carry out an order, for as long as the board may train.
 
         :param order: signed.
         :param weights: that the round begins with, encoded.
-        :param masked: whether what comes of it will be masked.
+        :param joined: of a masked round, the order that this board joined it by.
         :raises TrustError: why it is not believed, or not allowed.
         :raises FormatError: order or weights do not fit.
         :raises ModelError: the model cannot be trained.
         """
-        believed = Order.open(order, self._aggregator.sign)
+        believed = self._believe(order, masked=joined is not None)
+        if joined is None:
+            self._rounds.check(self._key, believed.run, believed.round)
+        elif believed.digest != joined.digest:
+            raise MismatchError("the order is not the one that this round began with")
+        with self._open(believed.model) as material:
+            start = decode(weights, material.trainer.shapes)
+            believed.check_weights(digest(start))
+            self._budget.check(believed.model, believed.plan, len(material.x))
+            if joined is None:
+                self._rounds.take(self._key, believed.run, believed.round)
+            examples = material.x, material.y
+            fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
+        self._budget.spend(believed.model, believed.plan.noise, fitted.sampling, fitted.steps)
+        _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
+        return TrainedRound(believed, start, fitted)
+
+    def _believe(self, order: bytes, *, masked: bool) -> Order:
+        believed = Order.open(order, self._key)
         believed.check(self._table)
         if believed.masked is not masked:
             raise MismatchError(
                 "the order was signed for a masked round, or for one that is not, and this is the other"
             )
         self._check_free("not now")
-        self._rounds.check(self._key, believed.run, believed.round)
-        with self._open(believed.model) as material:
-            start = decode(weights, material.trainer.shapes)
-            believed.check_weights(digest(start))
-            self._budget.check(believed.model, believed.plan, len(material.x))
-            self._rounds.take(self._key, believed.run, believed.round)
-            examples = material.x, material.y
-            fitted = fit(material.trainer, start, *examples, believed.plan, np.random.default_rng(), self._watch())
-        self._budget.spend(believed.model, believed.plan.noise, fitted.sampling, fitted.steps)
-        _LOG.info("round %d of run %d: trained %s", believed.round, believed.run, believed.model)
-        return TrainedRound(believed, start, fitted)
+        return believed
 
     def _check_free(self, when: str) -> None:
         if (reason := self._may_train()) is not None:

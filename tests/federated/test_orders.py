@@ -88,6 +88,10 @@ def test_no_bit_of_an_order_can_be_changed() -> None:
         {"plan": {"epochs": 1, "batch": 1, "rate": float("nan")}},
         {"plan": {"epochs": 1, "batch": 1, "rate": 0.1, "run": "rm -rf"}},
         {"more": 1},
+        {"masked": True},
+        {"boards": {"press-07": bytes(32), "press-08": bytes(31) + b"1"}},
+        {"masked": True, "boards": {"press-07": bytes(32)}},
+        {"masked": True, "boards": {"press-07": bytes(32), "press-08": bytes(32)}},
     ],
     ids=str,
 )

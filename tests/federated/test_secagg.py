@@ -26,17 +26,22 @@ from edged.base.errors import EdgedError, NotAllowedError
 from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import RunGrid
 from edged.federated.flower.lead import Settings, TrainingRequest, lead, train
-from edged.federated.flower.secagg import Masking, masks, quantisation_step
+from edged.federated.flower.protocol import CONFIRM, CONFIRMATION, CONFIRMATIONS, ORDER, ROUND, STATEMENT, STATEMENTS
+from edged.federated.flower.secagg import Masking, agree, bound, masks, quantisation_step
 from edged.federated.flower.strategy import GuardedStrategy, Rules
-from edged.federated.order import Plan
+from edged.federated.order import Order, Plan
+from edged.federated.statement import Party
 from edged.federated.weights import Weights
+from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
+from edged.formats.identity import Record, Role
 from support.federation import MODEL, Federation
 from support.learner import Softmax
 from support.simulation import Simulation
 from support.waiting import PATIENCE, wait_until
 
 SHAPES = [(60, 4), (4,)]
+NODES = (11, 12, 13, 14)
 LARGEST = 0.5
 STEP = quantisation_step(LARGEST)
 PLAN = Plan(epochs=1, batch=16, rate=0.05)
@@ -50,7 +55,7 @@ def change(number: int, turn: int = 1) -> Weights:
 
 def masked_updates(seen: list[Message]) -> list[npt.NDArray[Any]]:
     """Return what boards sent in place of their updates: whole vectors, the weights in front of them left out."""
-    found = [message.content.config_records[RECORD_KEY_CONFIGS] for message in seen if message.has_content()]
+    found = [message.content.config_records.get(RECORD_KEY_CONFIGS, {}) for message in seen if message.has_content()]
     return [
         np.concatenate([bytes_to_ndarray(one).ravel() for one in config[Key.MASKED_PARAMETERS][1:]])
         for config in found
@@ -64,6 +69,7 @@ def check_blind(seen: list[Message], changes: list[Weights]) -> None:
         {Key.PUBLIC_KEY_1, Key.PUBLIC_KEY_2},
         {Key.DESTINATION_LIST, Key.CIPHERTEXT_LIST},
         {Key.MASKED_PARAMETERS},
+        set(),
         {Key.NODE_ID_LIST, Key.SHARE_LIST},
     ]
     vectors = [np.concatenate([one.ravel() for one in update]).astype(np.float64) for update in changes]
@@ -72,8 +78,10 @@ def check_blind(seen: list[Message], changes: list[Weights]) -> None:
             continue
         content = message.content
         assert all(len(record) == 0 for record in content.array_records.values()), "an array beside the masked one"
-        assert set(content.config_records[RECORD_KEY_CONFIGS]) in stages
-        others = {name: dict(one) for name, one in content.config_records.items() if name != RECORD_KEY_CONFIGS}
+        assert set(content.config_records.get(RECORD_KEY_CONFIGS, ())) in stages
+        assert set(content.config_records.get(ROUND, ())) in ({STATEMENT}, {CONFIRMATION}, set())
+        known = {RECORD_KEY_CONFIGS, ROUND}
+        others = {name: dict(one) for name, one in content.config_records.items() if name not in known}
         assert all(dict(one) in ({}, {"code": 0, "message": ""}) for one in others.values()), others
         assert [dict(one) for one in content.metric_records.values()] in ([], [{"num_examples": 1}])
         told = repr([dict(one) for one in content.config_records.values()])
@@ -101,7 +109,8 @@ def test_two_seeds_that_flower_folds_to_one_give_two_masks() -> None:
         pseudo_rand_gen(seed, 1 << 32, shapes), pseudo_rand_gen(swapped, 1 << 32, shapes), strict=True
     ):
         assert np.array_equal(ours, theirs), "Flower's own generator has changed: is this adapter still needed?"
-    assert not np.array_equal(masks(seed, 1 << 32, shapes)[0], masks(swapped, 1 << 32, shapes)[0])
+    with bound(b""):
+        assert not np.array_equal(masks(seed, 1 << 32, shapes)[0], masks(swapped, 1 << 32, shapes)[0])
 
 
 def test_flower_uses_our_masks_on_both_sides() -> None:
@@ -109,15 +118,20 @@ def test_flower_uses_our_masks_on_both_sides() -> None:
         "client.mod.secure_aggregation.secaggplus_mod",
         "server.workflow.secure_aggregation.secaggplus_workflow",
     ):
-        assert importlib.import_module(f"flwr.{name}").pseudo_rand_gen is masks
+        module = importlib.import_module(f"flwr.{name}")
+        assert (module.pseudo_rand_gen, module.generate_shared_key) == (masks, agree)
 
 
 def test_masks_have_the_shapes_asked_for_and_every_bit_of_a_word() -> None:
-    parts = masks(b"s" * 44, 1 << 32, [(100, 40), (7,), ()])
+    with bound(b""):
+        parts = masks(b"s" * 44, 1 << 32, [(100, 40), (7,), ()])
+        again = masks(b"s" * 44, 1 << 32, [(4007,), ()])
     assert [one.shape for one in parts] == [(100, 40), (7,), ()]
     bits = np.unpackbits(parts[0].astype("<u4").view(np.uint8)).reshape(-1, 32).mean(axis=0)
     assert np.all(abs(bits - 0.5) < 5 * 0.5 / np.sqrt(4000))
-    assert np.array_equal(masks(b"s" * 44, 1 << 32, [(4007,), ()])[0][:4000], parts[0].ravel())
+    assert np.array_equal(again[0][:4000], parts[0].ravel())
+    with bound(b"other parties"):
+        assert not np.array_equal(masks(b"s" * 44, 1 << 32, [(4007,), ()])[0], again[0])
 
 
 def test_masks_modulo_anything_else_are_refused() -> None:
@@ -134,13 +148,25 @@ class Boards:
     def __init__(self, leaves: dict[int, str] | None = None) -> None:
         self._leaves = leaves or {}
         self._masking: dict[int, Masking] = {}
+        self._keys = [PrivateKey.generate() for _ in range(8)]
+        self.aggregator = PrivateKey.generate()
 
     def __call__(self, number: int, message: Message) -> Message:
         stage = message.content.config_records[RECORD_KEY_CONFIGS][Key.STAGE]
         if self._leaves.get(number) == stage:
             raise ConnectionError("this board has left")
-        masking = self._masking.setdefault(number, Masking(3, lambda one: self._train(number, one)))
+        masking = self._masking.setdefault(
+            number, Masking(3, lambda order: self._join(number, order), lambda one, _: self._train(number, one))
+        )
         return masking(message)
+
+    def record(self, number: int) -> Record:
+        """Return a board's record."""
+        sign = self._keys[number].public
+        return Record(Role.DEVICE, f"board-{number}", sign, PrivateKey.generate().public, Aead.A256GCM, 0)
+
+    def _join(self, number: int, order: bytes) -> Party:
+        return Party(Order.open(order, self.aggregator.public), self.record(number), self._keys[number])
 
     def _train(self, number: int, message: Message) -> tuple[Message, float]:
         turn = int(message.metadata.group_id)
@@ -148,24 +174,15 @@ class Boards:
         return Message(compat.fitres_to_recorddict(result, keep_input=False), reply_to=message), LARGEST
 
 
-class _Names(dict[int, Any]):
-    """Allows every node."""
-
-    def __missing__(self, _: int) -> Any:
-        raise KeyError
-
-
 def masked_training(
-    boards: int, answer: Callable[[int, Message], Message], rounds: int = 1
+    boards: int, answer: Boards, rounds: int = 1, tap: Callable[[int, Message], Message] | None = None
 ) -> tuple[GuardedStrategy, Any]:
+    """Train; ``tap`` answers in the boards' place."""
     start = [np.zeros(shape, np.float32) for shape in SHAPES]
     rules = Rules(run=1, model=MODEL, plan=PLAN, masked=True, least=3)
-    with Simulation(boards, answer) as simulation:
-        named = {
-            node: SimpleNamespace(device=SimpleNamespace(id=f"board-{number}"))
-            for node, number in simulation.nodes.items()
-        }
-        key = PrivateKey.generate()
+    with Simulation(boards, tap or answer) as simulation:
+        named = {node: SimpleNamespace(device=answer.record(number)) for node, number in simulation.nodes.items()}
+        key = answer.aggregator
         guard = GuardedStrategy(choose(Averaging(masked=True), start, 3), rules, start, named, key, key, None)
         train(simulation.grid, simulation.boards, guard, rules, Settings(rounds, 20, LARGEST))
     return guard, simulation.grid.seen
@@ -185,11 +202,11 @@ def test_a_masked_mean_equals_the_plain_mean_within_the_quantisation_step(boards
     check_blind(seen, [change(number) for number in range(boards)])
 
 
-@pytest.mark.parametrize("stage", Stage.all())
+@pytest.mark.parametrize("stage", [*Stage.all(), CONFIRM])
 def test_a_board_that_leaves_at_any_stage_does_not_spoil_the_round(stage: str) -> None:
     """Until it has sent its masked update it is not in the mean; from then on it is."""
     guard, seen = masked_training(5, Boards({2: stage}))
-    left = [0, 1, 3, 4] if stage != Stage.UNMASK else [0, 1, 2, 3, 4]
+    left = [0, 1, 3, 4] if stage not in {CONFIRM, Stage.UNMASK} else [0, 1, 2, 3, 4]
     assert guard.reports[0].kept, guard.reports
     for ours, plain in zip(guard.weights, mean_of(left), strict=True):
         assert np.max(np.abs(ours - plain)) <= STEP
@@ -202,12 +219,44 @@ def test_keys_and_masks_are_fresh_in_every_round() -> None:
     keys = [
         message.content.config_records[RECORD_KEY_CONFIGS][Key.PUBLIC_KEY_1]
         for message in seen
-        if Key.PUBLIC_KEY_1 in message.content.config_records[RECORD_KEY_CONFIGS]
+        if Key.PUBLIC_KEY_1 in message.content.config_records.get(RECORD_KEY_CONFIGS, ())
     ]
     assert len(keys) == len(set(keys)) == 6
     wanted = [a + b for a, b in zip(mean_of([0, 1, 2], 1), mean_of([0, 1, 2], 2), strict=True)]
     for ours, plain in zip(guard.weights, wanted, strict=True):
         assert np.max(np.abs(ours - plain)) <= 2 * STEP
+
+
+def _forged(content: RecordDict) -> None:
+    content.config_records[ROUND][STATEMENT] = content.config_records[ROUND][STATEMENT][:-1] + b"\0"
+
+
+def _swapped(content: RecordDict) -> None:
+    content.config_records[RECORD_KEY_CONFIGS][Key.PUBLIC_KEY_1] = b"another"
+
+
+def _silent(content: RecordDict) -> None:
+    content.config_records[ROUND].clear()
+
+
+@pytest.mark.parametrize(
+    ("lie", "kind"), [(_forged, "SignatureError"), (_swapped, "MismatchError"), (_silent, "FormatError")]
+)
+def test_a_board_that_states_what_does_not_hold_is_left_out_and_spoils_no_round(
+    lie: Callable[[RecordDict], None], kind: str
+) -> None:
+    boards = Boards()
+
+    def tap(number: int, message: Message) -> Message:
+        reply = boards(number, message)
+        if number == 2 and STATEMENT in reply.content.config_records.get(ROUND, ()):
+            lie(reply.content)
+        return reply
+
+    guard, _ = masked_training(5, boards, tap=tap)
+    assert guard.reports[0].silent == {"board-2": kind}
+    for ours, plain in zip(guard.weights, mean_of([0, 1, 3, 4]), strict=True):
+        assert np.max(np.abs(ours - plain)) <= STEP
 
 
 def test_too_few_boards_left_come_to_nothing_rather_than_to_a_sum_of_two() -> None:
@@ -223,19 +272,35 @@ class Curious:
     """An aggregator of four boards in this process, which asks for more than it should."""
 
     def __init__(self) -> None:
-        self.boards = {nid: Masking(3, self._train) for nid in (11, 12, 13, 14)}
+        aggregator, keys = PrivateKey.generate(), {nid: PrivateKey.generate() for nid in NODES}
+        records = {
+            nid: Record(Role.DEVICE, f"board-{nid}", key.public, PrivateKey.generate().public, Aead.A256GCM, 0)
+            for nid, key in keys.items()
+        }
+        named = {one.id: one.sign.thumbprint for one in records.values()}
+        self.order = Order(1, 1, MODEL, bytes(32), PLAN, masked=True, boards=named).encode(aggregator)
+
+        def join(nid: int) -> Callable[[bytes], Party]:
+            return lambda order: Party(Order.open(order, aggregator.public), records[nid], keys[nid])
+
+        self.boards = {nid: Masking(3, join(nid), self._train) for nid in NODES}
         self.replies: dict[int, ConfigRecord] = {}
+        self.said: dict[int, bytes] = {}
 
     @staticmethod
-    def _train(message: Message) -> tuple[Message, float]:
+    def _train(message: Message, _: Order) -> tuple[Message, float]:
         result = FitRes(Status(Code.OK, ""), ndarrays_to_parameters(change(1)), 1, {})
         return Message(compat.fitres_to_recorddict(result, keep_input=False), reply_to=message), LARGEST
 
-    def ask(self, nid: int, stage: str, **configs: Any) -> ConfigRecord:
+    def ask(self, nid: int, stage: str, beside: dict[str, Any] | None = None, **configs: Any) -> ConfigRecord:
         record = ConfigRecord({Key.STAGE: stage, **configs})
-        message = Message(RecordDict({RECORD_KEY_CONFIGS: record}), dst_node_id=nid, message_type="train")
+        content = RecordDict({RECORD_KEY_CONFIGS: record, ROUND: ConfigRecord(beside or {})})
+        message = Message(content, dst_node_id=nid, message_type="train")
         message.metadata.__dict__["_message_id"] = "1"
-        return self.boards[nid](message).content.config_records[RECORD_KEY_CONFIGS]
+        records = self.boards[nid](message).content.config_records
+        for said in records.get(ROUND, {}).values():
+            self.said[nid] = said
+        return records.get(RECORD_KEY_CONFIGS, ConfigRecord())
 
     def setup(self, **changed: Any) -> None:
         asked = {
@@ -247,11 +312,12 @@ class Curious:
             Key.MOD_RANGE: 1 << 32,
             Key.MAX_WEIGHT: 1.0,
         } | changed
-        self.replies = {nid: self.ask(nid, Stage.SETUP, **asked) for nid in self.boards}
+        self.replies = {nid: self.ask(nid, Stage.SETUP, {ORDER: self.order}, **asked) for nid in self.boards}
 
     def share(self, among: tuple[int, ...] = (11, 12, 13, 14)) -> None:
         keys = {str(nid): [self.replies[nid][Key.PUBLIC_KEY_1], self.replies[nid][Key.PUBLIC_KEY_2]] for nid in among}
-        self.replies = {nid: self.ask(nid, Stage.SHARE_KEYS, **keys) for nid in among}
+        beside = {STATEMENTS: [self.said[nid] for nid in among]}
+        self.replies = {nid: self.ask(nid, Stage.SHARE_KEYS, beside, **keys) for nid in among}
 
     def collect(self, among: tuple[int, ...] = (11, 12, 13, 14)) -> None:
         shares = self.replies
@@ -262,8 +328,13 @@ class Curious:
             ]
             self.ask(nid, Stage.COLLECT_MASKED_VECTORS, **{Key.SOURCE_LIST: sources, Key.CIPHERTEXT_LIST: texts})
 
+    def confirm(self, active: list[int], dead: list[int]) -> None:
+        for one in active:
+            self.ask(one, CONFIRM, **{Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: dead})
+
     def unmask(self, nid: int, active: list[int], dead: list[int]) -> ConfigRecord:
-        return self.ask(nid, Stage.UNMASK, **{Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: dead})
+        sums = {Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: dead}
+        return self.ask(nid, Stage.UNMASK, {CONFIRMATIONS: [self.said[one] for one in active]}, **sums)
 
 
 @pytest.fixture
@@ -318,6 +389,7 @@ def test_a_second_unmasking_is_refused(curious: Curious) -> None:
     curious.setup()
     curious.share()
     curious.collect()
+    curious.confirm([11, 12, 13, 14], [])
     assert curious.unmask(11, [11, 12, 13, 14], [])[Key.SHARE_LIST]
     with pytest.raises(NotAllowedError, match="outside of a round"):
         curious.unmask(11, [11, 12, 13], [14])

@@ -63,7 +63,7 @@ class Bench:
 
     def train(self, number: int, plan: Plan) -> None:
         order = Order(1, number, MODEL, digest(self.start), plan, masked=False)
-        self.worker.train(order.encode(self._aggregator), encode(self.start), masked=False)
+        self.worker.train(order.encode(self._aggregator), encode(self.start))
 
 
 @pytest.fixture
@@ -103,6 +103,8 @@ def test_a_training_looks_from_time_to_time_and_not_at_each_step(bench: Bench) -
 
 
 def test_an_order_for_a_masked_round_is_not_carried_out_in_the_open(bench: Bench) -> None:
-    order = Order(1, 1, MODEL, digest(bench.start), NOISY, masked=True)
+    order = Order(
+        1, 1, MODEL, digest(bench.start), NOISY, masked=True, boards={"press": bytes(32), "other": bytes(31) + b"1"}
+    )
     with pytest.raises(MismatchError):
-        bench.worker.train(order.encode(bench._aggregator), encode(bench.start), masked=False)
+        bench.worker.train(order.encode(bench._aggregator), encode(bench.start))

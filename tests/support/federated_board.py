@@ -20,7 +20,7 @@ import numpy as np
 from edged.config.federated import FederatedTable, Privacy
 from edged.federated.flower import processes, quiet
 from edged.federated.nodes import open_node_key
-from edged.federated.order import Rounds
+from edged.federated.order import Order, Rounds
 from edged.federated.privacy import Budget
 from edged.federated.update import Round, seal_update
 from edged.federated.work import RoundWorker, TrainedRound, TrainingInput
@@ -50,8 +50,8 @@ class Liar(RoundWorker):
     _first: bytes = b""
     _of: int | None = None
 
-    def train(self, order: bytes, weights: bytes, *, masked: bool) -> TrainedRound:
-        outcome = super().train(order, weights, masked=masked)
+    def train(self, order: bytes, weights: bytes, joined: Order | None = None) -> TrainedRound:
+        outcome = super().train(order, weights, joined)
         np.savez(self.folder / f"moved-{outcome.order.round}.npz", *RoundWorker.moved(outcome))
         return outcome
 

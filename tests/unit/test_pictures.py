@@ -131,7 +131,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_is_unpacked() -> None:
     message = packed(PIXELS, "JPEG", progressive=True)
     scan = message[message.rindex(b"\xff\xda") : -2]
     assert decoder("jpeg", "r", "g", "b")(message + scan).rows.shape == (48, 3)
-    with pytest.raises(ReadingShapeError, match="a JPEG picture has more scans or colour profiles than 32"):
+    with pytest.raises(ReadingShapeError, match="a JPEG picture has more scans, texts or colour profiles than 32"):
         decoder("jpeg", "r", "g", "b")(message[:-2] + scan * 1000 + message[-2:])
 
 
@@ -141,7 +141,7 @@ def test_a_png_of_many_colour_profiles_is_refused_before_they_are_unpacked() -> 
     behind = message.index(b"IDAT") - 4
     profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1000)))
     assert decoder("png", "r", "g", "b")(message[:behind] + profile + message[behind:]).rows.shape == (48, 3)
-    with pytest.raises(ReadingShapeError, match="a PNG picture has more scans or colour profiles than 4"):
+    with pytest.raises(ReadingShapeError, match="a PNG picture has more scans, texts or colour profiles than 4"):
         decoder("png", "r", "g", "b")(message[:behind] + profile * 900 + message[behind:])
 
 

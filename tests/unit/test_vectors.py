@@ -13,11 +13,13 @@ import pytest
 from edged.base.clock import Clock
 from edged.base.errors import EdgedError
 from edged.board.audit import parse_export, verify
+from edged.federated.order import Order
+from edged.federated.statement import Parties
 from edged.formats.channel import reading as reading_module
 from edged.formats.channel.reading import ReadingOpener, ReplayGuard
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.cose import cbor, encrypt
-from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.algorithms import Aead, keystream
 from edged.formats.cose.encrypt import Encrypt
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey, PrivateKey
@@ -159,6 +161,22 @@ def open_audit(vector: Vector, _: Path) -> None:
     assert (len(verdict.problems), verdict.signed) == (vector["problems"], vector["signed"]), verdict.problems
 
 
+def open_order(vector: Vector, _: Path) -> None:
+    order = Order.open(bytes.fromhex(vector["data"]), KEYS["aggregator"].public)
+    assert order.digest.hex() == vector["digest"]
+
+
+def open_masking(vector: Vector, _: Path) -> None:
+    order = Order.open(bytes.fromhex(vector["order"]), KEYS["aggregator"].public)
+    parties = Parties.gather(order, [bytes.fromhex(one) for one in vector["statements"]])
+    keys = {int(node): tuple(map(bytes.fromhex, pair)) for node, pair in vector["keys"].items()}
+    parties.check_keys({node: (pk1, pk2) for node, (pk1, pk2) in keys.items()})
+    confirmations = [bytes.fromhex(one) for one in vector["confirmations"]]
+    assert parties.check_sum(confirmations, vector["active"], vector["dead"]) == len(confirmations)
+    assert parties.binding.hex() == vector["binding"]
+    assert keystream(bytes(32), b"edged.mask.1" + parties.binding, 32).hex() == vector["mask"]
+
+
 OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "cbor": open_cbor,
     "sign1": open_sign1,
@@ -173,6 +191,8 @@ OPEN: dict[str, Callable[[Vector, Path], object]] = {
     "key": open_key,
     "audit": open_audit,
     "package": open_package,
+    "order": open_order,
+    "masking": open_masking,
 }
 ALL = [pytest.param(kind, one, id=f"{kind}-{one['name']}") for kind, file in FILES.items() for one in file["vectors"]]
 
@@ -189,7 +209,14 @@ def test_vector(kind: str, vector: Vector, tmp_path: Path, monkeypatch: pytest.M
     assert type(caught.value).__name__ == vector["expect"], caught.value
 
 
-FLIPPED = {"sign1": "good", "encrypt0": "gcm", "encrypt": "second-of-two", "record": "device", "package": "good"}
+FLIPPED = {
+    "sign1": "good",
+    "encrypt0": "gcm",
+    "encrypt": "second-of-two",
+    "record": "device",
+    "package": "good",
+    "order": "masked",
+}
 
 
 @pytest.mark.parametrize("kind", FLIPPED)

@@ -74,9 +74,11 @@ PUBLISHER, OPERATOR_SIGN, OPERATOR = Pair("publisher"), Pair("operator sign"), P
 BOARD_SIGN, BOARD, OTHER_SIGN, OTHER = Pair("board sign"), Pair("board"), Pair("other sign"), Pair("other")
 HUB_SIGN, HUB, HUB2_SIGN, HUB2 = Pair("hub sign"), Pair("hub"), Pair("hub2 sign"), Pair("hub2")
 NEW_SIGN, NEW = Pair("new board sign"), Pair("new board")
+AGGREGATOR = Pair("aggregator")
 PAIRS = [
     PUBLISHER, OPERATOR_SIGN, OPERATOR, BOARD_SIGN, BOARD, OTHER_SIGN, OTHER,
     HUB_SIGN, HUB, HUB2_SIGN, HUB2, NEW_SIGN, NEW,
+    AGGREGATOR,
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from audit import audit_vectors
 from board import inventory_vectors, report_vectors
 from cose_objects import encrypt0_vectors, encrypt_vectors, sign1_vectors
 from kit import BOARD_RECORD, PAIRS
+from orders import masking_vectors, order_vectors
 from packages import package_vectors
 from readings import reading_vectors
 from records import key_vectors, record_vectors
@@ -37,6 +38,11 @@ FILES = {
     "key": (key_vectors, "Key files of sensors and boards"),
     "audit": (audit_vectors, "Exported audit logs of press-07, which signs with `board sign`"),
     "package": (package_vectors, "Packages, from bytes to weights, on a board"),
+    "order": (order_vectors, "Orders of an aggregator to boards"),
+    "masking": (
+        masking_vectors,
+        "Statements that answer `order`, and what boards sign for a sum of `active` and `dead`",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ from edged.federated.aggregator import Aggregator
 from edged.federated.flower import hush
 from edged.federated.flower.averaging import Averaging, choose
 from edged.federated.flower.grid import Connected, open_run
-from edged.federated.flower.secagg import MaskedRound
+from edged.federated.flower.masked_round import MaskedRound
 from edged.federated.flower.strategy import GuardedStrategy, HeldOut, Rules
 from edged.federated.flower.superlink import Control
 from edged.federated.order import Plan
@@ -63,7 +63,7 @@ def train(
     context = _context(guard, boards)
     config = context.state.config_records[MAIN_CONFIGS_RECORD]
     silent: dict[int, str] = getattr(grid, "silent", {})
-    workflow = MaskedRound(settings.largest, settings.patience) if rules.masked else default_fit_workflow
+    workflow = MaskedRound(guard, settings.largest, settings.patience) if rules.masked else default_fit_workflow
     for number in range(1, settings.rounds + 1):
         if not boards.wait_for(rules.least, int(settings.patience)):
             raise BrokerError(

@@ -19,7 +19,16 @@ from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.runtime import RuntimeHttpClient
 
 ORDER = "order"
-"""Key of the signed order in the configuration of Flower's FitIns."""
+"""Key of the signed order: in the configuration of Flower's FitIns, and beside a masked round's first stage."""
+
+ROUND = "edged.round"
+"""Name of edged's own record beside Flower's in the stages of a masked round."""
+
+STATEMENT, STATEMENTS, CONFIRMATION, CONFIRMATIONS = "statement", "statements", "confirmation", "confirmations"
+"""Keys of that record: what one board signed, in its reply, and what all did, handed round."""
+
+CONFIRM = "confirm"
+"""Name of the stage between collecting and unmasking, in which boards sign for the sum."""
 
 WEIGHTS, UPDATE = "edged.weights.1", "edged.update.1"
 """Types of a message's one tensor: encoded weights, or a sealed update."""

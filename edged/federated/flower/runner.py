@@ -34,13 +34,14 @@ from edged.base.errors import BrokerError, EdgedError, FormatError, NotAllowedEr
 from edged.federated.flower import protocol
 from edged.federated.flower.protocol import ORDER, UPDATE, WEIGHTS, heartbeat
 from edged.federated.flower.secagg import Masking, is_masked
+from edged.federated.order import Order
 from edged.federated.work import RoundWorker, TrainedRound
 
 _LOG = logging.getLogger(__name__)
 _PROTECTED = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 
 ANSWERED = "answered"
-"""The counter of all replies but refusals: a masked round has four."""
+"""The counter of all replies but refusals: a masked round has five."""
 
 Responder = Callable[[Message], Message]
 
@@ -144,7 +145,7 @@ class BoardApp:
 
     def __init__(self, worker: RoundWorker) -> None:
         self._worker = worker
-        self._masking = Masking(worker.least, self._train_masked)
+        self._masking = Masking(worker.least, worker.join, self._train_masked)
 
     def __call__(self, message: Message) -> Message:
         """Return the reply.
@@ -157,22 +158,22 @@ class BoardApp:
             raise FormatError("a message without content")
         if is_masked(message):
             return self._masking(message)
-        learned = self._train(_instructions(message), masked=False)
+        learned = self._train(_instructions(message))
         update = Parameters([self._worker.sealed(learned)], UPDATE)
         return Message(compat.fitres_to_recorddict(_result(update), keep_input=False), reply_to=message)
 
-    def _train_masked(self, message: Message) -> tuple[Message, float]:
+    def _train_masked(self, message: Message, joined: Order) -> tuple[Message, float]:
         """Train; return Flower's message with how far the weights moved, and the largest move of any weight."""
-        moved = self._worker.moved(self._train(_instructions(message), masked=True))
+        moved = self._worker.moved(self._train(_instructions(message), joined))
         content: RecordDict = compat.fitres_to_recorddict(_result(ndarrays_to_parameters(moved)), keep_input=False)
         return Message(content, reply_to=message), max(float(abs(one).max(initial=0.0)) for one in moved)
 
-    def _train(self, instructions: FitIns, *, masked: bool) -> TrainedRound:
+    def _train(self, instructions: FitIns, joined: Order | None = None) -> TrainedRound:
         order = instructions.config.get(ORDER)
         tensors = instructions.parameters.tensors
         if not isinstance(order, bytes) or instructions.parameters.tensor_type != WEIGHTS or len(tensors) != 1:
             raise FormatError("the message carries no order with weights")
-        return self._worker.train(order, tensors[0], masked=masked)
+        return self._worker.train(order, tensors[0], joined)
 
 
 def _instructions(message: Message) -> FitIns:

@@ -71,6 +71,7 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
     :ivar best: the best score of any that were kept.
     :ivar published: the weights that had it; without scores, the last that were kept.
     :ivar rounds: how many led to those.
+    :ivar order: of the present round, and ``ordered`` its signed bytes.
     :ivar reports: a line a round.
     :ivar boards: how many took part in any of those.
     """
@@ -89,6 +90,8 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         self.best = -math.inf if held_out is None else held_out(initial)
         self.first = self.best
         self.published, self.rounds = initial, 0
+        self.order: Order | None = None
+        self.ordered = b""
         self.reports: list[RoundReport] = []
         self.boards = 0
         self._took_part: set[str] = set()
@@ -122,12 +125,18 @@ class GuardedStrategy(Strategy):  # type: ignore[misc]
         """Return the order for every board that is allowed."""
         self._began = time.monotonic()
         rules = self._rules
-        order = Order(rules.run, server_round, rules.model, digest(self.weights), rules.plan, rules.masked)
-        config = {ORDER: order.encode(self._signer)}
-        weights = Parameters([encode(self.weights)], WEIGHTS)
         del parameters  # what comes round from Flower is what was kept
         asked = self._inner.configure_fit(server_round, ndarrays_to_parameters(self.weights), client_manager)
-        return [(proxy, FitIns(weights, config)) for proxy, _ in asked if proxy.node_id in self._boards]
+        allowed = [proxy for proxy, _ in asked if proxy.node_id in self._boards]
+        if rules.masked and len(allowed) < rules.least:
+            return []
+        devices = [self._boards[proxy.node_id].device for proxy in allowed]
+        boards = {one.id: one.sign.thumbprint for one in devices} if rules.masked else {}
+        order = Order(rules.run, server_round, rules.model, digest(self.weights), rules.plan, rules.masked, boards)
+        self.ordered = order.encode(self._signer)
+        self.order = Order.open(self.ordered, self._signer.public)
+        instructions = FitIns(Parameters([encode(self.weights)], WEIGHTS), {ORDER: self.ordered})
+        return [(proxy, instructions) for proxy in allowed]
 
     def aggregate_fit(
         self,

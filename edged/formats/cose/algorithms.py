@@ -101,13 +101,13 @@ def enc_structure(context: str, protected_header: bytes, external_aad: bytes) ->
     return cbor.encode([context, protected_header, external_aad])
 
 
-def keystream(seed: bytes, context: str, size: int) -> bytes:
+def keystream(seed: bytes, info: bytes, size: int) -> bytes:
     """Return ``size`` pseudorandom bytes from a short secret: HKDF-SHA-256 (RFC 5869), then ChaCha20 (RFC 8439).
 
     :param seed: a secret that was itself drawn or agreed on for this one purpose.
-    :param context: names the purpose: the same seed gives unrelated strings for two purposes.
+    :param info: names the purpose: the same seed gives unrelated strings for two purposes.
     :param size: below 256 GB, where ChaCha20's counter ends.
     """
-    key = HKDF(hashes.SHA256(), KEY_SIZE, salt=None, info=context.encode()).derive(seed)
+    key = HKDF(hashes.SHA256(), KEY_SIZE, salt=None, info=info).derive(seed)
     cipher = ciphers.Cipher(ChaCha20(key, bytes(_COUNTER_AND_NONCE)), mode=None)  # the key is used for this one string
     return cipher.encryptor().update(bytes(size))

@@ -15,13 +15,23 @@ from edged.model.reading.layout import Layout, Parsed, Parser
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-_MOST_PIXELS = 4096 * 4096
-"""A small file can hold a huge picture: more than this is refused before it is unpacked."""
+_MOST_SIDE, _MOST_PIXELS = 16_384, 4096 * 4096
+"""A small file can hold a huge picture: a larger one is refused before it is unpacked."""
+_MOST_RATIO = 512
+"""Times that a side may be as long as the model's: the tables of a resize grow with it."""
+_ROOM = 16_000_000
+"""Bytes that unpacking and resizing may take beside the picture itself."""
+_SUPPORT = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos": 3}
+"""Pixels on each side that a filter looks at, where the picture shrinks: times the ratio."""
+_NEAR = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+"""Modes that Pillow turns into grey or RGB in one step."""
+_COEFFICIENT = 8
+"""Bytes of a resize's factor for one pixel."""
 
-_PARTS = {"png": (b"iCCP", 4), "jpeg": (b"\xff\xda", 32)}
+_PARTS = {"png": ((b"iCCP", b"zTXt", b"iTXt"), 4), "jpeg": ((b"\xff\xda",), 32)}
 """Parts that a small file can repeat to take long to unpack, and how often they may occur.
 
-A PNG's colour profile is compressed; a JPEG's scan goes over the whole picture.
+A PNG's colour profile and texts are compressed; a JPEG's scan goes over the whole picture.
 """
 
 _BLACK = 0
@@ -51,6 +61,7 @@ class PictureParser(Parser):
         self._size = (wanted.width, wanted.height)
         self._fit = wanted.fit
         self._filter = PIL.Image.Resampling[wanted.filter.upper()]
+        self._support = _SUPPORT[wanted.filter]
         self._mode = "L" if channels == ("grey",) else "RGB"
         self._order = (
             None if self._mode == "L" or channels == ("r", "g", "b") else ["rgb".index(one) for one in channels]
@@ -69,17 +80,51 @@ class PictureParser(Parser):
         return (pixels if self._order is None else pixels[:, self._order]).astype(np.float32), None
 
     def _open(self, payload: bytes) -> Picture:
-        part, most = _PARTS[self._format]
-        if payload.count(part) > most:
-            raise ReadingShapeError(f"a {self._format.upper()} picture has more scans or colour profiles than {most}")
+        parts, most = _PARTS[self._format]
+        if sum(payload.count(part) for part in parts) > most:
+            raise ReadingShapeError(
+                f"a {self._format.upper()} picture has more scans, texts or colour profiles than {most}"
+            )
         try:
             with self._image.open(io.BytesIO(payload), formats=[self._format.upper()]) as picture:
-                width, height = picture.size
-                if width * height > _MOST_PIXELS:
-                    raise ReadingShapeError(f"a picture has {width} x {height} pixels, more than {_MOST_PIXELS}")
-                return picture.convert(self._mode)
+                self._check_size(picture.size)
+                self._check_room(picture)
+                picture.load()
+                return picture if picture.mode == self._mode else picture.convert(self._mode)
         except (OSError, SyntaxError, ValueError) as error:  # as Pillow has them
             raise ReadingFormatError(f"a reading is no whole {self._format.upper()} picture") from error
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        width, height = size
+        if width * height > _MOST_PIXELS or max(size) > _MOST_SIDE:
+            raise ReadingShapeError(
+                f"a picture has {width} x {height} pixels, more than {_MOST_PIXELS} or {_MOST_SIDE} on a side"
+            )
+        if any(side > _MOST_RATIO * wanted for side, wanted in zip(size, self._size, strict=True)):
+            raise ReadingShapeError(
+                f"a picture of {width} x {height} pixels is more than {_MOST_RATIO} times as wide or high as the"
+                f" model's {self._size[0]} x {self._size[1]}"
+            )
+
+    def _check_room(self, picture: Picture) -> None:
+        """Refuse a picture that takes more memory beside itself than there is room for.
+
+        That is a copy in other colours, by way of RGB where Pillow has no shorter one; the coefficients of a
+        progressive JPEG; and, afterwards, what a resize takes.
+        """
+        width, height = picture.size
+        each = 2 * len(picture.getbands()) if picture.info.get("progressive") else 0
+        if picture.mode != self._mode:
+            each += _bytes_of(self._mode) + (0 if picture.mode in _NEAR else _bytes_of("RGB"))
+        across = self._size[0] * height * _bytes_of(self._mode)  # resized in width first, then in height
+        tables = 2 * self._support * (width + height) * _COEFFICIENT
+        resizing = across + tables if self._support and picture.size != self._size else 0
+        needed = max(width * height * each, resizing)
+        if needed > _ROOM:
+            raise ReadingShapeError(
+                f"a {self._format.upper()} picture of {width} x {height} pixels in mode {picture.mode} takes"
+                f" {needed / 1e6:.0f} MB beside itself, more than {_ROOM / 1e6:.0f}"
+            )
 
     def _open_raw(self, payload: bytes) -> Picture:
         raw = self._raw
@@ -98,3 +143,8 @@ class PictureParser(Parser):
         if self._fit == "pad":
             return self._ops.pad(picture, self._size, self._filter, color=_BLACK)
         return picture.resize(self._size, self._filter)
+
+
+def _bytes_of(mode: str) -> int:
+    """Return the bytes that a pixel of a mode takes in memory: Pillow rounds three channels up to four."""
+    return 1 if mode == "L" else 4
