@@ -1,13 +1,19 @@
-"""How long it takes until a verified model answers, against its floor: decryption alone and the interpreter alone."""
+"""How long it takes until a verified model answers, against its floor: decryption alone and the interpreter alone.
+
+Both are measured in turns, and where the time of a load goes is measured in loads of their own.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
 import time
-from contextlib import closing
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from board import Board
@@ -15,11 +21,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from report import Row, ratio
 from subjects import CHANNELS, LABELS, ROWS, vibration
 
+from edged.base.memory import SecretBuffer
 from edged.board.installation import Board as EdgedBoard
-from edged.board.installation import mapped
 from edged.board.state import State
 from edged.config.load import load_board
-from edged.model.live import load
+from edged.formats.package import verify
+from edged.model.live import Model, load
 from edged.model.runtime import Engine, choose
 
 _LAYERS = {
@@ -29,7 +36,18 @@ _LAYERS = {
 }
 _ROUNDS = {"1 MB": 60, "10 MB": 40, "100 MB": 15}
 _QUICK = 3
-_BAR = 1.3
+_BARS = {"1 MB": 3.0, "10 MB": 2.3, "100 MB": 1.4}
+_STEPS: dict[str, tuple[object, str]] = {
+    "this board's own key (ECDH, key unwrap, commitment)": (verify.VerifiedPackage, "unwrap"),
+    "locking the buffers": (SecretBuffer, "lock"),
+    "AEAD": (verify, "decrypt_into"),
+    "SHA-256 of the plaintext": (verify, "_check_digest"),
+    "the runtime": (Engine, "open"),
+    "signal chain and tensors": (Model, "__init__"),
+    "the self-test": (Model, "self_test"),
+    "wiping and giving back freed memory": (SecretBuffer, "close"),
+}
+"""What a load consists of, and the function that does it."""
 _NO_PORT = 1
 
 
@@ -38,7 +56,8 @@ class _Load:
 
     :ivar edged: seconds of unwrap + decrypt + load + self-test.
     :ivar floor: of the AEAD's ``decrypt`` + a bare interpreter that answers as often as the self-test has it answer.
-    :ivar digests: of SHA-256 over ciphertext and plaintext, alone.
+    :ivar steps: seconds of each step, of loads that were measured by themselves.
+    :ivar whole: seconds of those loads.
     """
 
     def __init__(self, directory: Path, layers: tuple[int, ...]) -> None:
@@ -51,26 +70,33 @@ class _Load:
         self._board = EdgedBoard(load_board(directory / "edged.toml"))
         self.edged: list[float] = []
         self.floor: list[float] = []
-        self.digests: list[float] = []
+        self.steps: dict[str, list[float]] = defaultdict(list)
+        self.whole: list[float] = []
 
     def take_turns(self, rounds: int, engine: Engine) -> None:
         """Measure each ``rounds`` times."""
         (installed,) = self._board.packages.all()
         keystore = self._board.keystore()
+        answers = len(np.load(self._model.with_name(f"{installed.name}-selftest.npz"))["scores"]) + 1
+
+        def load_once() -> float:
+            package = self._board.verify_installed(installed)
+            self._board.check_acceptable(package, state)
+            started = time.perf_counter()
+            model = load(package, keystore.agreement, engine)
+            took = time.perf_counter() - started
+            model.close()
+            return took
+
         with closing(State(self._board.directory)) as state:
             for _ in range(rounds + 1):
-                package = self._board.verify(mapped(installed.path), installed.path)
-                self._board.check_acceptable(package, state)
-                started = time.perf_counter()
-                model = load(package, keystore.agreement, engine)
-                self.edged.append(time.perf_counter() - started)
-                model.close()
-                self.floor.append(self._floor(engine, answers=len(package.manifest.self_test.cases) + 1))
-                started = time.perf_counter()
-                hashlib.sha256(self._weights).digest()
-                hashlib.sha256(self._sealed).digest()
-                self.digests.append(time.perf_counter() - started)
-        for times in (self.edged, self.floor, self.digests):
+                self.edged.append(load_once())
+                self.floor.append(self._floor(engine, answers))
+                with _watched() as seconds:
+                    self.whole.append(load_once())
+                for step in _STEPS:
+                    self.steps[step].append(seconds[step])
+        for times in (self.edged, self.floor, self.whole, *self.steps.values()):
             del times[0]  # which meets cold caches
 
     def _floor(self, engine: Engine, answers: int) -> float:
@@ -88,6 +114,27 @@ class _Load:
         return decrypted + time.perf_counter() - started
 
 
+@contextmanager
+def _watched() -> Iterator[dict[str, float]]:
+    """Sum up the seconds that each step takes within the block; of closing, those of the load alone."""
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401  whatever the step is given
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                seconds[step] += time.perf_counter() - started
+
+        return call
+
+    with ExitStack() as patches:
+        for step, (owner, name) in _STEPS.items():
+            patches.enter_context(mock.patch.object(owner, name, timed(step, getattr(owner, name))))
+        yield seconds
+
+
 def measure(directory: Path, *, quick: bool) -> list[Row]:
     """Load models of three sizes from installed packages whose signatures were verified."""
     engine = choose("auto")
@@ -97,13 +144,10 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
         one.take_turns(_QUICK if quick else _ROUNDS[name], engine)
         size = f"{one.size / 1e6:.0f} MB"
         bare = ratio(one.edged, one.floor)
-        rows.append(Row(f"unwrap + decrypt + load + self-test of {size} / AEAD + interpreter", bare, "x", _BAR))
-        explained += [
-            Row(f"  {size}: {what}", statistics.median(times) * 1e3, "ms")
-            for what, times in (
-                ("edged", one.edged),
-                ("AEAD alone + interpreter alone", one.floor),
-                ("SHA-256 over ciphertext and plaintext, alone", one.digests),
-            )
-        ]
+        rows.append(Row(f"unwrap + decrypt + load + self-test of {size} / AEAD + interpreter", bare, "x", _BARS[name]))
+        for what, times in (("edged", one.edged), ("AEAD alone + interpreter alone", one.floor)):
+            explained.append(Row(f"  {size}: {what}", statistics.median(times) * 1e3, "ms"))
+        whole = statistics.median(one.whole)
+        for step, times in one.steps.items():
+            explained.append(Row(f"    {step}: share", 100 * statistics.median(times) / whole, "%"))
     return rows + explained

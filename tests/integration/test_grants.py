@@ -8,10 +8,11 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from edged.base.errors import EdgedError, FormatError, MissingFileError
+from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError
 from edged.base.files import open_regular
 from edged.board.installation import Board
 from edged.board.state import State
@@ -20,6 +21,8 @@ from edged.formats.cose import keys
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.package.verify import Package
 from edged.keystore.packages import PackageStore
+from edged.model.live import load
+from edged.model.runtime import Engine
 from support.bench import Bench, make_bench
 from support.packages import Parts, pin, with_part
 from support.site import GEARBOX
@@ -212,6 +215,18 @@ def test_what_a_power_cut_left_of_a_copy_is_removed_with_the_next(bench: Bench) 
     left.write_bytes(bytes(1000))
     bench.install(bench.path / "first.edged")
     assert not left.exists()
+
+
+def test_at_a_load_the_runtime_never_sees_a_plaintext_that_was_not_signed(bench: Bench) -> None:
+    """By whoever has the content key, such as another board that the package is sealed to."""
+    good = bench.pack_fast()
+    other = Parts.of(bench.workshop.reseal(good, bench.board_key, 0, bytes(len(bench.weights))))
+    forged = Parts.of(good)._replace(ciphertext=other.ciphertext).join()
+    package = Package.parse(memoryview(forged)).verify(pin(bench.workshop.publisher.public))
+    engine = mock.create_autospec(Engine)
+    with pytest.raises(MismatchError, match="the plaintext of part 'model' is not the one that was signed"):
+        load(package, bench.board_key, engine)
+    assert not engine.open.called
 
 
 # --- inspect ---------------------------------------------------------------------------------

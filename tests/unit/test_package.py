@@ -7,29 +7,32 @@ import os
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edged.base.errors import (
     DecryptionError,
     EdgedError,
+    FormatError,
     MismatchError,
     NotAllowedError,
     NotARecipientError,
     RollbackError,
     SignatureError,
     UnknownSignerError,
+    UsageError,
 )
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.encrypt import Encrypt
+from edged.formats.cose.encrypt import Encrypt, content_aad
 from edged.formats.cose.keys import PrivateKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
 from edged.formats.package import Floor
-from edged.formats.package.manifest import AAD, LIMITS
-from edged.formats.package.pack import grant
+from edged.formats.package.manifest import AAD, LIMITS, content_context
+from edged.formats.package.pack import grant, make_grant, pack, repack
 from edged.formats.package.verify import RECIPIENT_LIMITS, Package, UnwrappedPackage, VerifiedPackage
 from edged.formats.spec import Normalise, Output
-from support.packages import Parts, Workshop, open_package, pin, read_manifest
+from support.packages import SHAPE, Parts, Workshop, open_package, pin, read_manifest
 
 ORDER = int("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 16)  # of P-256
 WEIGHTS = os.urandom(1000)
@@ -233,7 +236,61 @@ def test_another_package_of_the_same_version_is_another_package(workshop: Worksh
         other.check_floor(Floor(1, one.identity))
 
 
+# --- pack ------------------------------------------------------------------------------------
+
+
+def test_parts_of_one_package_have_ivs_of_their_own(package: bytes) -> None:
+    """They are sealed under one key."""
+    ivs = [part.iv for part in read_manifest(package).sealed]
+    assert len(set(ivs)) == len(ivs) == 2
+
+
+def test_what_boards_would_refuse_is_not_packed(workshop: Workshop, board: PrivateKey) -> None:
+    author = workshop.author()
+    workshop.pack(WEIGHTS, [board.public])
+    test = author.read_self_test(workshop.path).encode()
+    seal = {"signer": workshop.publisher, "to": [board.public], "aead": Aead.A256GCM, "created": 0}
+    fields = author.fields(workshop.path)
+    for contents in ([("model", b"x")], [("self_test", test)], [("model", b""), ("self_test", test)],
+                     [("model", b"x"), ("self_test", test[:-1])], [("model", b"x"), ("self_test", test), ("odd", b"x")],
+                     [("model", b"x"), ("self_test", test), *[("reference", b"x")] * 7]):  # fmt: skip
+        with pytest.raises((FormatError, ValueError)):
+            pack(fields, contents, **seal)
+    with pytest.raises(FormatError, match="minimum"):
+        pack(fields | {"minimum": 2}, [("model", b"x"), ("self_test", test)], **seal)
+    with pytest.raises(UsageError, match="1 to 4096 recipients"):
+        pack(fields, [("model", b"x"), ("self_test", test)], **seal | {"to": []})
+
+
+def test_going_back_takes_all_parts_along(workshop: Workshop, package: bytes, operator: PrivateKey) -> None:
+    publishers = pin(workshop.publisher.public)
+    verified = Package.parse(memoryview(package)).verify(publishers)
+    again = b"".join(
+        repack(
+            verified, operator, 5, signer=workshop.publisher, to=[operator.public], aead=Aead.A256GCM, created=0,
+            expires=None, minimum=4,
+        )
+    )  # fmt: skip
+    assert open_package(again, publishers, operator) == WEIGHTS
+    old, new = verified.manifest, read_manifest(again)
+    assert [part.plaintext for part in old.sealed] == [part.plaintext for part in new.sealed]
+    assert {part.iv for part in old.sealed}.isdisjoint(part.iv for part in new.sealed)
+    assert (new.version, new.minimum) == (5, 4)
+
+
 # --- grant -----------------------------------------------------------------------------------
+
+
+def test_a_grant_by_itself_is_the_second_item_of_a_package(
+    workshop: Workshop, package: bytes, operator: PrivateKey
+) -> None:
+    newcomer = PrivateKey.generate()
+    entry = make_grant(Package.parse(memoryview(package)), operator, newcomer.public)
+    assert len(entry) == 184
+    granted = Package.parse(memoryview(package), entry)
+    assert granted.verify(pin(workshop.publisher.public)).unwrap(newcomer)
+    cut = Parts.of(package)
+    assert open_package(cut._replace(recipients=entry).join(), pin(workshop.publisher.public), newcomer) == WEIGHTS
 
 
 def test_a_grant_keeps_signature_and_ciphertext_byte_for_byte(
@@ -291,6 +348,32 @@ def test_the_operator_cannot_put_other_weights_under_the_publishers_signature(
     forged = Parts.of(package)._replace(ciphertext=cbor.encode(cipher.encrypt(iv, bytes(1000), aad))).join()
     with pytest.raises(MismatchError, match="the ciphertext of part 'model' is not the one that was signed"):
         open_package(forged, pin(workshop.publisher.public), board)
+
+
+def test_another_ciphertext_by_somebody_with_the_key_is_refused_at_a_load_too(
+    workshop: Workshop, package: bytes, board: PrivateKey
+) -> None:
+    """A load computes no digest of ciphertexts: the one of the plaintext counts, over the bytes that are used."""
+    parsed = Package.parse(memoryview(package))
+    key = parsed.recipients.unwrap(board, None)
+    aad = content_aad(key.aead, content_context("gearbox", 1, 0))
+    other = key.aead.cipher(key.secret).encrypt(read_manifest(package).sealed[0].iv, bytes(1000), aad)
+    verified = dataclasses.replace(parsed, parts=(memoryview(other), parsed.parts[1])).verify(
+        pin(workshop.publisher.public)
+    )
+    buffer = bytearray(1000)
+    with pytest.raises(MismatchError, match="the plaintext of part 'model' is not the one that was signed"):
+        verified.unwrap(board).decrypt_into(memoryview(buffer), 0)
+
+
+def test_no_window_of_the_self_test_stands_in_a_package_in_plain(workshop: Workshop, board: PrivateKey) -> None:
+    """Windows may come from training data, and anybody can read a manifest."""
+    window = np.random.default_rng(5).normal(size=SHAPE).astype(np.float32)
+    workshop.write_self_test(window, np.array([0.123, 0.877], np.float32))
+    package = workshop.pack(WEIGHTS, [board.public])
+    for needle in (window[0, :2].tobytes(), np.float32(0.877).tobytes(), b"scores", b"tolerance"):
+        assert needle not in package
+    assert open_package(package, pin(workshop.publisher.public), board) == WEIGHTS
 
 
 def test_a_manifest_is_no_record_and_a_signature_has_one_purpose(workshop: Workshop, package: bytes) -> None:

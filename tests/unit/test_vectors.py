@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edged.base.clock import Clock
@@ -30,6 +31,7 @@ from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
+from edged.model.known_answers import check_answer, spread, to_floats
 
 Vector = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -151,7 +153,11 @@ def open_package(vector: Vector, _: Path) -> None:
     parts = [bytearray(part.plaintext.size) for part in opened.manifest.sealed]
     for number, part in enumerate(parts):
         opened.decrypt_into(memoryview(part), number)
-    SelfTest.parse(memoryview(parts[opened.manifest.index("self_test")]), opened.manifest)
+    test = SelfTest.parse(memoryview(parts[opened.manifest.index("self_test")]), opened.manifest)
+    signed, kind = np.stack([to_floats(case.scores) for case in test.cases]), opened.manifest.output.kind
+    for got, expected in zip(vector.get("answers", ()), signed, strict=False):
+        within = test.tolerance * spread(signed, kind)
+        check_answer(np.array(got, np.float32), expected, within=within, kind=kind)
     if "plaintexts" in vector:
         assert ([part.hex() for part in parts], package.identity.hex()) == (vector["plaintexts"], vector["identity"])
 

@@ -147,6 +147,17 @@ def package_vectors() -> list[Vector]:
         data = package(entries=[recipient(OPERATOR, CONTENT)])
         return vector(f"grant-{name}", rule, data, expect, grant=entry.hex(), **more)
 
+    def answered(name: str, rule: str, answers: list[list[float]], expect: str = "SelfTestError", *,
+                 signed: list[list[float]] | None = None, output: dict[str, Any] | None = None,
+                 tolerance: float = 0.125) -> Vector:  # fmt: skip
+        """What a runtime answers to the windows of a self-test; the chain gives as many scores as it says."""
+        scores = [array(FLOAT32, "f", *one) for one in signed or [[0.25, 0.75], [1.0, 0.0]]]
+        test = self_test(*({"window": WINDOW, "scores": one} for one in scores), tolerance=tolerance)
+        contents = [MODEL, ("self_test", test)]
+        fields = manifest(contents, **({} if output is None else {"output": output}))
+        return vector(f"answer-{name}", rule, package(fields, contents), expect, answers=answers)
+
+    regressor = {"kind": "regressor"}
     first, second = sealed([MODEL, TEST], "gearbox", 3)
     head = good[
         : len(good) - len(first) - len(second) - len(cbor(first)) + len(first) - len(cbor(second)) + len(second)
@@ -310,6 +321,24 @@ def package_vectors() -> list[Vector]:
         bad_test("not-canonical", "deterministic encoding", self_test().replace(b"\x81\xa2", b"\x98\1\xa2", 1)),
         bad_test("trailing-byte", "nothing stands behind", self_test() + b"\0"),
         bad_test("cut-short", "arrays are whole", self_test()[:40]),
+        answered("as-signed", "within tolerance times spread", [[0.25, 0.75], [1.0, 0.0]], "opens"),
+        answered("at-the-tolerance", "within tolerance times spread", [[0.375, 0.625], [0.875, 0.125]], "opens"),
+        answered("beyond-the-tolerance", "within tolerance times spread", [[0.25, 0.75], [0.8125, 0.0]]),
+        answered("of-a-wide-spread", "the spread is of all scores", [[-95.0, 95.0], [0.0, 20.0]], "opens",
+                 signed=[[-100.0, 100.0], [0.0, 10.0]]),
+        answered("another-label", "the best output is the one signed", [[0.5, 0.4375], [1.0, 0.0]],
+                 signed=[[0.4375, 0.5], [1.0, 0.0]]),
+        answered("either-of-two", "equal best outputs are both right", [[0.5, 0.4375], [1.0, 0.0]], "opens",
+                 signed=[[0.5, 0.5], [1.0, 0.0]]),
+        answered("too-few", "as many scores as were signed", [[0.25], [1.0]]),
+        answered("of-a-regressor", "a regressor's outputs have a spread each", [[1.0, 100.0], [3.0, 300.0]], "opens",
+                 signed=[[1.0, 110.0], [3.0, 300.0]], output=regressor),
+        answered("of-a-regressors-narrow-output", "a regressor's outputs have a spread each", [[1.5, 100.0], [3.0, 300.0]],
+                 signed=[[1.0, 100.0], [3.0, 300.0]], output=regressor),
+        answered("without-spread", "without spread, the largest magnitude counts", [[7.0], [7.0]], "opens",
+                 signed=[[8.0], [8.0]], output=regressor),
+        answered("of-zeros", "of nothing but zeros, 1 counts", [[0.125], [0.0]], "opens", signed=[[0.0], [0.0]], output=regressor),
+        answered("of-zeros-beyond", "of nothing but zeros, 1 counts", [[0.25], [0.0]], signed=[[0.0], [0.0]], output=regressor),
         bad("self-test-too-large", "a self-test is at most 4 MiB",
             with_part(1, plaintext={"size": (4 << 20) + 1, "sha256": bytes(32)})),
         bad("record-as-manifest", "a record is no manifest",
