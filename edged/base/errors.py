@@ -28,7 +28,7 @@ class EdgedError(Exception):
 
 
 @contextmanager
-def naming(source: object, hint: str | None = None) -> Iterator[None]:
+def error_context(source: object, hint: str | None = None) -> Iterator[None]:
     """Put ``source`` in front of what an error inside the block says.
 
     :param hint: for errors that bring none of their own.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from edged.base.errors import EdgedError, FormatError, naming
+from edged.base.errors import EdgedError, FormatError, error_context
 from edged.board.state import AuditRow, State
 from edged.formats.cose import cbor
 from edged.formats.cose.keys import PublicKey, Signer
@@ -167,7 +167,7 @@ def _newest_signature(
     problems: list[str] = []
     for data in signatures:
         try:
-            with naming("a signature over the log does not stand"):
+            with error_context("a signature over the log does not stand"):
                 found.append(_open_signature(data, device, keys))
         except EdgedError as error:
             problems.append(error.message)

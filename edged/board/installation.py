@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edged.base.clock import Clock
-from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, TrialError, naming
+from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, TrialError, error_context
 from edged.base.machine import acting_as_owner
 from edged.board.audit import AuditLog
 from edged.board.examples import Examples, StoreKeys
@@ -149,7 +149,7 @@ class Board:
         :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, with the file's name.
         """
         publishers = self.publishers()
-        with naming(source, _DAMAGED):
+        with error_context(source, _DAMAGED):
             return Package.parse(data, grant).verify(publishers)
 
     def verify_installed(self, installed: Installed) -> VerifiedPackage:
@@ -158,7 +158,7 @@ class Board:
         :raises MismatchError: it is another than its file's name says.
         :raises EdgedError: as :meth:`verify`.
         """
-        with naming(f"{installed.name} {installed.version}", "install the package once more"):
+        with error_context(f"{installed.name} {installed.version}", "install the package once more"):
             grant = installed.read_grant()
         package = self.verify(mapped(installed.path), installed.path, grant)
         manifest = package.manifest
@@ -179,7 +179,7 @@ class Board:
         :raises EdgedError: the first reason to refuse; nothing was changed then.
         """
         size = os.fstat(file.fileno()).st_size
-        with naming(source, _DAMAGED):
+        with error_context(source, _DAMAGED):
             wanted = signed_length(file.read(HEAD_LIMIT), self.publishers())
             if size != wanted:
                 raise FormatError(f"it is {size} bytes long, and {wanted} were signed")
@@ -277,7 +277,7 @@ class Board:
         package = self.verify_installed(installed)
         manifest = package.manifest
         _check_not_rejected(package, state)
-        with naming(installed.path, _DAMAGED):
+        with error_context(installed.path, _DAMAGED):
             package.check_minimum(self.lowest(manifest.name, state))
             if Floor(manifest.version, package.identity) not in state.good(manifest.name):
                 self.check_acceptable(package, state)

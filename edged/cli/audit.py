@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edged.base.errors import MismatchError, UsageError, naming
+from edged.base.errors import MismatchError, UsageError, error_context
 from edged.base.files import read_bounded, write_atomically
 from edged.board.audit import Entry, Verdict, export, parse_export, verify
 from edged.board.installation import Board
@@ -72,7 +72,7 @@ def _read(
         if not records:
             raise UsageError("--file needs the record of the board that the log is of", hint="--board press-07.enrol")
         boards = [read_record(path, Role.DEVICE) for path in records]
-        with naming(source):
+        with error_context(source):
             return *parse_export(read_bounded(source, _MOST)), boards[0].id, [board.sign for board in boards]
     board = Board(load_board(config))
     with board.as_owner(), closing(State(board.directory)) as state:

@@ -8,7 +8,7 @@ from typing import IO, get_args
 
 import click
 
-from edged.base.errors import UsageError, naming
+from edged.base.errors import UsageError, error_context
 from edged.base.files import read_whole, write_atomically
 from edged.board.installation import Board
 from edged.cli.common import config_option, path_type, print_json, say, say_text
@@ -41,12 +41,12 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
     """
     engine = choose("auto")
     anatomy = dissect(engine, model)
-    with naming(model):
+    with error_context(model):
         signature = signature or choose_signature(anatomy.graph)
     interpreter = Interpreter(engine, str(model), signature=signature)
     interpreter.close()
     file = os.fspath(model) if output is None else os.path.relpath(model, output.parent)
-    with naming(model):
+    with error_context(model):
         text = draft(anatomy, interpreter, signature, file)
     if output is None:
         say_text(text)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from edged.base.errors import UsageError, naming
+from edged.base.errors import UsageError, error_context
 from edged.base.files import read_bounded
 from edged.cli.common import iso_date, json_option, path_type, print_facts, print_json, print_table, say, say_text
 from edged.cli.publisher import parse_package
@@ -80,7 +80,7 @@ def inspect_command(
 
 
 def _inspect_record(source: Path, *, as_json: bool) -> None:
-    with naming(source):
+    with error_context(source):
         data = read_bounded(source, _RECORD_LIMIT)
         record = NodeRecord.parse(data).device if source.suffix == ".node" else Record.parse(data)
     facts = {
@@ -103,7 +103,7 @@ def _inspect_package(source: Path, publisher: tuple[Path, ...], *, card: bool, a
         say_text(manifest.card)
         return
     signature = _judge_signature(parsed, manifest, publisher)
-    with naming(source, "damaged or altered: fetch it again"):
+    with error_context(source, "damaged or altered: fetch it again"):
         check_ciphertexts(manifest, parsed.parts)
     facts = {
         "name": manifest.name,
@@ -147,7 +147,7 @@ def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[
     if not keys:
         return f"not checked: give the record of publisher {package.signed.kid.hex()[:16]} with --publisher"
     pinned = {key.thumbprint: (key, frozenset({manifest.name})) for key in keys}
-    with naming("the signature does not stand"):
+    with error_context("the signature does not stand"):
         package.verify(Publishers(pinned))
     return "holds"
 

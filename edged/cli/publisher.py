@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edged.base.errors import UsageError, naming
+from edged.base.errors import UsageError, error_context
 from edged.base.files import read_whole, write_atomically
 from edged.cli.common import path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
@@ -104,7 +104,7 @@ def pack_command(
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
         parsed = parse_package(source)
         name = Manifest.parse(parsed.signed.unverified).name
-        with naming(source):
+        with error_context(source):
             package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
             minimum = minimum or package.manifest.minimum
             chunks = repack(
@@ -147,7 +147,7 @@ def _learned(
     read = Learned.read(learned, read_record(aggregator, Role.AGGREGATOR).sign)
     if version <= author.version:
         raise UsageError(f"--version: {version} is not above {author.version}, which its manifest has")
-    with naming(learned):
+    with error_context(learned):
         changed, self_test = read.into(author, base, bytes(model))
     return {"version": version, "training": read.training}, memoryview(changed), self_test
 
@@ -193,7 +193,7 @@ def grant_command(
 
 def parse_package(source: Path) -> Package:
     """Read a package, without any trust in it yet."""
-    with naming(source, "damaged, or no package: fetch it again"):
+    with error_context(source, "damaged, or no package: fetch it again"):
         return Package.parse(read_whole(source))
 
 

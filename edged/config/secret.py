@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edged.base.errors import KeystoreError, MissingFileError, naming
+from edged.base.errors import KeystoreError, MissingFileError, error_context
 from edged.base.files import check_private, read_bounded
 from edged.config.board import KeystoreTable
 
@@ -59,7 +59,7 @@ class KeystoreSecrets:
         if reference is None:
             return None
         if reference not in self._read:
-            with naming(name):
+            with error_context(name):
                 secret = read_secret(reference)
                 if name == _WRAP and len(secret) < _SHORTEST_WRAP:
                     raise KeystoreError(

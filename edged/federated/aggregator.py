@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, naming
+from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.base.machine import acting_as_owner
 from edged.config.aggregator import AggregatorConfig
@@ -127,7 +127,9 @@ class Aggregator:
         name = record.device.id
         known = self.boards().get(name)
         if known is not None and not replace:
-            with naming(path, f"compare the fingerprint {record.device.fingerprint} at the board, then use --replace"):
+            with error_context(
+                path, f"compare the fingerprint {record.device.fingerprint} at the board, then use --replace"
+            ):
                 record.device.check_replaces(known.device)
         for other in self.boards().values():
             if other.node == record.node and other.device.id != name:
@@ -163,7 +165,7 @@ class Aggregator:
         """Return the number of the last run; 0 before the first."""
         if not self._run.exists():
             return 0
-        with naming(self._run, "without it, the next run's number is the time"):
+        with error_context(self._run, "without it, the next run's number is the time"):
             number = cbor.decode_canonical(read_bounded(self._run, _LIMIT))
             if type(number) is not int:
                 raise FormatError("not the number of a run")

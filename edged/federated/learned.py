@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from edged.base.errors import ConfigError, FormatError, MismatchError, UsageError, naming
+from edged.base.errors import ConfigError, FormatError, MismatchError, UsageError, error_context
 from edged.base.files import PRIVATE_FILE, read_bounded, write_atomically
 from edged.base.memory import SecretBuffer
 from edged.base.names import NAME
@@ -66,7 +66,7 @@ class Learned:
         :raises TrustError: it did not.
         :raises FormatError: it is something else.
         """
-        with naming(path):
+        with error_context(path):
             payload = Sign1.parse(read_bounded(path, _LIMIT), _LIMITS).verify(aggregator, _AAD)
             value = cbor.decode_canonical(payload, _LIMITS)
             if not isinstance(value, dict) or set(value) != {"model", "weights", "training"}:

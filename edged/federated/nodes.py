@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.base.errors import EdgedError, FormatError, KeystoreError, MismatchError, naming
+from edged.base.errors import EdgedError, FormatError, KeystoreError, MismatchError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import IV_SIZE, Aead
@@ -67,7 +67,7 @@ class NodeRecord:
 
         :raises EdgedError: as :meth:`parse`, with the file's name.
         """
-        with naming(path, "is it a node record? `edged federate init` writes it on the board"):
+        with error_context(path, "is it a node record? `edged federate init` writes it on the board"):
             return cls.parse(read_bounded(path, 3 * _LIMIT))
 
 

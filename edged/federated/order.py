@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from edged.base.errors import ConfigError, FormatError, MismatchError, NotAllowedError, ReplayError, naming
+from edged.base.errors import ConfigError, FormatError, MismatchError, NotAllowedError, ReplayError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.base.names import NAME
 from edged.config.federated import FederatedTable
@@ -233,7 +233,7 @@ class Rounds:
         self._path = path
         self._last: dict[bytes, Sequence[int]] = {}
         if path.exists():
-            with naming(path, "a copy of an older one lets older rounds be repeated; removing it, all of them"):
+            with error_context(path, "a copy of an older one lets older rounds be repeated; removing it, all of them"):
                 self._last = _parse(cbor.decode_canonical(read_bounded(path, _LIMIT)))
 
     def check(self, aggregator: PublicKey, run: int, number: int) -> None:

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ConfigError, FormatError, NotAllowedError, naming
+from edged.base.errors import ConfigError, FormatError, NotAllowedError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
 from edged.config.federated import Privacy
 from edged.federated.order import Plan
@@ -190,7 +190,7 @@ class Budget:
         self._privacy = privacy
         self._phases: dict[str, list[Phase]] = {}
         if path.exists():
-            with naming(path, "without it, what was given away before is forgotten"):
+            with error_context(path, "without it, what was given away before is forgotten"):
                 self._phases = _parse(cbor.decode_canonical(read_bounded(path, _LIMIT), cbor.Limits(_LIMIT, 8, 65_536)))
 
     def check(self, model: str, plan: Plan, examples: int) -> None:

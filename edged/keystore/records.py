@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from edged.base.errors import EdgedError, KeystoreError, MismatchError, naming
+from edged.base.errors import EdgedError, KeystoreError, MismatchError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
 from edged.config.board import KeystoreTable
 from edged.formats.cose import cbor
@@ -23,7 +23,7 @@ def read_record(path: Path, role: Role) -> Record:
     :raises MismatchError: it is the record of another role.
     :raises EdgedError: as :meth:`Record.parse`, with the file's name.
     """
-    with naming(path, f"is it the {role}'s public record?"):
+    with error_context(path, f"is it the {role}'s public record?"):
         record = Record.parse(read_bounded(path, RECORD_LIMIT))
     if record.role is not role:
         raise MismatchError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edged.base.errors import ConfigError, FormatError, MissingFileError, PermissionsError, naming
+from edged.base.errors import ConfigError, FormatError, MissingFileError, PermissionsError, error_context
 from edged.base.files import path_below, read_bounded
 from edged.base.names import check_name
 from edged.config.load import convert, read_toml
@@ -149,7 +149,7 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 f"self_test.file: {path}: {len(windows)} windows {found} and scores {scores.shape} are not"
                 f" n of [{rows}, {channels}] and [n, outputs] with n from 1 to {MOST_CASES}"
             )
-        with naming(f"self_test.file: {path}"):
+        with error_context(f"self_test.file: {path}"):
             return make_self_test(self, self.self_test.tolerance, windows, list(scores))
 
 

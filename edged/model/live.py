@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ModelError, naming
+from edged.base.errors import ModelError, error_context
 from edged.base.memory import SecretBuffer
 from edged.formats.cose.keys import Agreement
 from edged.formats.package.self_test import SelfTest
@@ -96,7 +96,7 @@ class Model:
         within = test.tolerance * spread(np.stack([to_floats(case.scores) for case in test.cases]), kind)
         for number, (window, expected) in enumerate(answers_of(test), 1):
             got = self._timed(window.reshape(-1, self._channels))
-            with naming(f"self-test {number} of {len(test.cases)}"):
+            with error_context(f"self-test {number} of {len(test.cases)}"):
                 check_answer(got, expected, within=within, kind=kind)
         self._timed(to_floats(test.cases[0].window).reshape(-1, self._channels))  # warm by now
         self.interpreter.reset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edged.base.errors import ConfigError, naming
+from edged.base.errors import ConfigError, error_context
 from edged.base.topics import topic_matches
 from edged.config.model import CollectTable, ModelConfig
 from edged.formats.package.manifest import Manifest
@@ -41,7 +41,7 @@ def check_binding(config: ModelConfig, manifest: Manifest) -> None:
         )
     if config.journal and (manifest.rows is None or Timeline.needed(manifest)):
         raise ConfigError(f"{where}: journal: for windows of so many rows, without times, rate and gaps")
-    with naming(where):
+    with error_context(where):
         Decoder(Layout.of(config, manifest.input, channels, limit=0))
     if config.collect is not None:
         _check_collect(where, config.collect, manifest)
@@ -111,7 +111,7 @@ def check_chain(config: ModelConfig, manifest: Manifest, above: Mapping[str, Man
         if channel is not None and channel not in above:
             raise ConfigError(f"{where}: {key}: the model on channel {channel!r} cannot be used")
     if config.from_ is not None:
-        with naming(f"{where}: from"):
+        with error_context(f"{where}: from"):
             columns_from(above[config.from_], manifest)
     if config.when is not None:
         source = above[config.when.channel]

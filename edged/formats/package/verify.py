@@ -25,7 +25,7 @@ from edged.base.errors import (
     NotYetValidError,
     RollbackError,
     UnknownSignerError,
-    naming,
+    error_context,
 )
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
@@ -90,14 +90,14 @@ class Package:
         :raises FormatError: it is anything else, cut short, or has bytes behind it.
         """
         head = bytes(data[:HEAD_LIMIT])
-        with naming("no package, or cut short"):
+        with error_context("no package, or cut short"):
             first, second = _ends(head)
         parts: list[memoryview] = []
         at = second
         while at < len(data) or not parts:
             if len(parts) == MOST_PARTS:
                 raise FormatError(f"a package has at most {MOST_PARTS} parts")
-            with naming("no package, or cut short"):
+            with error_context("no package, or cut short"):
                 major, length, start = cbor.read_head(data, at)
             if major != _BYTE_STRING or start - at != len(cbor.bytes_head(length)):
                 raise FormatError(f"item {len(parts) + 3} of a package is not a byte string")
@@ -280,7 +280,7 @@ def signed_length(head: bytes, publishers: Publishers) -> int:
     :param head: its first :data:`HEAD_LIMIT` bytes, or all.
     :raises EdgedError: as :meth:`Package.parse` and :meth:`Package.verify`, as far as manifest and signature go.
     """
-    with naming("no package, or cut short"):
+    with error_context("no package, or cut short"):
         first, second = _ends(head)
     manifest = _verified(Sign1.parse(head[:first], LIMITS), publishers)
     sizes = [part.ciphertext.size for part in manifest.sealed]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ModelError, ReadingValueError, naming
+from edged.base.errors import ModelError, ReadingValueError, error_context
 from edged.formats.spec import Chain, Tensor
 from edged.model.signal.features import Extractor
 from edged.model.signal.normalise import compile_normalise
@@ -87,7 +87,7 @@ class _InputFeed:
         channels = part.channels or chain.input.channels
         self._columns = [chain.input.channels.index(one) for one in part.channels] if part.channels else None
         features = part.features
-        with naming(f"tensors.{name}") if name else nullcontext():
+        with error_context(f"tensors.{name}") if name else nullcontext():
             self._extract = None
             if features is not None:
                 self._extract = Extractor(features, len(channels), chain.rows, chain.input.hertz)
