@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -56,8 +57,14 @@ class Board:
         before: systemd gives credentials to the user that it starts, which is root then. The user's groups come with
         it, because one of them may be what opens the TPM.
         """
-        with acting_as_owner(self.directory, self.keys.read_secrets):
+        with acting_as_owner(self.directory, self._read_as_caller):
             yield
+
+    def _read_as_caller(self) -> None:
+        """Read secrets, and import what is imported on use: the owner may be unable to read either."""
+        self.keys.read_secrets()
+        for module in ("edged.broker", "edged.model.live", "edged.model.runtime"):
+            importlib.import_module(module)
 
     def keystore(self) -> Keystore:
         """Open the board's keys.

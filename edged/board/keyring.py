@@ -18,7 +18,7 @@ from edged.formats.cose.keys import Agreement, PublicKey
 from edged.formats.identity import Record, Role
 from edged.formats.package.pack import make_grant
 from edged.formats.package.verify import Package
-from edged.keystore import Keystore, create_keystore, open_keystore
+from edged.keystore import Keystore, create_keystore, keystore_class, open_keystore
 from edged.keystore.packages import Installed, PackageStore
 from edged.keystore.records import Former, FormerKeys, read_record
 
@@ -43,11 +43,12 @@ class Keyring:
         self.secrets = KeystoreSecrets()
 
     def read_secrets(self) -> None:
-        """Read the secrets of the keys, as the user who may; they are not read again.
+        """Read the secrets of the keys, and import their store, as the user who may; neither is read again.
 
-        :raises EdgedError: a secret of the keys in use is absent or open to others.
+        :raises EdgedError: a secret of the keys in use is absent or open to others, or their store's library is absent.
         """
         self.secrets.of(self.table)
+        keystore_class(self.table.uri)
         for former in self._former.all():
             try:
                 self.secrets.of(former.table)

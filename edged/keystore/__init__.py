@@ -111,7 +111,7 @@ def open_keystore(uri: str, default: Path, wrapping: bytes | None, pin: bytes | 
     :raises ConfigError: the scheme is unknown, or its library is not installed.
     :raises KeystoreError: the keys are absent or cannot be opened.
     """
-    return _find(uri).open(uri, default, wrapping, pin)
+    return keystore_class(uri).open(uri, default, wrapping, pin)
 
 
 def create_keystore(uri: str, default: Path, wrapping: bytes | None, pin: bytes | None = None) -> Keystore:
@@ -120,7 +120,7 @@ def create_keystore(uri: str, default: Path, wrapping: bytes | None, pin: bytes 
     :raises OutputError: there are keys already.
     :raises KeystoreError: the store cannot do what edged needs; no keys stay in it then.
     """
-    keystore = _find(uri).create(uri, default, wrapping, pin)
+    keystore = keystore_class(uri).create(uri, default, wrapping, pin)
     try:
         exercise(keystore.signer, keystore.agreement)
     except KeystoreError:
@@ -129,7 +129,7 @@ def create_keystore(uri: str, default: Path, wrapping: bytes | None, pin: bytes 
     return keystore
 
 
-def _find(uri: str) -> KeystoreClass:
+def keystore_class(uri: str) -> KeystoreClass:
     """Return the class of a URI's scheme.
 
     :raises ConfigError: no class has the scheme, or the class cannot be imported.
