@@ -145,14 +145,8 @@ class Lane:
         :raises ConfigError: hubs would not accept its results; nothing has changed then.
         """
         manifest = model.manifest
-        self.encoder = ResultEncoder.of(
-            manifest,
-            manifest.name,
-            manifest.version,
-            model.identity,
-            outputs=model.outputs,
-            tune=self.config.tune,
-        )
+        named = manifest, manifest.name, manifest.version, model.identity
+        self.encoder = ResultEncoder.of(*named, outputs=model.outputs, tune=self.config.tune)
         self.model, self.stopped = model, False
         self._rows = manifest.rows
         self._clean = Cleaner(manifest.input)
