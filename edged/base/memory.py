@@ -13,6 +13,7 @@ import os
 import re
 import resource
 import sys
+import traceback as traceback_module
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class SecretBuffer:
     def close(self) -> None:
         """Wipe and free the bytes, and overwrite freed memory. Runtimes that map the bytes must be closed before.
 
-        Where an error still holds a piece of :attr:`view`, the wiped pages are freed when that error is.
+        Where somebody still holds a piece of :attr:`view`, the wiped pages are freed when that is let go.
         """
         if self._file >= 0:
             wipe(self.view)
@@ -101,6 +102,9 @@ class SecretBuffer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        while error is not None:  # its frames hold views of the bytes, and what was computed from them
+            traceback_module.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
         self.close()
 
 

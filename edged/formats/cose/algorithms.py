@@ -93,7 +93,7 @@ def decrypt_into(cipher: Cipher, iv: bytes, ciphertext: memoryview, aad: bytes, 
     try:
         cipher.decrypt_into(iv, ciphertext, aad, buffer)
     except InvalidTag:
-        raise tag_error() from None
+        raise DecryptionError(tag_error().message) from None  # what to do depends on what was decrypted
 
 
 def enc_structure(context: str, protected_header: bytes, external_aad: bytes) -> bytes:

@@ -259,7 +259,8 @@ class UnwrappedPackage:
         part = manifest.sealed[number]
         aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version, number))
         cipher = self.key.aead.cipher(self.key.secret)
-        decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
+        with naming(f"part {part.kind!r}"):
+            decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
         _check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
 
 
