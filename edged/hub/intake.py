@@ -245,13 +245,9 @@ class Intake:
             self._after.append(lambda: self._counters.refuse(topic, device, error))
 
     def _announce(self, device: str, delivery: Delivery) -> None:
-        before, known = self._receiver.epoch(device), self._receiver.kids(device)
+        before = self._receiver.epoch(device)
         self._receiver.announce(device, delivery.payload, time.time())
-        epoch, kids = self._receiver.epoch(device), self._receiver.kids(device)
-        if kids != known:
-            # an old epoch that the newest closes may be missing behind it: whoever carries it can cut that off, and
-            # bring it later
-            self._state.forget_epochs(device, kids)
+        epoch = self._receiver.epoch(device)
         if epoch != before:
             _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
         # looked at afterwards: results that came ahead of it in the same turn are held by then

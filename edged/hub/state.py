@@ -5,7 +5,7 @@ Several hub processes may share one ``hub.db``: each transaction sees what the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -117,14 +117,13 @@ class HubState(Database):
         """Keep the newest announcement of a board that is believed."""
         self.db.execute("INSERT OR REPLACE INTO believed VALUES (?, ?, ?, ?, ?)", (device, *announced))
 
-    def forget_epochs(self, device: str, kids: Iterable[bytes]) -> None:
+    def forget_epochs(self, device: str, kids: Collection[bytes]) -> None:
         """Forget which counts of a board were accepted under keys other than these: nothing opens under them."""
-        keep = list(kids)
         self.db.execute(
-            f"DELETE FROM accepted WHERE device = ? AND kid NOT IN ({','.join('?' * len(keep))})",  # noqa: S608  marks
-            (device, *keep),
+            f"DELETE FROM accepted WHERE device = ? AND kid NOT IN ({','.join('?' * len(kids))})",  # noqa: S608  marks
+            (device, *kids),
         )
-        for key in [key for key in self._bits if key[0] == device and key[1] not in keep]:
+        for key in [key for key in self._bits if key[0] == device and key[1] not in kids]:
             del self._bits[key]
             self._changed.discard(key)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.base.errors import RepeatedError
+from edged.base.errors import RepeatedError, ReplayError
 from edged.board.state import OutboxStore, State
 from edged.formats.channel.reading import ReadingSealer
+from edged.formats.cose import cbor
 from edged.keystore.records import read_sensor_key
 from support.broker import Client, PlainBroker, spin
 from support.faults import Board
@@ -167,6 +168,35 @@ def test_killed_in_an_outage_before_the_result_is_stored(world: World) -> None:
     world.gate.free()
     world.board.start()
 
+    world.end()
+
+
+def test_killed_after_an_acknowledgement_and_a_new_announcement_before_the_result_is_removed(world: World) -> None:
+    """The hub forgets what it accepted under an epoch that is announced no more: this one still is."""
+    world.begin()
+    world.cut()
+    world.send()
+    with closing(State(world.site.state)) as state:
+        wait_until(lambda: OutboxStore(state).totals()[0] == 1)
+    world.daemon.reload()  # as above
+    world.board.kill()
+    world.board.start()  # that result's epoch is closed now
+    with closing(sqlite3.connect(world.site.state / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        world.gate.free()
+        world.hear()
+        world.daemon.wait_logged("outbox: ")  # the result was to be removed, and could not be
+        heard = len(world.hub.announcements)
+        question = cbor.encode([world.hub._hub.thumbprint, bytes(16)])
+        world.hub.client.publish(f"edged/{world.site.name}/nonce", question, qos=1)  # which is answered by announcing
+        spin(world.hub.client, until=lambda: len(world.hub.announcements) > heard, timeout=_PATIENCE)
+        world.board.kill()
+        other.execute("ROLLBACK")
+
+    world.board.start()
+
+    spin(world.hub.client, until=lambda: world.hub.refused, timeout=_PATIENCE)  # the same message once more
+    assert {type(error) for error in world.hub.refused} == {ReplayError}
     world.end()
 
 

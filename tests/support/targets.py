@@ -12,8 +12,10 @@ from typing import Any
 from edged.base.errors import EdgedError
 from edged.config.model import Each, ModelConfig, RawImage, TimeField
 from edged.formats.channel.announce import Announcement, announce_aad, split
+from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.formats.channel.reading import ReadingOpener
 from edged.formats.channel.receiver import Receiver
+from edged.formats.channel.report import Report
 from edged.formats.channel.result import Result
 from edged.formats.cose import cbor, encrypt0
 from edged.formats.cose.algorithms import Aead
@@ -100,6 +102,13 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
             with contextlib.suppress(EdgedError):
                 take()
 
+    def of_board(data: bytes) -> None:
+        receiver = keys.receiver()
+        receiver.announce(_DEVICE, announced[0], NOW)
+        for take in (receiver.open_report, receiver.open_inventory):
+            with contextlib.suppress(EdgedError):
+                take(f"e/{_DEVICE}/health", data, NOW)
+
     announced = _bytes_of("announcement")
     packages = _bytes_of("package")
     yield (
@@ -146,14 +155,23 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
                     "late": False,
                     "scores": [0.25, 0.75],
                     "input": [bytes(8), 1, 2],
-                    "pad": bytes(24),
+                    "pad": bytes(256),
                     "label": "broken",
                     "score": 0.75,
+                    "source": "press-07",
+                    "values": {"wear": 0.5, "heat": 41.5},
+                    "counts": {"person": 1},
+                    "boxes": [["person", 0.75, 0.0, 0.25, 0.5, 1.0]],
                     "tune": {"x": 0.5},
                 }
             )
         ],
     )
+    yield "of board", [of_board], [*_bytes_of("report"), *_bytes_of("inventory")]
+    report = Report(NOW, 1.5, 3, 2, 0.5, 1, 0, 0, 0, 0, 0, 0, "", {"c1": ("gearbox", 3)})
+    yield "report", [Report.parse], [report.encode()]
+    served = ServedModel("c1", "gearbox", 3, 3, "classifier", labels=("healthy", "broken"))
+    yield "inventory", [Inventory.parse], [Inventory("0.1.0", 30.0, (served,)).encode()]
 
 
 def _readings() -> Iterator[tuple[str, list[Function], list[bytes]]]:

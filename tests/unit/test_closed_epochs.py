@@ -19,8 +19,6 @@ from edged.board.state import OutboxStore
 from edged.broker import Broker, Outcome
 from edged.formats.channel.announce import MOST_EPOCHS, split
 from edged.formats.channel.announcer import Announcer
-from edged.formats.channel.ledger import RamLedger
-from edged.formats.channel.receiver import Receiver
 from edged.formats.channel.result import Plain
 from edged.formats.cose.algorithms import Aead
 from support.parties import ANSWER, NOW, Board, Hub, encoder
@@ -77,12 +75,11 @@ class Line:
 
 
 class World:
-    """One board, its state on disk, and a hub that forgets whatever the newest announcement lets it forget."""
+    """One board, its state, and a hub, which forgets whatever the newest announcement lets it forget."""
 
     def __init__(self, most_bytes: float = float("inf")) -> None:
         self.board, self.hub, self.state = Board(), Hub(), RamState()
-        self.ledger = RamLedger()
-        self.receiver = Receiver(self.hub.key, self.hub.name, [self.board.record], self.ledger)
+        self.receiver = self.hub.receiver(self.board)
         self.readings: list[Reading] = []
         self.accepted: Counter[bytes] = Counter()
         self.refused: Counter[str] = Counter()
@@ -107,9 +104,6 @@ class World:
         """Have the hub hear a message."""
         if topic.endswith("/announce"):
             self.receiver.announce("press-07", payload, NOW)
-            kept = self.receiver.kids("press-07")
-            for key in [key for key in self.ledger._seen if key[1] not in kept]:
-                del self.ledger._seen[key]
             self.most_announced = max(self.most_announced, len(split(payload)))
             assert len(payload) < self.most_bytes
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -54,7 +54,6 @@ class KnownDevice:
     """One board, as the hub knows it.
 
     :ivar payload: the announcement that was believed last, as it came.
-    :ivar kids: key ids of the epochs of which it speaks: its own, and those in its ``closed``.
     :ivar channels: channels of accepted results, without those that a later inventory left out.
     :ivar lapses: until when it holds, Unix seconds.
     :ivar nonce: the nonce that it was asked last to echo, at the time ``asked``.
@@ -64,7 +63,6 @@ class KnownDevice:
     current: KnownEpoch | None = None
     epochs: dict[bytes, KnownEpoch] = field(default_factory=dict)
     payload: bytes = b""
-    kids: frozenset[bytes] = frozenset()
     channels: set[str] = field(default_factory=set)
     lapses: float = -math.inf
     nonce: bytes = b""
@@ -99,6 +97,9 @@ class Ledger(Protocol):
     def believe(self, device: str, announced: Believed) -> None:
         """Keep the newest announcement of a board that is believed."""
 
+    def forget_epochs(self, device: str, kids: Collection[bytes]) -> None:
+        """Forget which counts of a board were accepted under keys other than these: nothing opens under them."""
+
     def is_marked(self, device: str, kid: bytes, count: int) -> bool:
         """Return True if a message of that count was accepted."""
 
@@ -127,6 +128,11 @@ class RamLedger:
     def believe(self, device: str, announced: Believed) -> None:
         """See :class:`Ledger`."""
         self._believed[device] = announced
+
+    def forget_epochs(self, device: str, kids: Collection[bytes]) -> None:
+        """See :class:`Ledger`."""
+        for key in [key for key in self._seen if key[0] == device and key[1] not in kids]:
+            del self._seen[key]
 
     def is_marked(self, device: str, kid: bytes, count: int) -> bool:
         """See :class:`Ledger`."""

@@ -111,10 +111,6 @@ class Receiver:
         current = self._device(device).current
         return None if current is None else current.number
 
-    def kids(self, device: str) -> frozenset[bytes]:
-        """Return the key ids of all epochs of which the announcement of ``device`` speaks that was believed last."""
-        return self._device(device).kids
-
     def enrol(self, record: Record) -> None:
         """Believe a board. Where one of its name is known, the new record must continue it.
 
@@ -168,8 +164,9 @@ class Receiver:
         known.current = epochs[newest.kid]
         known.lapses = lapses
         known.payload = payload
-        known.kids = frozenset((newest.kid, *newest.closed))
         self._ledger.believe(device, Believed(newest.epoch, newest.serial, newest.kid, signed or newest.sign_results))
+        # an epoch that the newest closes may be missing behind it: who carries it can cut that off, and bring it later
+        self._ledger.forget_epochs(device, {newest.kid, *newest.closed})
 
     def _check_newer(self, newest: Announcement) -> bool:
         """Refuse an announcement that takes something back; return whether one promised signed results before."""
