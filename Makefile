@@ -63,7 +63,7 @@ test-faults: .venv/dev/.installed  ## a short form of each of `make faults`
 	@.ci/suite faults dev '$(REST)' faults
 
 test-keystores: .venv/dev/.installed  ## keys on tokens and in TPMs
-	@.ci/apt mosquitto softhsm2 swtpm p11-kit p11-kit-modules
+	@.ci/apt mosquitto softhsm2 swtpm tpm2-openssl p11-kit p11-kit-modules
 	@.ci/suite keystores dev '' keystores
 
 test-oracles: .venv/dev/.installed  ## features against pandas and scipy; real models with known answers

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from edged.base.errors import BrokerError
 from edged.broker.lean_paho import Wire
 from edged.broker.options import Address, BrokerOptions
+from edged.broker.tpm_key import is_tpm_key, use_tpm
 
 TIMEOUT = 10.0
 """Seconds for each of: the connection, the TLS handshake, the broker's answer."""
@@ -68,6 +69,8 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
         raise BrokerError(f"broker.ca {options.ca} cannot be used: {_words(error)}") from error
     if options.cert is not None:
         try:
+            if options.key is not None and is_tpm_key(options.key):
+                use_tpm()
             # an empty passphrase, or OpenSSL would ask for one at the terminal
             context.load_cert_chain(options.cert, options.key, password="")
         except OSError as error:

@@ -109,7 +109,7 @@ class BrokerOptions:
     :ivar client_id: unique at the broker; empty lets the broker choose one, for a clean session only.
     :ivar ca: certificates to trust, PEM; None for the system's.
     :ivar cert: this client's certificate, PEM; read again at each connection, so that a renewed one is taken.
-    :ivar key: its private key, PEM without a passphrase.
+    :ivar key: its private key, PEM without a passphrase; or a key in this machine's TPM (``TSS2 PRIVATE KEY``).
     :ivar keepalive: seconds after which a silent connection is asked for a sign of life.
     :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5).
     :ivar session_expiry: seconds for which the broker keeps subscriptions and messages while this client is away;
