@@ -93,7 +93,7 @@ hosts:  ## as test-hosts, with three hosts and every playbook
 
 faults: .venv/dev/.installed  ## kill, cut, flood, fuzz, soak and break it, for as long as is claimed: two hours; figures are printed
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
-	@EDGED_JOBS=0 EDGED_FAULTS=1 EDGED_FUZZ=100000 .ci/suite faults dev '' faults -s
+	@EDGED_JOBS=0 EDGED_FAULTS=1 EDGED_FUZZ=100000 EDGED_CASES=1000000 .ci/suite faults dev '' faults -s
 
 check: .venv/check/.installed  ## lint, formatting, types, layers
 	.venv/check/bin/ruff check

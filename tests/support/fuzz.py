@@ -12,6 +12,8 @@ import cbor2
 import numpy as np
 import numpy.typing as npt
 
+from support.bends import bend
+
 CHANNELS = ("a1", "a2", "a3", "a4")
 WINDOW = 8
 PICTURE = (4, 4)
@@ -147,6 +149,17 @@ class Source:
         for _ in range(self.random.choice((1, 1, 1, 2, 3, 4))):
             valid = self.random.choice(_CHANGES)(self, valid)
         return valid[: largest + 1]
+
+    def hostile(self, valid: bytes) -> bytes:
+        """Return what somebody may have made of a valid message: bytes, items or values of it changed."""
+        chance = self.random.random()
+        if chance < 0.35:
+            return self.changed(valid)
+        if chance < 0.7:
+            for _ in range(self.random.choice((1, 1, 1, 2, 3))):
+                valid = bend(valid, self.random)
+            return valid[: LIMIT + 1]
+        return self.regrown(valid)[: LIMIT + 1]
 
     def regrown(self, valid: bytes) -> bytes:
         """Return well-formed CBOR in which one value became another; also inside byte strings that hold CBOR.

@@ -29,6 +29,7 @@ from edged.formats.readings import Format
 from edged.formats.spec import Image, Input
 from edged.model.reading import Decoder, Layout
 from edged.model.signal.rows import Cleaner
+from support.foreign import files, http, learning, objects
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 
 Function = Callable[[bytes], object]
@@ -136,7 +137,9 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
         [lambda data: ContentKey.parse(cbor.decode_canonical(data)), lambda data: PublicKey.parse(cbor.decode(data))],
         _bytes_of("key"),
     )
-    yield "record", [Record.parse], _bytes_of("record")
+    signed_record = lambda data: Record.parse(sign(data, cbor.encode(["edged.enrol.1"]), keys.named["board sign"]))  # noqa: E731
+    records = _bytes_of("record")
+    yield "record", [Record.parse, signed_record], [*records, *_inner(records)]
     yield "package", [package], packages
     yield "manifest", [Manifest.parse], _inner(packages)
     yield "announcement", [announcement], _inner(announced)
@@ -167,7 +170,7 @@ def _functions() -> Iterator[tuple[str, list[Function], list[bytes]]]:
             )
         ],
     )
-    yield "of board", [of_board], [*_bytes_of("report"), *_bytes_of("inventory")]
+    yield "board-to-hub", [of_board], [*_bytes_of("report"), *_bytes_of("inventory")]
     report = Report(NOW, 1.5, 3, 2, 0.5, 1, 0, 0, 0, 0, 0, 0, "", {"c1": ("gearbox", 3)})
     yield "report", [Report.parse], [report.encode()]
     served = ServedModel("c1", "gearbox", 3, 3, "classifier", labels=("healthy", "broken"))
@@ -208,23 +211,27 @@ class Target:
     """One kind of bytes, and all that takes it.
 
     :ivar longest: seconds of CPU that one function took for one message.
+    :ivar opened: how often a function took a message.
     """
 
     def __init__(self, name: str, functions: list[Function], seeds: list[bytes]) -> None:
         self.name = name
         self.seeds = seeds
         self.longest = 0.0
-        self._functions = functions
+        self.opened = 0
+        self.functions = functions
 
     def __call__(self, data: bytes) -> None:
         """Hand ``data`` to each function. What is no EdgedError comes out."""
-        for function in self._functions:
+        for function in self.functions:
             began = time.process_time()
             with contextlib.suppress(EdgedError):
                 function(data)
+                self.opened += 1
             self.longest = max(self.longest, time.process_time() - began)
 
 
 def targets() -> dict[str, Target]:
     """Return all of them by name."""
-    return {name: Target(name, *rest) for name, *rest in (*_functions(), *_readings())}
+    found = (*_functions(), *_readings(), *learning(), *objects(), *files(), *http())
+    return {name: Target(name, *rest) for name, *rest in found}
