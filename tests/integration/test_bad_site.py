@@ -300,7 +300,7 @@ def test_wrapped_keys_open_under_their_credential_only(wrapped: tuple[Bench, dic
     assert bench.run("check", "edged.toml", "--offline", env=environment).returncode == 0
     for key in (bench.state / "keystore" / "keys").iterdir():
         assert b"a wrapping secret" not in key.read_bytes()
-    Path(environment["CREDENTIALS_DIRECTORY"], "edged").write_text("another secret\n")
+    Path(environment["CREDENTIALS_DIRECTORY"], "edged").write_text("another wrapping secret\n")
     said = failure(bench.run("run", "-c", "edged.toml", check=False, env=environment))
     assert said.code == NOINPUT
     assert "sign.key cannot be opened" in said.error

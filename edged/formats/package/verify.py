@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from edged import __version__
 from edged.base.clock import Clock
 from edged.base.errors import (
+    DecryptionError,
     ExpiredError,
     FastForwardError,
     FormatError,
@@ -259,8 +260,10 @@ class UnwrappedPackage:
         part = manifest.sealed[number]
         aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version, number))
         cipher = self.key.aead.cipher(self.key.secret)
-        with naming(f"part {part.kind!r}"):
+        try:
             decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
+        except DecryptionError as error:  # the key is the one committed to: bytes were altered
+            raise DecryptionError(f"part {part.kind!r}: {error.message}") from error
         _check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
 
 
