@@ -363,18 +363,16 @@ def test_each_bad_reading_is_counted_and_each_kind_is_logged_once(fresh: Live) -
 def test_memory_does_not_grow_with_what_is_refused(fresh: Live) -> None:
     everything = [(channel, payload) for channel, _, payload in BAD]
 
-    def play(rounds: int) -> None:
-        for _ in range(rounds):
-            for channel, payload in everything:
-                fresh.hub.send(payload, topic=fresh.topic(channel))
-            for channel in ("json", "f32le", "sealed"):
-                fresh.hub.send(bytes(HUGE), topic=fresh.topic(channel))
-                fresh.is_served(channel)
+    def play() -> int:
+        for channel, payload in everything:
+            fresh.hub.send(payload, topic=fresh.topic(channel))
+        for channel in ("json", "f32le", "sealed"):
+            fresh.hub.send(bytes(HUGE), topic=fresh.topic(channel))
+            fresh.is_served(channel)
+        return resident(fresh.daemon.pid)
 
-    play(1)
-    before = resident(fresh.daemon.pid)
-    play(4)
-    assert resident(fresh.daemon.pid) - before < 6_000_000
+    sizes = [play() for _ in range(8)]  # libc keeps the room of a huge message now and then, and gives it back later
+    assert min(sizes[4:]) - min(sizes[:4]) < 6_000_000, sizes
 
 
 def resident(pid: int) -> int:
