@@ -79,12 +79,15 @@ class _Load:
         keystore = self._board.keystore()
         answers = len(np.load(self._model.with_name(f"{installed.name}-selftest.npz"))["scores"]) + 1
 
-        def load_once() -> float:
+        def load_once(seconds: dict[str, float] | None = None) -> float:
             package = self._board.verify_installed(installed)
             self._board.check_acceptable(package, state)
             started = time.perf_counter()
             model = load(package, keystore.agreement, engine)
             took = time.perf_counter() - started
+            if seconds is not None:
+                for step in _STEPS:
+                    self.steps[step].append(seconds[step])
             model.close()
             return took
 
@@ -93,9 +96,7 @@ class _Load:
                 self.edged.append(load_once())
                 self.floor.append(self._floor(engine, answers))
                 with _watched() as seconds:
-                    self.whole.append(load_once())
-                for step in _STEPS:
-                    self.steps[step].append(seconds[step])
+                    self.whole.append(load_once(seconds))
         for times in (self.edged, self.floor, self.whole, *self.steps.values()):
             del times[0]  # which meets cold caches
 

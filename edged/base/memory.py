@@ -51,7 +51,7 @@ class SecretBuffer:
         self.locked = False
 
     def lock(self) -> None:
-        """Bring all pages into RAM and keep them there, where the limit allows. In a thread, others go on meanwhile."""
+        """Bring all pages into RAM and keep them there, where the limit allows."""
         self.locked = _try_to_lock(self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -151,16 +150,11 @@ def load(
     manifest = package.manifest
     weights, answers = manifest.index("model"), manifest.index("self_test")
     with ExitStack() as undo, SecretBuffer(manifest.sealed[answers].plaintext.size) as room:
-        room.lock()
         buffer = undo.enter_context(SecretBuffer(manifest.sealed[weights].plaintext.size))
-        locking = threading.Thread(target=buffer.lock, name="edged-lock")
-        locking.start()
-        try:
-            unwrapped = package.unwrap(agreement)
-            unwrapped.decrypt_into(room.view, answers)
-        finally:
-            locking.join()
-        unwrapped.decrypt_into(buffer.view, weights)
+        unwrapped = package.unwrap(agreement)
+        for part, number in ((room, answers), (buffer, weights)):
+            part.lock()
+            unwrapped.decrypt_into(part.view, number)
         interpreter = engine.open(
             buffer.path,
             threads or manifest.model.threads,
