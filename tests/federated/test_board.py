@@ -75,6 +75,7 @@ class Script:
 
         class NoWorker:
             least = 3
+            join = None
 
         worker: Any = NoWorker()
         self.process = BoardProcess(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.base.errors import MissingFileError, UsageError
+from edged.base.errors import FormatError, MissingFileError, UsageError
 from edged.board.examples import Intake, Of, Window
 from edged.board.installation import Board, mapped
 from edged.cli.training import _scorer
@@ -151,7 +151,7 @@ def test_three_boards_learn_by_command_and_a_package_comes_of_it(tmp_path: Path)
             print(done.stdout)
             status = json.loads(fleet.edged("federate", "status", "--json", "-c", fleet.configs[0]).stdout)
             assert status["running"]
-            assert status["answered"]["answered"] == 4 * ROUNDS  # a masked round has four steps
+            assert status["answered"]["answered"] == 5 * ROUNDS  # a masked round has five stages
             assert status["aggregator"]["answers"], status["aggregator"]
             for service in (first, second, third):  # all at once: each takes a while to end
                 service.process.terminate()
@@ -215,5 +215,5 @@ def test_held_out_examples_in_another_form_are_told(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         _scorer(trainer, tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(UsageError, match="npz"):
+    with pytest.raises(FormatError, match="npz"):
         _scorer(trainer, tmp_path / "text.npz")

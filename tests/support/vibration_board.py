@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from edged.federated.trainer import Trainer
-from edged.federated.work import Material
+from edged.federated.work import TrainingInput
 from edged.model.runtime import choose
 from support.vibration import WEIGHTS, Chain, board
 
 
 @contextmanager
-def open_material(setting: dict[str, Any]) -> Iterator[Material]:
+def open_material(setting: dict[str, Any]) -> Iterator[TrainingInput]:
     seen = board(Chain(), setting["number"], setting["windows"])
     trainer = Trainer(WEIGHTS, choose())
     try:
-        yield Material(trainer, seen.x, seen.y)
+        yield TrainingInput(trainer, seen.x, seen.y)
     finally:
         trainer.close()
