@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -52,10 +53,9 @@ def read_samples(path: Path, *, array: str | None = None, label_array: str | Non
         match path.suffix:
             case ".npz":
                 return _read_npz(path, array, label_array)
-            case ".csv":
-                return _read_csv(path)
-            case ".jsonl":
-                return _read_json_lines(path)
+            case ".csv" | ".jsonl":
+                with closing(_lines(path)) as lines:
+                    return _read_csv(path, lines) if path.suffix == ".csv" else _read_json_lines(path, lines)
     except OSError as error:
         raise MissingFileError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
@@ -92,7 +92,7 @@ def _read_npz(path: Path, array: str | None, label_array: str | None) -> Samples
     return Samples(values, labels=labels)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path) -> Generator[bytes, None, None]:
     """Yield the lines of a text file, each once it is clear that it is not too long, nor the file too large."""
     left = _MOST_BYTES
     with path.open("rb") as file:
@@ -108,8 +108,8 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def _read_csv(path: Path) -> Samples:
-    reader = csv.reader(line.decode("utf-8" if at else "utf-8-sig") for at, line in enumerate(_lines(path)))
+def _read_csv(path: Path, lines: Iterator[bytes]) -> Samples:
+    reader = csv.reader(line.decode("utf-8" if at else "utf-8-sig") for at, line in enumerate(lines))
     rows = ((reader.line_num, row) for row in reader if row)
     first = next(rows, None)
     if first is None:
@@ -163,8 +163,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_json_lines(path: Path) -> Samples:
-    values = _json_values(path)
+def _read_json_lines(path: Path, lines: Iterator[bytes]) -> Samples:
+    values = _json_values(path, lines)
     first = next(values, None)
     if first is None:
         raise FormatError(f"{path} is empty")
@@ -175,8 +175,8 @@ def _read_json_lines(path: Path) -> Samples:
     return _named(path, names, _json_rows(path, names, chain([first], values)))
 
 
-def _json_values(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_lines(path), 1):
+def _json_values(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield number, msgspec.json.decode(line)
