@@ -131,7 +131,7 @@ TARGETS = targets()
 EACH = max(100, -(-COUNT // len(TARGETS)))
 CASES = -(-int(os.environ.get("EDGED_CASES", "5000")) // len(TARGETS))
 """Generated messages for each target."""
-GROWN = 100_000_000
+GROWN = 150_000_000
 """Bytes of RAM that a process may take more for them at its worst moment, messages of a megabyte among them."""
 
 

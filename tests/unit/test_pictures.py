@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -157,3 +158,16 @@ def test_a_site_that_sends_pictures_needs_a_model_that_takes_them() -> None:
 
     with pytest.raises(ConfigError, match="the model takes no pictures: it has no"):
         Decoder(Layout.of(config, Input(channels=("r",)), ("r",), limit=1000))
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"iCCP", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tEXt", b"zTXt", b"iTXt", b"eXIf"]
+)
+@pytest.mark.parametrize("size", [0, 1, 2, 5])
+def test_a_png_with_a_chunk_cut_short_is_decoded_or_refused(chunk: bytes, size: int) -> None:
+    """Pillow raised IndexError for a colour profile of no bytes: a picture of 100 bytes ended the daemon."""
+    whole, content = packed(PIXELS), b"\0" * size
+    broken = size.to_bytes(4, "big") + chunk + content + zlib.crc32(chunk + content).to_bytes(4, "big")
+    for at in (whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4):
+        with contextlib.suppress(ReadingFormatError):
+            decoder("png", "r", "g", "b")(whole[:at] + broken + whole[at:])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edged.base.errors import ConfigError, ReadingFormatError, ReadingShapeError
+from edged.base.errors import ConfigError, EdgedError, ReadingFormatError, ReadingShapeError
 from edged.model.reading.layout import Layout, Parsed, Parser
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ class PictureParser(Parser):
                 self._check_room(picture)
                 picture.load()
                 return picture if picture.mode == self._mode else picture.convert(self._mode)
-        except (OSError, SyntaxError, ValueError) as error:  # as Pillow has them
+        except EdgedError:
+            raise
+        except Exception as error:  # of any kind: Pillow's decoders trip over a broken chunk where they read it
             raise ReadingFormatError(f"a reading is no whole {self._format.upper()} picture") from error
 
     def _check_size(self, size: tuple[int, int]) -> None:
