@@ -224,7 +224,7 @@ class ReadingSizeError(ReadingError):
 
 
 class ReadingSourceError(ReadingError):
-    """What `+` stands for in its topic is too long for a result, or nothing."""
+    """The source of a reading, which `+` stands for in its topic, is too long for a result, or empty."""
 
 
 class ReadingOrderError(ReadingError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from edged.base.errors import MissingFileError, StateLockedError, UsageError
 from edged.base.files import write_atomically
 from edged.base.lock import Lock
 from edged.base.machine import acting_as_owner
-from edged.base.nothing import nothing
 from edged.base.notify import runtime_directory
 from edged.board.state import OutboxStore, Quarantined, QuarantineStore, State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
@@ -50,7 +51,7 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
             f"{directory} holds no state.db",
             hint="`edged init`, then `edged install`: the first package makes it",
         )
-    with acting_as_owner(directory, nothing), closing(State(directory)) as state:
+    with acting_as_owner(directory, partial(_import_examples, directory)), closing(State(directory)) as state:
         if number is not None:
             _export(QuarantineStore(state).all(), number, output)
             return
@@ -77,6 +78,12 @@ def _facts(board: BoardConfig, directory: Path, state: State) -> dict[str, Any]:
         "models": [_model(packages, state, table, serving.get(table.channel, {})) for table in board.model],
         "set_aside": [_aside(one) for one in QuarantineStore(state).all()],
     }
+
+
+def _import_examples(directory: Path) -> None:
+    """Import the store of examples if there is one, as the caller: the owner may be unable to read Python's files."""
+    if (directory / _EXAMPLES).exists():
+        importlib.import_module("edged.board.examples")
 
 
 def _examples(directory: Path) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ class MaskedRound(SecAggPlusWorkflow):  # type: ignore[misc]
         return enough
 
     def unmask_stage(self, grid: Any, context: Any, state: Any) -> bool:
-        """Have the sum confirmed by the boards in it, and unmask it."""
+        """Let the boards in the sum confirm it, then unmask it."""
         active, dead = sorted(state.active_node_ids), sorted(state.sampled_node_ids - state.active_node_ids)
         number = str(context.state.config_records[MAIN_CONFIGS_RECORD][WorkflowKey.CURRENT_ROUND])
         asked = ConfigRecord({Key.STAGE: CONFIRM, Key.ACTIVE_NODE_ID_LIST: active, Key.DEAD_NODE_ID_LIST: dead})

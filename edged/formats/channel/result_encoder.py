@@ -18,7 +18,7 @@ _FEW = 0x1F
 """Mask of the number of keys in the head of a map that has fewer than 24."""
 _UINT64 = (1 << 64) - 1
 Tell = Literal["label", "score", "scores"]
-"""What a result says beside the value of a regressor: the label; its score, too; all scores or the best ones, too."""
+"""The share of an answer that a result tells: the label alone; its score, too; all scores or the best ones, too."""
 
 
 class ResultEncoder:
