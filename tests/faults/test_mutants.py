@@ -154,8 +154,8 @@ MUTANTS = {
         DECIDED,
     ),
     "results are as long as their label": Mutant(
-        "edged.formats.channel.result.ResultEncoder.encode",
-        "pad = self._size[type(of)] - len(body)",
+        "edged.formats.channel.result_encoder.ResultEncoder.encode",
+        "pad = self._size[type(of), bool(answer.source)] - len(body)",
         "pad = PAD_LEAST",
         "integration/test_loop.py::test_the_broker_in_between_reads_nothing",
         NOTHING_READ,
