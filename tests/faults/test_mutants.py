@@ -150,7 +150,7 @@ MUTANTS = {
         "edged.model.signal.window.RowWindow.push",
         "self._filled = self._size - self._hop",
         "self._filled = self._size - self._hop + 1",
-        f"integration/test_loop.py::test_every_gearbox_window_is_decided_right_row_by_row[plain-{_ENGINE}]",
+        f"integration/test_loop.py::test_every_gearbox_window_is_decided_right_row_by_row[plain-{_ENGINE}-own]",
         DECIDED,
     ),
     "results are as long as their label": Mutant(
@@ -176,8 +176,8 @@ MUTANTS = {
     ),
     "results that are stored are not looked for at the start": Mutant(
         "edged.board.delivery.outbox.Outbox.__init__",
-        "self._newest = store.newest()",
-        "self._newest = 0",
+        "self._read_to = 0",
+        "self._read_to = store.newest()",
         "faults/test_moments.py::test_killed_in_an_outage_after_the_result_is_stored",
         NOTHING_LOST,
     ),
