@@ -47,7 +47,7 @@ _STEPS: dict[str, tuple[object, str]] = {
     "the self-test": (Model, "self_test"),
     "wiping and giving back freed memory": (SecretBuffer, "close"),
 }
-"""What a load consists of, and the function that does it."""
+"""The steps of a load, each with the function that does it."""
 _NO_PORT = 1
 
 

@@ -1,4 +1,4 @@
-"""What takes bytes from strangers beside packages, channels and readings: orders, files, logs, labels, HTTP."""
+"""Parsers of strangers' bytes beside packages, channels and readings: orders, files, logs, labels, HTTP."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ _KEY = PrivateKey.generate()
 
 def vectors(name: str) -> list[Any]:
     """Return the vectors of a file."""
-    return json.loads((VECTORS / f"{name}.json").read_text())["vectors"]  # type: ignore[no-any-return]
+    found: list[Any] = json.loads((VECTORS / f"{name}.json").read_text())["vectors"]
+    return found
 
 
 def _keys() -> dict[str, PrivateKey]:

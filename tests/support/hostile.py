@@ -31,7 +31,7 @@ with open({log!r}, "a") as log:
     print(module, file=log)
 for wanted, word, answer in json.loads(pathlib.Path({answers!r}).read_text()):
     if wanted == module and word in text:
-        time.sleep(answer.pop("sleep", 0))
+        time.sleep(answer.pop("sleep", 0))  # a board that never answers: that is the attack
         print(json.dumps(answer))
         break
 else:
@@ -42,7 +42,7 @@ PROBE = {
     "changed": False, "architecture": "amd64", "installed": "", "federated": "", "apt": True, "random": True,
     "clock": 0.0, "free": 10**10, "misowned": [], "record": "", "packages": False,
 }  # fmt: skip
-"""What the module `probe` says of a machine on which there is nothing yet."""
+"""The answer of the module `probe` on a machine on which there is nothing yet."""
 
 
 @dataclass(frozen=True)

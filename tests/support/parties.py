@@ -46,7 +46,7 @@ class Hub:
 
     @property
     def name(self) -> bytes:
-        """What announcements and questions call it."""
+        """The name of this hub in announcements and questions: its signing key's thumbprint."""
         return self.sign.public.thumbprint
 
     @property

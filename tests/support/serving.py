@@ -113,7 +113,7 @@ class Serving:
         return [(token, payload) for token, (topic, payload) in sent if topic == f"{BASE}/{channel}"]
 
     def announced(self) -> None:
-        """Have the broker acknowledge the newest announcement."""
+        """Acknowledge the newest announcement, as the broker."""
         sent = enumerate(self.broker.published, 1)
         self.taken(max(token for token, (topic, _) in sent if topic == f"{BASE}/announce"))
 

@@ -1,4 +1,4 @@
-"""What takes bytes from strangers, each as a function that may raise an EdgedError and nothing else, with valid seeds."""
+"""Parsers of strangers' bytes, each as a function that may raise an EdgedError and nothing else, with valid seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from edged.base.errors import EdgedError
@@ -29,11 +28,10 @@ from edged.formats.readings import Format
 from edged.formats.spec import Image, Input
 from edged.model.reading import Decoder, Layout
 from edged.model.signal.rows import Cleaner
-from support.foreign import files, http, learning, objects
+from support.foreign import VECTORS, files, http, learning, objects, vectors
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 
 Function = Callable[[bytes], object]
-VECTORS = Path(__file__).parents[1] / "vectors"
 NOW = 1_800_000_000.0
 """The clock of the vectors."""
 
@@ -42,14 +40,10 @@ _RAW = RawImage(width=PICTURE[0], height=PICTURE[1], order="grey")
 _SEEDS = 40
 
 
-def _vectors(name: str) -> list[Any]:
-    return json.loads((VECTORS / f"{name}.json").read_text())["vectors"]  # type: ignore[no-any-return]
-
-
 def _bytes_of(name: str) -> list[bytes]:
     """Return every message of a file of vectors, of the bad ones too."""
     found = []
-    for vector in _vectors(name):
+    for vector in vectors(name):
         steps = [step["data"] for step in vector.get("steps", [vector] if "data" in vector else [])]
         found += [bytes.fromhex(one) for one in (*steps, *vector.get("messages", []))]
     return list(dict.fromkeys(found))

@@ -30,7 +30,7 @@ SMALL = 3000
 
 
 class Reading:
-    """What a result answers, and whether its board was let go of it: then the result must come."""
+    """The reading that a result answers. Once its sender was told that it is safe, the result must come."""
 
     def __init__(self, number: int) -> None:
         self.input = Plain(hashlib.sha256(number.to_bytes(8, "big")).digest())

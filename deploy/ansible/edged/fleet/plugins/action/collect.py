@@ -84,7 +84,7 @@ def _decoded(content: object) -> bytes:
 
 
 def _check(data: bytes, suffix: str, name: str, command: list[str]) -> None:
-    """Have edged check shape and signature, in a file that no inventory is near; compare role and name."""
+    """Check shape and signature with edged, in a file that no inventory is near; compare role and name."""
     with tempfile.TemporaryDirectory(prefix="edged-record-") as folder:
         path = Path(folder) / f"record{suffix}"
         path.write_bytes(data)

@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
 
 
 class _Asked:
-    """What Ansible was asked to do, with which inventory."""
+    """Ansible's command line: the playbook that was asked for, and its inventory."""
 
     def __init__(self, known: Mapping[str, Any]) -> None:
         self._known = known
