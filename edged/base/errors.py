@@ -235,6 +235,10 @@ class ReadingGapError(ReadingError):
     """A pause, or too few rows, left a window that was being filled without what it needs."""
 
 
+class RetainedError(ReadingError):
+    """A retained message: its broker kept it, nobody knows for how long."""
+
+
 class RateError(ReadingError):
     """More readings came on a topic than its limit."""
 

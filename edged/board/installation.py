@@ -66,6 +66,10 @@ class Board:
         for module in ("edged.broker", "edged.model.live", "edged.model.runtime"):
             importlib.import_module(module)
 
+    def topic(self, level: str) -> str:
+        """Return the topic of this board that ends in ``level``: a channel, or one of the reserved words."""
+        return f"{self.config.results.prefix}/{self.config.device.name}/{level}"
+
     def keystore(self) -> Keystore:
         """Open the board's keys.
 

@@ -157,19 +157,15 @@ class Limits(SiteTable, frozen=True):
 
     :ivar message: the longest message.
     :ivar rate: messages a second; a second's worth may come at once. What comes beyond is lost; default: all is taken.
-    :ivar windows: whole windows that wait for their results; further ones wait unacknowledged, or are lost with QoS 0.
     """
 
     message: str = "1 MB"
     rate: float | None = None
-    windows: int = 1000
 
     def __post_init__(self) -> None:
         check_quantity("limits.message", parse_size, self.message)
         if self.rate is not None and not self.rate >= 1:
             raise ConfigError("limits.rate: at least 1 message a second")
-        if self.windows < 1:
-            raise ConfigError("limits.windows: at least 1")
 
 
 class DelegateTable(SiteTable, frozen=True):

@@ -158,6 +158,8 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     :ivar topics: topic filter of each of the manifest's channels, where each comes on its own; what `+` stands for
         tells which belong together.
     :ivar from_: channel of a model that stands above: its answers are this one's rows.
+    :ivar retained: what a retained message counts for, which is old: the ``value`` of its topic where topics are joined
+        (and nothing elsewhere), a new ``reading``, or nothing at all.
     :ivar fields: JSON pointer (RFC 6901) of each of the manifest's channels, or column of a CSV.
     :ivar time: when rows were measured; default: when they arrive.
     :ivar image: what raw pictures are.
@@ -177,6 +179,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     format: Format = "json"
     each: Each = "row"
     qos: Literal[0, 1] = 1
+    retained: Literal["value", "reading", "ignore"] = "value"
     sensor: str | tuple[str, ...] | None = None
     journal: bool = False
     fields: dict[str, str] = {}
@@ -249,6 +252,11 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     def sensors(self) -> tuple[str, ...]:
         """The files of the sensor's keys: each that it may still use."""
         return () if self.sensor is None else (self.sensor,) if isinstance(self.sensor, str) else self.sensor
+
+    @property
+    def wants_retained(self) -> bool:
+        """True if the broker is to send retained messages with the subscription."""
+        return self.retained == "reading" or (self.retained == "value" and bool(self.topics))
 
     @property
     def filters(self) -> tuple[str, ...]:

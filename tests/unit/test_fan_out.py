@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -42,7 +43,7 @@ class Running(Serving):
         super().__init__(slow=0.5)
         self.serve(lanes)
 
-    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: bool) -> int:
+    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: Any) -> int:
         return super().deliver(payload, topic, **flags)
 
     def results(self, channel: str) -> int:
@@ -57,7 +58,7 @@ class Running(Serving):
         """Wait until so many results of a slow model are out."""
 
         def concluded() -> bool:
-            self.inference.conclude_slow()
+            self.path.threads.turn()
             return self.results(channel) >= count
 
         wait_until(concluded)
@@ -200,20 +201,45 @@ def test_a_slow_model_holds_up_nobody_and_its_windows_wait_for_their_results() -
     assert running.acknowledged == [number]
 
 
-def test_a_slow_model_that_does_not_keep_up_loses_its_oldest_window_counted_and_acknowledged() -> None:
+def test_a_slow_model_that_does_not_keep_up_gives_up_its_oldest_window_of_qos_0_and_counts_it() -> None:
     slow = Slow(1, window=Window(size=1))
     serving, _ = lane(slow, each="window")
     running = Running(c1=serving)
-    running.deliver(rows((0, 0)))
-    wait_until(lambda: slow.may._value or not running.inference._threads["c1"]._waiting)  # the thread is at the first
+    running.deliver(rows((0, 0)), qos=0)
+    wait_until(
+        lambda: slow.may._value or not running.path.threads._threads["c1"]._waiting
+    )  # the thread is at the first
 
-    numbers = [running.deliver(rows((number, 0))) for number in range(1, 11)]
+    for number in range(1, 11):
+        running.deliver(rows((number, 0)), qos=0)
 
-    assert running.acknowledged == numbers[:2]
-    assert running.health.refused == {"OverloadError": 2}
+    assert running.health.books.failed == {"OverloadError": 2}
     slow.may.release(100)
     running.conclude("c1", 9)
     assert [window[0] for window in slow.windows] == [0, 3, 4, 5, 6, 7, 8, 9, 10]
+    running.check_books()
+
+
+def test_a_slow_model_that_does_not_keep_up_holds_back_readings_of_qos_1_and_answers_each() -> None:
+    slow = Slow(1, window=Window(size=1))
+    serving, _ = lane(slow, each="window")
+    running = Running(c1=serving)
+    numbers = [running.deliver(rows((number, 0))) for number in range(50)]
+    assert (running.acknowledged, running.path.waiting > 30) == ([], True)
+    running.check_books()
+    slow.may.release(100)
+
+    def all_answered() -> bool:
+        running.path.turn(time.monotonic())
+        return running.results("c1") == len(numbers)
+
+    wait_until(all_answered)
+    running.delivered("c1")
+
+    assert [window[0] for window in slow.windows] == list(range(50))
+    assert running.acknowledged == numbers
+    assert running.health.refused == {}
+    running.check_books()
 
 
 def test_windows_that_wait_go_on_with_the_next_version() -> None:
@@ -224,10 +250,10 @@ def test_windows_that_wait_go_on_with_the_next_version() -> None:
         running.deliver(rows((number, 0)))
     slow.may.release()
 
-    running.inference.rest()
+    running.path.threads.rest()
     following = FakeModel(2, window=Window(size=1))
     serving.swap(cast("LiveModel", following))
-    running.inference.set_lanes({"c1": serving})
+    running.path.set_lanes({"c1": serving})
 
     assert running.results("c1") == 4
     assert slow.windows + following.windows == [[0], [1], [2], [3]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import msgspec
 
@@ -29,6 +29,7 @@ class Report:
     :ivar degraded: the parts that do not work as they should, in plain words.
     :ivar temperature: of the board in degrees Celsius, where the kernel tells.
     :ivar throttled: reasons for which the board runs slower than it could, where the kernel tells.
+    :ivar books: each reading and each result since the start in exactly one entry; empty from older releases.
     """
 
     time: float
@@ -48,6 +49,7 @@ class Report:
     degraded: Sequence[str] = ()
     temperature: float | None = None
     throttled: Sequence[str] = ()
+    books: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the report, padded to a multiple of 256 bytes."""
@@ -66,7 +68,7 @@ class Report:
         :raises FormatError: it is not one.
         """
         value = cbor.decode(data, LIMITS)
-        if not isinstance(value, dict) or not {one.name for one in fields(cls)} <= set(value):
+        if not isinstance(value, dict) or not {one.name for one in fields(cls)} - _OPTIONAL <= set(value):
             raise FormatError("a board's report lacks keys")
         try:
             report = msgspec.convert(value, cls)
@@ -77,4 +79,5 @@ class Report:
         return report
 
 
+_OPTIONAL = {"books"}
 _COUNTS = ("messages", "results", "refused", "repeated", "dropped", "lost", "waiting", "stored", "set_aside")
