@@ -177,13 +177,14 @@ def test_a_row_handed_out_again_enters_no_window_twice() -> None:
     assert running.model.windows == [[0.0, 1.0, 2.0, 3.0]]
 
 
-def test_a_result_of_a_window_that_was_handed_out_before_says_that_it_is_late() -> None:
+def test_a_result_of_a_window_that_was_handed_out_before_says_that_it_is_redelivered() -> None:
     """Another board process may have answered it: hubs tell the two by what they answer."""
     running = Running(each="window")
     receiver: Receiver = running.hub.receiver(running.board)
     running.deliver(WINDOW, dup=True)
     receiver.announce("press-07", running.broker.published[0][1], NOW)
-    assert receiver.open("edged/press-07/c1", running.results[0][1], NOW).result.late
+    result = receiver.open("edged/press-07/c1", running.results[0][1], NOW).result
+    assert (result.redelivered, result.late) == (True, False)
 
 
 def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go_on() -> None:

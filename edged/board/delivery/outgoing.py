@@ -52,6 +52,7 @@ class _Sent(NamedTuple):
     answer: Answer
     of: Input
     hold: Hold | None
+    redelivered: bool
 
 
 class Outgoing:
@@ -114,19 +115,30 @@ class Outgoing:
         if hold is not None:
             hold.hold()
         self._health.results += 1
-        self._seal(lane.config.channel, lane.encoder, answered.answer, answered.of, hold, late=answered.redelivered)
+        again = answered.redelivered
+        self._seal(lane.config.channel, lane.encoder, answered.answer, answered.of, hold, redelivered=again)
 
     def _seal(
-        self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, hold: Hold | None, *, late: bool
+        self,
+        channel: str,
+        encoder: ResultEncoder,
+        answer: Answer,
+        of: Input,
+        hold: Hold | None,
+        *,
+        late: bool = False,
+        redelivered: bool = False,
     ) -> None:
         now = time.monotonic()
         live = self._is_live(now)
-        kid, count, message = self._announcer.seal(channel, encoder, answer, of, late=late or not live)
+        kid, count, message = self._announcer.seal(
+            channel, encoder, answer, of, late=late or not live, redelivered=redelivered
+        )
         self.announce_if_due()
         topic = f"{self._base}/{channel}"
         if live:
             token = self._broker.publish(topic, message, qos=1)
-            self._sent[token] = _Sent(kid, now, channel, encoder, answer, of, hold)
+            self._sent[token] = _Sent(kid, now, channel, encoder, answer, of, hold, redelivered)
         else:
             done = nothing if hold is None else hold.step_done
             self.outbox.add(StoredResult(0, kid, count, topic, message, self._wall()), now, done)
@@ -157,7 +169,8 @@ class Outgoing:
             return
         if outcome is Outcome.UNHEARD:
             self._deaf()
-            self._seal(sent.channel, sent.encoder, sent.answer, sent.of, sent.hold, late=True)
+            again = sent.redelivered
+            self._seal(sent.channel, sent.encoder, sent.answer, sent.of, sent.hold, late=True, redelivered=again)
         elif outcome is Outcome.REFUSED:
             self._health.drop(_REFUSED)
         self._announcer.delivered(sent.kid)
@@ -233,7 +246,7 @@ class Outgoing:
         sent, self._sent = self._sent, {}
         for token, one in sent.items():
             self._broker.withdraw(token)
-            self._seal(one.channel, one.encoder, one.answer, one.of, one.hold, late=True)
+            self._seal(one.channel, one.encoder, one.answer, one.of, one.hold, late=True, redelivered=True)
             self._announcer.delivered(one.kid)
 
     def stash(self) -> None:
@@ -243,7 +256,9 @@ class Outgoing:
             self._announcer.rotate()  # the broker may have taken one all the same: hubs tell two answers by their keys
         for token, one in sent.items():
             self._broker.withdraw(token)
-            kid, count, message = self._announcer.seal(one.channel, one.encoder, one.answer, one.of, late=True)
+            kid, count, message = self._announcer.seal(
+                one.channel, one.encoder, one.answer, one.of, late=True, redelivered=True
+            )
             stored = StoredResult(0, kid, count, f"{self._base}/{one.channel}", message, self._wall())
             self.outbox.add(stored, time.monotonic(), nothing if one.hold is None else one.hold.step_done)
         self.outbox.flush(time.monotonic())
