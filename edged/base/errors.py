@@ -129,7 +129,7 @@ class ReplayError(TrustError):
 
 
 class RepeatedError(ReplayError):
-    """A late result whose readings were answered before: no attack, but a board that was not told of its success."""
+    """A result whose readings were answered before: no attack, but a board that died before it heard of its success."""
 
 
 class UnknownKeyError(TrustError):

@@ -289,9 +289,8 @@ class Intake:
             raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
         opened = self._receiver.open(delivery.topic, delivery.payload, time.time())
         payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
-        newest = not opened.result.late and self._state.show(
-            opened.device, opened.channel, opened.epoch, opened.count, payload
-        )
+        is_live = not opened.result.late and opened.epoch == self._receiver.epoch(device)
+        newest = is_live and self._state.show(device, opened.channel, opened.epoch, opened.count, payload)
         result = AcceptedResult(opened, payload, newest)
         for sink in self._sinks:
             sink.store(result)

@@ -84,6 +84,13 @@ class World:
         assert self.board.daemon is not None
         return self.board.daemon
 
+    def wait_stored(self, number: int) -> None:
+        """Wait until so many results are stored beside the first, whose acknowledgement the cut may have lost."""
+        first = self.hub.results[0].count
+        with closing(State(self.site.state)) as state:
+            outbox = OutboxStore(state)
+            wait_until(lambda: sum(one.counter > first for one in outbox.after(0, 100)) == number)
+
     def cut(self) -> None:
         """Take the broker of the results away, and wait until the board knows."""
         self.gate.shut()
@@ -176,8 +183,7 @@ def test_killed_after_an_acknowledgement_and_a_new_announcement_before_the_resul
     world.begin()
     world.cut()
     world.send()
-    with closing(State(world.site.state)) as state:
-        wait_until(lambda: OutboxStore(state).totals()[0] == 1)
+    world.wait_stored(1)
     world.daemon.reload()  # as above
     world.board.kill()
     world.board.start()  # that result's epoch is closed now
@@ -209,8 +215,7 @@ def test_killed_in_an_outage_after_the_result_is_stored(world: World) -> None:
     world.cut()
     for _ in range(5):
         world.send()
-    with closing(State(world.site.state)) as state:
-        wait_until(lambda: OutboxStore(state).totals()[0] == 5)
+    world.wait_stored(5)
     world.daemon.reload()  # as above
     world.board.kill()
 

@@ -189,9 +189,9 @@ MUTANTS = {
         NOTHING_LOST,
     ),
     "an answer that is given again counts as another": Mutant(
-        "edged.formats.channel.receiver.Receiver.open",
-        "if result.late and before not in {None, kid}:",
-        "if result.late and before == kid:",
+        "edged.formats.channel.ledger._fewest_readings",
+        "fewest = max(fewest, redelivered) + fresh",
+        "fewest = fewest + redelivered + fresh",
         "faults/test_moments.py::test_killed_before_it_hears_that_the_broker_has_the_result",
         NOTHING_LOST,
     ),

@@ -361,7 +361,7 @@ def test_readings_answered_again_by_a_board_that_had_died_are_no_attack(scene: S
     again.announce()
     believed(scene, again)
 
-    scene.tap.publish(board.topic("c1"), again.announcer.seal("c1", encoder(), ANSWER, of, late=True)[2], qos=1)
+    scene.tap.publish(board.topic("c1"), again.announcer.seal("c1", encoder(), ANSWER, of, redelivered=True)[2], qos=1)
 
     status = scene.wait(lambda status: board_of(status, name).get("repeated") == 1)
     assert (board_of(status, name)["opened"], scene.refused(name, status)) == (1, {})

@@ -22,9 +22,9 @@ seal, on_delivered = Announcer.seal, Outgoing.on_delivered
 
 
 def _sealed(
-    self: Announcer, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, *, late: bool = False
+    self: Announcer, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, **flags: bool
 ) -> tuple[bytes, int, bytes]:
-    kid, count, message = seal(self, channel, encoder, answer, of, late=late)
+    kid, count, message = seal(self, channel, encoder, answer, of, **flags)
     name = " ".join(part.hex() if isinstance(part, bytes) else str(part) for part in of)
     os.write(_FILE, f"sealed {kid.hex()} {count} {name}\n".encode())
     return kid, count, message

@@ -110,9 +110,8 @@ class Results:
         """
         self._books.results += 1
         live = self._broker.is_up and not self._is_paused and not self._is_stalled and len(self._flying) < LIVE
-        again = answered.redelivered
         kid, count, message = self._announcer.seal(
-            channel, encoder, answered.answer, answered.of, late=again or not live, redelivered=again
+            channel, encoder, answered.answer, answered.of, late=not live, redelivered=answered.redelivered
         )
         self.announcing.announce_if_due()
         wall = time.time() if self.announcing.clock.synchronised else 0.0

@@ -4,11 +4,11 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 
 * only a board whose enrolment record was given is believed, and only on its own topic;
 * an announcement older than one already seen is a replay; the same epoch under another key is a second board;
-* the newest announcement alone says how far earlier epochs may still be used (``closed``), and only for late results;
+* the newest announcement alone says how far earlier epochs may still be used (``closed``);
 * a board that ever announced signed results is not believed without them again;
 * each (device, key id, count) is accepted once, for as long as the ledger remembers;
-* where a board died between publishing and acknowledging, it answers the same readings again, late and under another
-  key: such a result is accepted once, too.
+* where a board died between publishing and acknowledging, it answers the same readings again, ``redelivered`` and under
+  another key: such a result is accepted once, too (:func:`edged.formats.channel.ledger.is_repeated`).
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Receiver:
         :raises ExpiredError: the board's announcement has lapsed: ask it for a new one.
         :raises UnknownSignerError: the topic is not that of an enrolled board.
         :raises UnknownKeyError: its epoch was not announced (yet): hold it and try again after the next announcement.
-        :raises RepeatedError: it is late, and its readings were answered before.
+        :raises RepeatedError: its readings were answered before, by a process of the board that died.
         :raises ReplayError: it was accepted before, or its epoch is closed to it.
         :raises DecryptionError: it was altered, or moved from another topic.
         :raises SignatureError: the board's signature inside does not hold.
@@ -242,15 +242,14 @@ class Receiver:
         result = Result.parse(plaintext)
         if result.count != count:
             raise MismatchError(f"a result of {device} says count {result.count} and was sealed as {count}")
-        if epoch is not known.current and not (result.late and count <= epoch.last):
+        if count > epoch.last:
             raise ReplayError(f"a result of {device} came under epoch {epoch.number}, which is closed to it")
         self._ledger.mark(device, kid, count)
         epoch.boxes[channel] = box  # only now: anybody can make up channels
         known.channels.add(channel)
         what = cbor.encode([channel, result.source, *result.input])
-        before = self._ledger.answer(device, what, kid)
-        if result.late and before not in {None, kid}:
-            raise RepeatedError(f"the readings of a late result of {device} were answered before")
+        if not self._ledger.answer(device, what, epoch.number, redelivered=result.redelivered):
+            raise RepeatedError(f"the readings of a result of {device} were answered before")
         return Opened(device, channel, kid, count, epoch.number, epoch.signs, result)
 
     def open_report(self, topic: str, payload: bytes, now: float) -> Report:
