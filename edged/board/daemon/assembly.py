@@ -125,6 +125,7 @@ def assemble(board: Board) -> Parts:
     inventory = InventoryPublisher(
         uplink,
         announcer,
+        health,
         board.topic(INVENTORY),
         parse_duration(config.results.heartbeat),
         lambda name: None if (found := board.packages.newest(name)) is None else found.version,

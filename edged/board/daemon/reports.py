@@ -30,6 +30,9 @@ from edged.formats.spec import Chain
 
 HEALTH, STATUS = "health", "status"
 STATUS_FILE = "status.json"
+_AROUND = 512
+"""Bytes of a PUBLISH packet and a signed seal around a report or an inventory, at most, the topic among them."""
+_TOO_LARGE = "it is larger than what the broker takes (Maximum Packet Size), and is not sent"
 
 
 def entries(health: Health, path: MessagePath, results: Results) -> dict[str, int | dict[str, int]]:
@@ -61,9 +64,12 @@ class Heartbeat:
         """Publish a report. Without a connection it is dropped: the next one says more."""
         if self._uplink.is_up:
             announcing = self._results.announcing
-            message = announcing.announcer.seal_health(self._report(lanes).encode())
+            most = self._uplink.most_bytes - _AROUND
+            message = announcing.announcer.seal_health(self._report(lanes).encode(most))
             announcing.announce_if_due()
-            self._uplink.publish(self._topic, message)
+            self._health.note_state("report", _TOO_LARGE if len(message) > most else "")
+            if len(message) <= most:
+                self._uplink.publish(self._topic, message)
 
     def say(self, lanes: Mapping[str, Lane], links: str) -> None:
         """Report to systemd, and to `edged status` on this board."""
@@ -117,12 +123,14 @@ class InventoryPublisher:
         self,
         uplink: Broker,
         announcer: Announcer,
+        health: Health,
         topic: str,
         heartbeat: float,
         newest: Callable[[str], int | None],
     ) -> None:
         self._uplink = uplink
         self._announcer = announcer
+        self._health = health
         self._topic = topic
         self._heartbeat = heartbeat
         self._newest = newest
@@ -138,9 +146,12 @@ class InventoryPublisher:
         models = tuple(self._served(lane) for lane in lanes.values() if lane.config.publish)
         if not repeat and self._told == (self._announcer.epoch, models):
             return False
-        sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode())
+        most = self._uplink.most_bytes - _AROUND
+        sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode(most))
         self._told = self._announcer.epoch, models
-        self._uplink.publish(self._topic, sealed, qos=1, retain=True)
+        self._health.note_state("inventory", _TOO_LARGE if len(sealed) > most else "")
+        if len(sealed) <= most:
+            self._uplink.publish(self._topic, sealed, qos=1, retain=True)
         return True
 
     def _served(self, lane: Lane) -> ServedModel:

@@ -14,6 +14,11 @@ from edged.formats.cose import cbor
 ANNOUNCE, NONCE = "announce", "nonce"
 _NONCE_LIMITS = cbor.Limits(size=128, depth=2, items=3)
 _TOO_LARGE = "stored results wait: with their epoch it is larger than what the broker takes (Maximum Packet Size)"
+_NOT_TAKEN = {
+    Outcome.REFUSED: "the broker refuses it, and no hub can open results: may this board publish to its own topics?",
+    Outcome.POSTPONED: "the broker does not take it for now (a quota?): hubs cannot open newer results",
+    Outcome.TOO_LARGE: "it is larger than what the broker takes (Maximum Packet Size), and no hub can open results",
+}
 _HEADERS = 16
 """Bytes of a PUBLISH packet beside topic and payload, at most."""
 
@@ -89,6 +94,9 @@ class Announcing:
         self._token = 0
         if outcome in {Outcome.TAKEN, Outcome.UNHEARD}:
             self._openable = self.announcer.announced
+            self._health.note_state("announcement", "")
+        else:
+            self._health.note_state("announcement", _NOT_TAKEN[outcome])
         return True
 
     def may_send(self, kid: bytes) -> bool:

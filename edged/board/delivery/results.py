@@ -92,11 +92,6 @@ class Results:
         return self.outbox.waiting - sum(one.fresh or one.number > 0 for one in self._flying.values())
 
     @property
-    def unsafe(self) -> int:
-        """Number of results that neither the broker has nor the disk."""
-        return self.outbox.unwritten + sum(not (one.fresh or one.number) for one in self._flying.values())
-
-    @property
     def congested(self) -> bool:
         """True while readings must be taken no faster than results leave: RAM and disk are full."""
         return self.outbox.unwritten > LIVE
@@ -108,11 +103,11 @@ class Results:
 
         :param hold: of the reading that waits for it.
         """
-        self._books.results += 1
         live = self._broker.is_up and not self._is_paused and not self._is_stalled and len(self._flying) < LIVE
         kid, count, message = self._announcer.seal(
             channel, encoder, answered.answer, answered.of, late=not live, redelivered=answered.redelivered
         )
+        self._books.results += 1
         self.announcing.announce_if_due()
         wall = time.time() if self.announcing.clock.synchronised else 0.0
         held = None if hold is None else hold.hold()
@@ -141,7 +136,7 @@ class Results:
             self._pause(outcome, now)
             self.outbox.keep(result, now)
             return
-        self._is_paused = False
+        self._resume()
         why = _REASONS.get(outcome, "")
         if why:
             self._health.drop(why)
@@ -157,13 +152,20 @@ class Results:
         why = _PAUSES[outcome]
         if not self._is_paused:
             self._health.trouble(why, outcome.value, Event.RESULTS_UNHEARD)
+        if outcome is Outcome.POSTPONED:
+            self._health.note_state("results", why)
         self._is_paused, self._probe_at = True, now + _PROBE_SECONDS
+
+    def _resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._health.note_state("results", "")
 
     # --- the link
 
     def on_up(self) -> None:
         """Resume sending: the broker is connected."""
-        self._is_paused = False
+        self._resume()
         self.announcing.on_up()
 
     def on_down(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
 import msgspec
 
 from edged.base.errors import FormatError
+from edged.formats.channel.padding import encode_padded
 from edged.formats.cose import cbor
 
 LIMITS = cbor.Limits(size=64 * 1024, depth=4, items=2048)
@@ -51,15 +53,14 @@ class Report:
     throttled: Sequence[str] = ()
     books: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
 
-    def encode(self) -> bytes:
-        """Return the report, padded to a multiple of 256 bytes."""
+    def encode(self, most: float = math.inf) -> bytes:
+        """Return the report, padded to a multiple of 256 bytes; not padded where that would be over ``most`` bytes."""
         value = asdict(self)
         value["error"] = self.error[:_MOST_TEXT]
         value["degraded"] = [text[:_MOST_TEXT] for text in self.degraded]
         value["throttled"] = list(self.throttled)
         value["models"] = {channel: list(model) for channel, model in self.models.items()}
-        short = len(cbor.encode({**value, "pad": bytes(_STEP)}))
-        return cbor.encode({**value, "pad": bytes(_STEP + -short % _STEP)})
+        return encode_padded(value, _STEP, most)
 
     @classmethod
     def parse(cls, data: bytes) -> Report:
