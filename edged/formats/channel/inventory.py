@@ -7,7 +7,6 @@ how a model is fed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -63,8 +62,7 @@ class _Encoded(msgspec.Struct, frozen=True):
     pad: bytes
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """All that a board serves.
 
     :ivar edged: the board's release.
