@@ -1,7 +1,5 @@
 """A board's configuration: what is true of this board and site. Every key of ``edged.toml`` with its default."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, Self
 
@@ -259,7 +257,7 @@ class BoardConfig(SiteTable, frozen=True):
             for signed in publisher.models:
                 check_name(f"publishers.{name}.models", signed)
 
-    def resolved(self, base: Path) -> BoardConfig:
+    def resolved(self, base: Path) -> Self:
         """Return this configuration with every relative path made absolute, from ``base``."""
         replace = msgspec.structs.replace
 

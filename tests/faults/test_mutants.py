@@ -238,7 +238,7 @@ MUTANTS = {
         BAD_READINGS,
     ),
     "a key that is unknown is not named": Mutant(
-        "edged.config.load._explain",
+        "edged.config.mistakes.explain",
         'return [*steps, unknown["name"]], "unknown key"',
         'return steps, "unknown key"',
         "integration/test_bad_site.py::test_a_mistake_in_the_configuration_is_named_with_its_key[misspelt key in a table]",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 from edged.base.errors import DuplicateDeviceError, EdgedError
 from edged.formats.channel import MOST_HUBS, StoredEpoch
@@ -35,8 +36,7 @@ _NEWEST, _PER_HUB, _PER_CLOSED = 512, 96, 16
 """Bytes of the newest announcement beside its key at most; in ``hubs`` and ``echo``; of an entry of ``closed``."""
 
 
-@dataclass
-class _Running:
+class _Running(msgspec.Struct):
     """The epoch that seals.
 
     :ivar hubs: thumbprints of its hubs, sorted.
@@ -57,8 +57,7 @@ class _Running:
         )
 
 
-@dataclass
-class ClosedEpoch:
+class ClosedEpoch(msgspec.Struct):
     """An epoch that seals nothing more.
 
     :ivar last: count of the last result that was sealed under it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -65,8 +64,7 @@ class _Encoded(msgspec.Struct, frozen=True):
     pad: bytes
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """All that a board serves.
 
     :ivar edged: the board's release.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from edged.base.errors import FormatError
 from edged.formats.channel import Believed
@@ -61,8 +62,7 @@ def _fewest_readings(answers: Mapping[int, Answers]) -> int:
     return fewest
 
 
-@dataclass
-class KnownEpoch:
+class KnownEpoch(msgspec.Struct):
     """One epoch of one board, as the hub knows it.
 
     :ivar last: the highest count it may still open.
@@ -74,7 +74,7 @@ class KnownEpoch:
     signs: bool
     last: int = MAX_COUNT
     inventory: int = 0
-    boxes: dict[str, Box] = field(default_factory=dict)
+    boxes: dict[str, Box] = {}
 
 
 def count_of(iv: bytes) -> int:
@@ -88,8 +88,7 @@ def count_of(iv: bytes) -> int:
     return count
 
 
-@dataclass
-class KnownDevice:
+class KnownDevice(msgspec.Struct):
     """One board, as the hub knows it.
 
     :ivar payload: the announcement that was believed last, as it came.
@@ -100,9 +99,9 @@ class KnownDevice:
 
     record: Record
     current: KnownEpoch | None = None
-    epochs: dict[bytes, KnownEpoch] = field(default_factory=dict)
+    epochs: dict[bytes, KnownEpoch] = {}
     payload: bytes = b""
-    channels: set[str] = field(default_factory=set)
+    channels: set[str] = set()
     lapses: float = -math.inf
     nonce: bytes = b""
     asked: float = -math.inf

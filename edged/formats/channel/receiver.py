@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from edged.base.errors import (
     DuplicateDeviceError,
@@ -64,8 +65,7 @@ _ENVELOPE = 1024
 _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A result that was opened and accepted.
 
     :ivar epoch: number of the epoch that it came under.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from edged.base.errors import FormatError
 from edged.formats.cose import cbor
@@ -67,8 +68,7 @@ class Box(NamedTuple):
     bottom: float
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A result as a hub reads it; fields as in :class:`Answer` and of the encoder's ``encode``.
 
     :ivar late: True if it was sealed while no broker took it, or nobody subscribed to it.
@@ -94,10 +94,10 @@ class Result:
     score: float | None = None
     value: float | None = None
     top: tuple[tuple[str, float], ...] = ()
-    values: Mapping[str, float] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, float] = {}
+    counts: Mapping[str, int] = {}
     boxes: tuple[Box, ...] = ()
-    tune: Mapping[str, float] = field(default_factory=dict)
+    tune: Mapping[str, float] = {}
 
     @classmethod
     def parse(cls, data: bytes) -> Result:

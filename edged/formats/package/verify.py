@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 from edged import __version__
 from edged.base.clock import Clock
@@ -45,8 +46,7 @@ _USED = frozenset({"model", "self_test"})
 """Kinds of parts that this release makes use of."""
 
 
-@dataclass(frozen=True)
-class Publishers:
+class Publishers(msgspec.Struct, frozen=True):
     """The publishers that a configuration pins: key id to public key and the model names that it may sign."""
 
     pinned: dict[bytes, tuple[PublicKey, frozenset[str]]]
@@ -71,8 +71,7 @@ class Publishers:
         return key
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(msgspec.Struct, frozen=True):
     """A package that was parsed and not verified.
 
     :ivar recipients: its own recipient list, or the grant that was given beside it.
@@ -127,8 +126,7 @@ class Package:
         return VerifiedPackage(manifest, identity, self.recipients, self.parts)
 
 
-@dataclass(frozen=True)
-class VerifiedPackage:
+class VerifiedPackage(msgspec.Struct, frozen=True):
     """A package whose manifest a pinned publisher signed. Made by :meth:`Package.verify` only.
 
     :ivar identity: SHA-256 of the manifest's bytes, what this package is called everywhere.
@@ -239,8 +237,7 @@ class VerifiedPackage:
         return UnwrappedPackage(self.manifest, self.parts, self.recipients.unwrap(agreement, self.manifest.commit))
 
 
-@dataclass(frozen=True)
-class UnwrappedPackage:
+class UnwrappedPackage(msgspec.Struct, frozen=True):
     """A verified package with its content key. Made by :meth:`VerifiedPackage.unwrap` only."""
 
     manifest: Manifest
