@@ -115,7 +115,7 @@ def pack_command(
             raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
         author, base = Author.read(manifest), manifest.parent
         weights = author.weights_path(base, model)
-        check_weights(author, base, weights)
+        author = check_weights(author, base, weights)
         fields, content, self_test = author.fields(base), read_whole(weights), author.read_self_test(base)
         if learned is not None:
             changed, content, self_test = _learned(author, base, content, learned, aggregator, version)

@@ -21,6 +21,12 @@ _USUAL = ("serving_default", "infer", "inference", "predict", "serve")
 
 _STATE = re.compile("state|hidden|memory|cell", re.IGNORECASE)
 
+_RECURRENT = {
+    *("WHILE", "RNN", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    *("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM"),
+}
+"""Operators that go through the rows of a window one by one."""
+
 _SELF_TEST = (
     "",
     "# `edged try MODEL --manifest THIS --input DATA --record-self-test self-test.npz` records it; then:",
@@ -59,12 +65,13 @@ def draft(anatomy: Anatomy, interpreter: Interpreter, signature: str | None, fil
         )
     feedback = _feedback(inputs, outputs)
     answer = next(place for place, tensor in enumerate(outputs) if tensor.name not in feedback.values())
+    subgraph = anatomy.graph.subgraphs[interpreter.subgraph]
+    recurrent = any(operator.name in _RECURRENT for operator in subgraph.operators)
     parts = [
-        guess_input(tensor, notes)
+        guess_input(tensor, notes, recurrent=recurrent)
         for tensor, notes in zip(inputs, _notes(anatomy, interpreter, "inputs"), strict=True)
         if tensor.name not in feedback
     ]
-    subgraph = anatomy.graph.subgraphs[interpreter.subgraph]
     operator = last_operator(subgraph, interpreter.output_indices[answer])
     lines = [
         *_head(anatomy, file),

@@ -33,6 +33,7 @@ class InputGuess(NamedTuple):
     :ivar rows: pixels, of a picture.
     :ivar channels: values of a row.
     :ivar size: width and height of a picture.
+    :ivar first: the channels come before the rows; None: the shape does not say.
     """
 
     tensor: TensorInfo
@@ -40,30 +41,61 @@ class InputGuess(NamedTuple):
     rows: int
     channels: int
     size: tuple[int, int] | None = None
+    first: bool | None = False
 
 
-def guess_input(tensor: TensorInfo, notes: TensorNotes | None) -> InputGuess:
-    """Guess the kind of an input: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
+def guess_input(tensor: TensorInfo, notes: TensorNotes | None, *, recurrent: bool = False) -> InputGuess:
+    """Guess the kind of an input: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out.
+
+    Channels may come first: [1 or 3, H, W], [C, T].
+
+    :param recurrent: the model goes through the rows one by one, so that they come first.
+    """
     sizes = list(tensor.shape)
     if len(sizes) > 1 and sizes[0] == 1:
         del sizes[0]
-    if _is_picture(sizes, notes):
-        height, width, colours = sizes
-        return InputGuess(tensor, notes, height * width, colours, (width, height))
-    while len(sizes) > 2 and sizes[-1] == 1:  # noqa: PLR2004  a window has two sizes
-        del sizes[-1]
+    for colours_first, (height, width, colours) in _as_pictures(sizes):
+        if _is_picture(height, width, colours, notes):
+            first = colours_first and colours > 1
+            return InputGuess(tensor, notes, height * width, colours, (width, height), first)
+    while len(sizes) > 2 and 1 in sizes:  # noqa: PLR2004  a window has two sizes
+        del sizes[len(sizes) - 1 - sizes[::-1].index(1)]
     values = math.prod(sizes)
-    channels = sizes[-1] if len(sizes) > 1 else values if values <= _MOST_CHANNELS else 1
-    return InputGuess(tensor, notes, values // channels, channels)
+    if len(sizes) < 2:  # noqa: PLR2004  as above
+        channels = values if values <= _MOST_CHANNELS else 1
+        return InputGuess(tensor, notes, values // channels, channels)
+    guess = False if recurrent else _are_channels_first(sizes)
+    channels = sizes[0] if guess else sizes[-1]
+    return InputGuess(tensor, notes, values // channels, channels, first=guess)
 
 
-def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
-    if len(sizes) != _HEIGHT_WIDTH_COLOURS or sizes[2] not in _COLOURS:
+def _as_pictures(sizes: Sequence[int]) -> Iterator[tuple[bool, Sequence[int]]]:
+    """Yield height, width and colours as the shape may have them: with the colours last, and with them first."""
+    if len(sizes) == _HEIGHT_WIDTH_COLOURS:
+        yield False, sizes
+        yield True, (*sizes[1:], sizes[0])
+
+
+def _is_picture(height: int, width: int, colours: int, notes: TensorNotes | None) -> bool:
+    if colours not in _COLOURS:
         return False
     if notes is not None and notes.picture is not None:
         return True
-    height, width, colours = sizes
     return min(height, width) > _LEAST_SIDE and (colours > 1 or height == width)  # a grey oblong is a spectrogram
+
+
+_MORE = 4
+"""Times that a window is longer than it has channels, if a shape shall say which is which."""
+
+
+def _are_channels_first(sizes: Sequence[int]) -> bool | None:
+    """Guess by the shape; None where it does not say: windows have more rows than channels, mostly."""
+    channels, *rows = sizes
+    if len(rows) > 1:
+        return rows[0] == rows[1] != channels  # of planes such as those of a radar
+    if channels > _MOST_CHANNELS or channels * _MORE > rows[0]:
+        return None if channels <= rows[0] else False
+    return channels > 1
 
 
 def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
@@ -95,6 +127,8 @@ def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
     for part in parts:
         name = f"tensors.{toml.key(part.tensor.name)}"
         yield from toml.table(name, toml.assign("channels", list(map(toml.text, channels[part.tensor.name]))))
+        if part.rows == window:
+            yield from _layout([part])
         if part.rows != window:
             yield 'features = { use = ["mean"] }  # a guess: it takes one value a channel, out of the whole window'
         yield from _normalise(f"{name}.normalise", part)
@@ -105,9 +139,20 @@ def _input(parts: Sequence[InputGuess], channels: Sequence[str]) -> Iterator[str
     yield from toml.assign("channels", list(map(toml.text, channels)), "" if size else "name them, in this order")
     if size:
         yield f"image = {{ width = {size[0]}, height = {size[1]} }}"
+        yield from _layout(parts)
         return
+    yield from _layout(parts)
     yield '# unit = "m/s²"'
     yield '# rate = "100 Hz"'
+
+
+def _layout(parts: Sequence[InputGuess]) -> Iterator[str]:
+    """Write the layout of the only input, where it is not the usual one."""
+    if len(parts) == 1 and parts[0].first:
+        rows = ["height", "width"] if parts[0].size else ["rows"]
+        yield f'layout = "channels_first"  # a guess by its shape: [{", ".join(("channels", *rows))}]'
+    elif len(parts) == 1 and parts[0].first is None:
+        yield '# layout = "channels_first"  # where the model takes them before the rows: swap channels and window.size'
 
 
 def _channels(parts: Sequence[InputGuess]) -> Mapping[str, Sequence[str]]:

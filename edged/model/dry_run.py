@@ -40,8 +40,11 @@ class TriedWindow(NamedTuple):
     right: str | None
 
 
-def check_weights(author: Author, base: Path, weights: Path, delegates: Sequence[DelegateLibrary] = ()) -> None:
+def check_weights(author: Author, base: Path, weights: Path, delegates: Sequence[DelegateLibrary] = ()) -> Author:
     """Refuse weights that the runtime refuses, that do not fit the manifest, or that fail its self-test.
+
+    Return the manifest with the layouts stated that the shapes of the model's inputs decide: they stay as they are when
+    the next version has other shapes.
 
     :raises ModelError: so they do.
     :raises ConfigError: the manifest or its self-test cannot be used.
@@ -50,6 +53,7 @@ def check_weights(author: Author, base: Path, weights: Path, delegates: Sequence
     try:
         model.self_test(author.read_self_test(base))
         ResultEncoder.of(author, author.name, author.version, bytes(32), outputs=model.outputs, tune={})
+        return author.with_layouts({name: order.layout for name, order in model.orders.items()})
     finally:
         model.close()
 

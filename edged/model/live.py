@@ -40,6 +40,7 @@ class Model:
     """A signal chain around an interpreter: windows in, scores out.
 
     :ivar outputs: number of scores.
+    :ivar orders: the order of each input's values, by its name in the manifest.
     :ivar keeps_state: state stays inside the interpreter, where only one stream of windows can have it.
     :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
     :ivar prepare: turns a window into the model's tensors; it holds nothing of the weights.
@@ -58,6 +59,7 @@ class Model:
         self._kind = chain.output.kind
         self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
+        self.orders = self._chain.orders
         self.keeps_state = self._has_state and chain.model.reset == "gap"
         self.seconds = float("inf")
         if interpreter.has_resources and chain.model.reset != "gap":

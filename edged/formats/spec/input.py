@@ -14,6 +14,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """A table of the manifest: its keys and no others; what has its default value is left out when it is signed."""
 
 
+Layout = Literal["channels_last", "channels_first"]
+
 _COLOURS = frozenset("rgb")
 _GREY = ("grey",)
 _MOST_PIXELS = 4096 * 4096
@@ -91,6 +93,9 @@ class Input(Table, frozen=True):
     :ivar gap: what a pause means. Without it, pauses mean nothing.
     :ivar join: how values from several topics make a row.
     :ivar image: set: readings are pictures.
+    :ivar layout: the order of a window in the model's input: ``channels_last`` puts it in row by row ([rows, channels],
+        [height, width, colours]), ``channels_first`` channel by channel. Default: the order that the input's shape has;
+        ``channels_last`` where it may be either.
     """
 
     channels: tuple[str, ...]
@@ -105,6 +110,7 @@ class Input(Table, frozen=True):
     gap: Gap | None = None
     join: Join = Join()
     image: Image | None = None
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         if not self.channels or len(set(self.channels)) != len(self.channels):
