@@ -246,7 +246,7 @@ class World(threading.Thread):
             if what == "sealed":
                 sealed[parts[0], parts[1]] = parts[2:]
             elif any(kill - UNSTORED <= float(parts[0]) <= kill + UNSTORED for kill in self.kills):
-                name = parts[1:] if what == "taken" else sealed[parts[1], parts[2]]
+                name = sealed[parts[1], parts[2]]
                 found.add(bytes.fromhex(name[0]) if len(name) == 1 else (int(name[1]), int(name[2])))
         return found
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.results import Results
 from edged.broker import Outcome
 from edged.cli import main
 from edged.formats.channel.announcer import Announcer
@@ -18,7 +18,7 @@ from edged.formats.channel.result_encoder import ResultEncoder
 
 _FILE = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-seal, on_delivered = Announcer.seal, Outgoing.on_delivered
+seal, on_delivered = Announcer.seal, Results.on_delivered
 
 
 def _sealed(
@@ -30,16 +30,13 @@ def _sealed(
     return kid, count, message
 
 
-def _delivered(self: Outgoing, token: int, outcome: Outcome) -> None:
-    sent, stored = self._sent.get(token), self.outbox._in_flight.get(self._resent.get(token, 0))
+def _delivered(self: Results, token: int, outcome: Outcome) -> None:
+    sent = self._flying.get(token)
     if outcome is Outcome.TAKEN and sent is not None:
-        name = " ".join(part.hex() if isinstance(part, bytes) else str(part) for part in sent.of)
-        os.write(_FILE, f"taken {time.monotonic()} {name}\n".encode())
-    elif outcome is Outcome.TAKEN and stored is not None:
-        os.write(_FILE, f"taken-late {time.monotonic()} {stored.kid.hex()} {stored.counter}\n".encode())
+        os.write(_FILE, f"taken {time.monotonic()} {sent.kid.hex()} {sent.count}\n".encode())
     on_delivered(self, token, outcome)
 
 
 Announcer.seal = _sealed  # type: ignore[method-assign]
-Outgoing.on_delivered = _delivered  # type: ignore[method-assign]
+Results.on_delivered = _delivered  # type: ignore[method-assign]
 main()
