@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edged.base.nothing import nothing
 from edged.board.daemon.recovery import ReplayMarks
-from edged.board.delivery import inbox
-from edged.board.delivery.holds import MessageAck
+from edged.board.delivery import path
+from edged.board.delivery.hold import Hold
 from edged.cli import main
 from edged.formats.channel.reading import ReplayGuard
 
 
-class _Paid(MessageAck):
-    """A debt that is paid as soon as it is made."""
+class _Released(Hold):
+    """A hold that nobody waits for."""
 
-    def __init__(self, acknowledge: Callable[[], None], *, can_wait: bool = True) -> None:
-        super().__init__(lambda: None, can_wait=can_wait)
-        acknowledge()
+    __slots__ = ()
 
-
-def _forget(*_: object) -> None:
-    """Remember nothing."""
+    def __init__(self, released: Callable[[], None]) -> None:
+        super().__init__(nothing)
+        released()
 
 
 def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
@@ -31,9 +30,8 @@ def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
 
 
 if __name__ == "__main__":
-    inbox.MessageAck = _Paid  # type: ignore[assignment,misc]
-    inbox.Inbox._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
+    path.Hold = _Released  # type: ignore[misc]
     ReplayGuard.accept = _no_mark  # type: ignore[method-assign,assignment]
-    ReplayGuard.settle = _forget  # type: ignore[method-assign]
-    ReplayMarks.save = ReplayMarks.save_in_ram = _forget  # type: ignore[method-assign]
+    ReplayGuard.settle = nothing  # type: ignore[method-assign,assignment]
+    ReplayMarks.save = ReplayMarks.save_in_ram = nothing  # type: ignore[method-assign,assignment]
     main()
