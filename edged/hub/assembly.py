@@ -150,11 +150,14 @@ class Hub:
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove the retained messages of boards that are gone, and drop queued messages beyond the limit."""
+        """Drop queued messages beyond the limit, and look at boards that are gone and versions that have come."""
         with suppress(EdgedError):
             self.republisher.tidy()
         if self.retained is not None:
-            self.retained.sweep(packages=self.config.hub.packages is not None)
+            self.retained.sweep()
+            if self.config.hub.packages is not None:
+                for view in self.views.values():
+                    self.retained.update(view)
 
     def close(self) -> None:
         """Close the sinks, the connections and the state."""
@@ -175,6 +178,7 @@ class Hub:
         return 0
 
     def _on_removed(self, device: str) -> None:
+        self.intake.forget(device)
         for sink in self.sinks:
             sink.forget(device)
 
@@ -194,7 +198,7 @@ class Hub:
         delivery.ack()
         home = self.retained
         if home is not None and delivery.topic == home.birth_topic and delivery.payload == b"online":
-            home.home_assistant_started()
+            home.home_assistant_started(time.monotonic())
 
     def _on_local_up(self) -> None:
         self.republisher.read_queue()

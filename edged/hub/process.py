@@ -78,8 +78,8 @@ class HubProcess:
                 broker.connect()
             now = time.monotonic()
             while not self._stopping:
-                waiting = 0.0 if hub.intake.waiting and not hub.intake.error else due.at - now
-                run_once(hub.brokers, max(0.0, min(waiting, *(sink.due_in(now) for sink in hub.sinks))))
+                waiting = min(due.at - now, hub.intake.due_in(now), *(sink.due_in(now) for sink in hub.sinks))
+                run_once(hub.brokers, max(0.0, waiting))
                 now = time.monotonic()
                 due.run_due(now)
                 self._after_turn(now)
@@ -134,7 +134,7 @@ class HubProcess:
         if self._metrics is not None:
             self._metrics.close()
         if hub.retained is not None:
-            hub.retained.end()
+            hub.retained.end(time.monotonic())
         until = time.monotonic() + _GOODBYE
         while hub.local.is_up and hub.local.pending and time.monotonic() < until:
             hub.local.run_once(0.1)

@@ -136,8 +136,10 @@ class Receiver:
         """Return the message for the nonce topic of ``device``, whose next announcement then echoes :meth:`nonce`."""
         return cbor.encode([self._name, self.nonce(device)])
 
-    def announce(self, device: str, payload: bytes, now: float) -> None:
+    def announce(self, device: str, payload: bytes, now: float) -> bool:
         """Take what stands retained on the announce topic of ``device``: a CBOR sequence, newest first.
+
+        Return True if it names keys that were not known: messages that were held may open now.
 
         :param now: Unix seconds by the hub's clock.
         :raises TrustError: it is not to be believed; what was known stays as it was.
@@ -145,7 +147,7 @@ class Receiver:
         """
         known = self._device(device)
         if payload == known.payload and now <= known.lapses:
-            return  # the same retained message, through another subscription or after a reconnect
+            return False  # the same retained message, through another subscription or after a reconnect
         announced = [Announcement.parse(item, device, known.record.sign) for item in split(payload)]
         if any(later.epoch >= earlier.epoch for earlier, later in pairwise(announced)):
             raise FormatError(f"the epochs that {device} announces do not go from newest to oldest")
@@ -161,6 +163,7 @@ class Receiver:
         for one in usable:
             last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
             epochs[one.kid].last = last
+        gained = epochs.keys() - known.epochs.keys()
         known.epochs = epochs
         known.current = epochs[newest.kid]
         known.lapses = lapses
@@ -168,6 +171,7 @@ class Receiver:
         self._ledger.believe(device, Believed(newest.epoch, newest.serial, newest.kid, signed or newest.sign_results))
         # an epoch that the newest closes may be missing behind it: who carries it can cut that off, and bring it later
         self._ledger.forget_epochs(device, {newest.kid, *newest.closed})
+        return bool(gained)
 
     def _check_newer(self, newest: Announcement) -> bool:
         """Refuse an announcement that takes something back; return whether one promised signed results before."""
