@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, get_args
 
 import click
 
-from edged.base.errors import UsageError, error_context
+from edged.base.errors import EdgedError, UsageError, error_context
 from edged.base.files import read_whole, write_atomically
 from edged.board.installation import Board
 from edged.cli.common import config_option, path_type, print_json, say, say_text
@@ -19,7 +20,7 @@ from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
-from edged.model.runtime import Interpreter, choose
+from edged.model.runtime import Engine, Interpreter, choose, installed
 from edged.model.runtime.anatomy import dissect
 from edged.model.samples import read_samples
 
@@ -97,14 +98,7 @@ def try_command(
             print_json(_shown(number, window), indent=None, file=output)
             tried.append(window)
         if record is not None:
-            tolerance = chain.tolerance if isinstance(chain, Author) else TOLERANCE
-            recorded = record_self_test(opened, chain, tried, record, tolerance)
-            say(f"{record}  {recorded.written} vectors", err=True)
-            if recorded.unclear:
-                say(
-                    f"left out {recorded.unclear} windows whose two best labels lie closer than twice the tolerance",
-                    err=True,
-                )
+            _record(chain, opened, model, choose(engine), tried, record)
     finally:
         opened.close()
     _say_accuracy(tried)
@@ -120,6 +114,36 @@ def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path
         raise UsageError(f"{model} needs a manifest", hint="--manifest FILE")
     author = Author.read(manifest)
     return author, open_model(author, model, choose(engine))
+
+
+def _record(chain: Chain, opened: Model, model: Path, engine: Engine, tried: Sequence[TriedWindow], path: Path) -> None:
+    """Record a self-test with every engine that is installed; of a package, which brings its own, with one."""
+    models = {engine.title: opened}
+    tolerance = TOLERANCE
+    if isinstance(chain, Author):
+        if chain.self_test is not None and chain.self_test.tolerance is not None:
+            tolerance = chain.self_test.tolerance
+        for other in installed():
+            if other.name != engine.name:
+                try:
+                    models[other.title] = open_model(chain, model, other)
+                except EdgedError as error:
+                    say(f"not recorded with {other.title}: {error.message}", err=True)
+    try:
+        recorded = record_self_test(opened, chain, tried, path, tolerance, engines=models)
+    finally:
+        for one in models.values():
+            if one is not opened:
+                one.close()
+    say(f"{path}  {recorded.written} vectors by {', '.join(models)}, tolerance {recorded.tolerance:.3g}", err=True)
+    if recorded.unclear:
+        say(
+            f"left out {recorded.unclear} windows whose label another engine may turn over: their best labels, or score"
+            " and threshold, lie too close",
+            err=True,
+        )
+    if recorded.apart > tolerance / 2:
+        say(f"the engines lie up to {recorded.apart:.1%} of the scores' spread apart", err=True)
 
 
 def _shown(number: int, window: TriedWindow) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from edged.formats.cose.keys import Agreement
 from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import VerifiedPackage
 from edged.formats.spec import Chain
-from edged.model.known_answers import answers_of, check_answer, spread, to_floats
+from edged.model.known_answers import Judge, answers_of, check_answer, spread, to_floats
 from edged.model.runtime import DelegateLibrary, Engine, Runner
 from edged.model.signal.chain import CompiledChain, shapes_for
 
+_LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
 
 
@@ -56,7 +58,7 @@ class Model:
         self.prepare = self._chain.prepare
         self._feedback = self._chain.feedback
         self._channels = len(chain.input.channels)
-        self._kind = chain.output.kind
+        self._kind, self._judge = chain.output.kind, Judge(chain)
         self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
         self.orders = self._chain.orders
@@ -93,12 +95,12 @@ class Model:
 
         :raises SelfTestError: an answer is not the signed one.
         """
-        kind = self._kind
-        within = test.tolerance * spread(np.stack([to_floats(case.scores) for case in test.cases]), kind)
+        signed = np.stack([to_floats(case.scores) for case in test.cases])
+        within = test.tolerance * spread(signed, self._kind)
         for number, (window, expected) in enumerate(answers_of(test), 1):
             got = self._timed(window.reshape(-1, self._channels))
             with error_context(f"self-test {number} of {len(test.cases)}"):
-                check_answer(got, expected, within=within, kind=kind)
+                check_answer(got, expected, within=within, judge=self._judge)
         self._timed(to_floats(test.cases[0].window).reshape(-1, self._channels))  # warm by now
         self.interpreter.reset()
 
@@ -167,5 +169,10 @@ def load(
         undo.callback(interpreter.close)
         model = LiveModel(package, buffer, interpreter)
         model.self_test(SelfTest.parse(room.view, manifest))
+        if manifest.tested and engine.name not in {one.partition(" ")[0] for one in manifest.tested}:
+            _LOG.warning(
+                "model %s: its publisher tried it on %s, and not on %s: it answers the self-test as it should",
+                *(manifest.name, ", ".join(manifest.tested), engine.title),
+            )
         undo.pop_all()
         return model  # closing `room` trims this thread's freed memory: it may end long before the model is closed
