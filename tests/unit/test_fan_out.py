@@ -277,6 +277,34 @@ def test_what_plus_stands_for_tells_which_values_belong_together() -> None:
     assert model.windows == [[1, 2], [1, 2]]
 
 
+def test_a_retained_value_of_a_joined_topic_is_used_and_makes_no_row() -> None:
+    """The setpoint of a machine is published once, and retained: it is the value until a newer one comes."""
+    serving, model = joined()
+    running = Running(c1=serving)
+    running.deliver(b"10", "home/a/right", retain=True)
+    for value in (b"1", b"2"):
+        running.deliver(value, "home/a/left", retain=True)
+    assert model.windows == []
+
+    running.deliver(b"3", "home/a/left")
+    running.deliver(b"20", "home/a/right")
+    running.deliver(b"4", "home/a/left")
+
+    assert model.windows == [[3, 4]]
+    assert running.health.refused == {}
+    running.check_books()
+
+
+def test_a_retained_value_whose_age_matters_is_not_used() -> None:
+    serving, model = joined(join=Join(when="any", within="5 s"))
+    running = Running(c1=serving)
+    running.deliver(b"10", "home/a/right", retain=True)
+    for value in (b"1", b"2"):
+        running.deliver(value, "home/a/left")
+
+    assert model.windows == []
+
+
 def test_joined_rows_wait_for_no_topic_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("edged.board.pipeline.lane.time.monotonic", lambda: now[0])
