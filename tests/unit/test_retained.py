@@ -207,18 +207,24 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["enrol", "remove"]), NAMES),
     st.tuples(st.just("serve"), NAMES, CHANNELS),
     st.tuples(st.just("accept"), NAMES, st.sampled_from(["c1", "c2"])),
-    st.tuples(st.sampled_from(["turn", "acknowledge", "down", "up", "lose", "start", "assistant_stops", "assistant_starts"])),
+    st.tuples(
+        st.sampled_from(["turn", "acknowledge", "down", "up", "lose", "start", "assistant_stops", "assistant_starts"])
+    ),
 )
 
 
 @settings(max_examples=200)
 @given(st.lists(STEPS, max_size=40))
-def test_the_right_messages_are_retained_in_the_end_and_no_others_whatever_happens(steps: list[tuple[Any, ...]]) -> None:
+def test_the_right_messages_are_retained_in_the_end_and_no_others_whatever_happens(
+    steps: list[tuple[Any, ...]],
+) -> None:
     with TemporaryDirectory() as directory:
         world = World(Path(directory))
         with closing(world.state):
             for name, *arguments in steps:
-                flat = [one for argument in arguments for one in (argument if isinstance(argument, tuple) else (argument,))]
+                flat = [
+                    one for argument in arguments for one in (argument if isinstance(argument, tuple) else (argument,))
+                ]
                 getattr(world, name)(*flat)
             world.settle()
 
