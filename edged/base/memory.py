@@ -51,8 +51,8 @@ class SecretBuffer:
         self.locked = False
 
     def lock(self) -> None:
-        """Bring all pages into RAM and keep them there, where the limit allows."""
-        self.locked = _try_to_lock(self._start, len(self._map))
+        """Keep each page in RAM from the first byte that is written to it, where the limit allows."""
+        self.locked = _succeeds(libc.lock_on_fault, self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:
         """Once the runtime maps these bytes, give its map the protections of our own, and drop our own's pages.
@@ -67,7 +67,7 @@ class SecretBuffer:
                 length = min(_STEP, end - at)
                 ours = self._start + offset + at - start
                 if self.locked:  # where it is not, a container may forbid these calls altogether
-                    if not _try_to_lock(at, length):
+                    if not _succeeds(libc.lock, at, length):
                         return
                     libc.unlock(ours, length)
                 libc.advise(ours, length, mmap.MADV_DONTNEED)  # of a shared map: the bytes themselves stay
@@ -125,9 +125,9 @@ def wipe(secret: bytearray | memoryview) -> None:
         ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(secret)), 0, length)
 
 
-def _try_to_lock(start: int, length: int) -> bool:
+def _succeeds(lock: Callable[[int, int], None], start: int, length: int) -> bool:
     try:
-        libc.lock(start, length)
+        lock(start, length)
     except OSError:
         return False
     return True

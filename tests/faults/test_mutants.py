@@ -78,7 +78,7 @@ MUTANTS = {
     ),
     "a plaintext that was not signed is run": Mutant(
         "edged.formats.package.verify.UnwrappedPackage.decrypt_into",
-        '_check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)\n',
+        '_check_digest(f"plaintext of part {part.kind!r}", digest, part.plaintext)\n',
         "pass\n",
         "integration/test_bad_packages.py::test_another_plaintext_than_the_one_signed_is_refused",
         SIGNED,

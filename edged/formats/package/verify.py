@@ -30,7 +30,8 @@ from edged.base.errors import (
     error_context,
 )
 from edged.formats.cose import cbor
-from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
+from edged.formats.cose.algorithms import TAG_SIZE
+from edged.formats.cose.decrypt import decrypt_and_hash
 from edged.formats.cose.encrypt import Encrypt, content_aad
 from edged.formats.cose.keys import Agreement, ContentKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
@@ -256,12 +257,12 @@ class UnwrappedPackage(msgspec.Struct, frozen=True):
         manifest = self.manifest
         part = manifest.sealed[number]
         aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version, number))
-        cipher = self.key.aead.cipher(self.key.secret)
+        _check_size(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
         try:
-            decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
+            digest = decrypt_and_hash(self.key, part.iv, self.parts[number], aad, buffer)
         except DecryptionError as error:  # the key is the one committed to: bytes were altered
             raise DecryptionError(f"part {part.kind!r}: {error.message}") from error
-        _check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
+        _check_digest(f"plaintext of part {part.kind!r}", digest, part.plaintext)
 
 
 def parse_recipients(data: bytes, most: int = RECIPIENTS) -> Encrypt:
@@ -296,7 +297,9 @@ def check_ciphertexts(manifest: Manifest, parts: tuple[memoryview, ...]) -> None
     if len(parts) != len(manifest.sealed):
         raise MismatchError(f"the package holds {len(parts)} parts, and {len(manifest.sealed)} were signed")
     for part, ciphertext in zip(manifest.sealed, parts, strict=True):
-        _check_digest(f"ciphertext of part {part.kind!r}", ciphertext, part.ciphertext)
+        what = f"ciphertext of part {part.kind!r}"
+        _check_size(what, ciphertext, part.ciphertext)
+        _check_digest(what, hashlib.sha256(ciphertext).digest(), part.ciphertext)
 
 
 def _ends(head: bytes) -> tuple[int, int]:
@@ -328,9 +331,8 @@ def _check_size(what: str, data: memoryview, expected: Digest) -> None:
         raise MismatchError(f"the {what} is {len(data)} bytes long, and {expected.size} were signed")
 
 
-def _check_digest(what: str, data: memoryview, expected: Digest) -> None:
-    _check_size(what, data, expected)
-    if not hmac.compare_digest(hashlib.sha256(data).digest(), expected.sha256):
+def _check_digest(what: str, digest: bytes, expected: Digest) -> None:
+    if not hmac.compare_digest(digest, expected.sha256):
         raise MismatchError(f"the {what} is not the one that was signed")
 
 
