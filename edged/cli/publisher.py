@@ -116,13 +116,14 @@ def pack_command(
             raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
         author, base = Author.read(manifest), manifest.parent
         weights = author.weights_path(base, model)
-        author, tested, failures = check_weights(author, base, weights)
+        author, outputs, tested, failures = check_weights(author, base, weights)
         for engine, error in failures.items():
             say(f"edged: warning: boards with {engine} will refuse it: {error.message}", err=True)
         fields, content, self_test = author.fields(base), read_whole(weights), author.read_self_test(base)
         if learned is not None:
             changed, content, self_test = _learned(author, base, content, learned, aggregator, version)
             fields |= changed
+        fields["outputs"] = outputs
         fields["tested"] = tested if learned is None else tested[:1]
         minimum = fields["minimum"] = minimum or author.minimum
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)

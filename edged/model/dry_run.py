@@ -49,11 +49,13 @@ class CheckedWeights(NamedTuple):
 
     :ivar author: the manifest, with the layouts stated that the shapes of the model's inputs decide: they stay as they
         are when the next version has other shapes.
+    :ivar outputs: number of scores.
     :ivar tested: engines that answer the self-test: those that it was recorded with, and those that are installed here.
     :ivar failures: of engines that are installed here, by their names.
     """
 
     author: Author
+    outputs: int
     tested: tuple[str, ...]
     failures: Mapping[str, EdgedError]
 
@@ -66,7 +68,7 @@ def check_weights(author: Author, base: Path, weights: Path) -> CheckedWeights:
     """
     test, recorded = author.read_recording(base)
     preferred = choose("auto")
-    author = _check_with(preferred, author, weights, test)
+    author, outputs = _check_with(preferred, author, weights, test)
     tested, failures = [preferred.title], {}
     for engine in installed():
         if engine.name != preferred.name:
@@ -76,15 +78,15 @@ def check_weights(author: Author, base: Path, weights: Path) -> CheckedWeights:
             except EdgedError as error:
                 failures[engine.title] = error
     others = [one for one in recorded if one not in tested and one not in failures]
-    return CheckedWeights(author, (*tested, *others), failures)
+    return CheckedWeights(author, outputs, (*tested, *others), failures)
 
 
-def _check_with(engine: Engine, author: Author, weights: Path, test: SelfTest) -> Author:
+def _check_with(engine: Engine, author: Author, weights: Path, test: SelfTest) -> tuple[Author, int]:
     model = open_model(author, weights, engine)
     try:
         model.self_test(test)
         ResultCheck(author, model.outputs).check(Decider(author, {}).step(np.zeros(model.outputs, np.float32), 0.0))
-        return author.with_layouts({name: order.layout for name, order in model.orders.items()})
+        return author.with_layouts({name: order.layout for name, order in model.orders.items()}), model.outputs
     finally:
         model.close()
 

@@ -125,6 +125,8 @@ class LiveModel(Model):
     def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Runner) -> None:
         super().__init__(package.manifest, interpreter)
         self.manifest = package.manifest
+        if self.manifest.outputs not in {None, self.outputs}:
+            raise ModelError(f"the model gives {self.outputs} scores, and {self.manifest.outputs} were signed")
         self.identity = package.identity
         self.locked = buffer.locked
         self._buffer = buffer

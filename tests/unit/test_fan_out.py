@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ from edged.config.model import Gate, ModelConfig, TimeField
 from edged.formats.channel.reading import ReadingOpener, ReadingSealer, ReplayGuard
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import ContentKey
-from edged.formats.spec import Features, Gap, Input, Join, Window
+from edged.formats.spec import Decide, Features, Gap, Image, Input, Join, Output, Window
 from edged.model.author import Author
 from edged.model.live import LiveModel, Model
 from edged.model.reading import Decoder
@@ -164,6 +166,37 @@ def test_a_chain_that_does_not_fit_is_refused() -> None:
         check_chain(gated, source, {"c1": source})
     with pytest.raises(ConfigError, match="from: the model on channel 'c1' cannot be used"):
         check_chain(fed, source, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "channels", "said"),
+    [
+        ("regressor", 3, 3, None),
+        ("regressor", 2, 3, "takes 3 channels, and gearbox gives 2 scores"),
+        ("regressor", 4, 3, "takes 3 channels, and gearbox gives 4 scores"),
+        ("regressor", None, 1, "gives an unknown number of scores"),
+        ("anomaly", None, 1, None),
+        ("anomaly", None, 2, "takes 2 channels, and gearbox gives 1 scores"),
+    ],
+)
+def test_a_chain_of_other_sizes_is_refused_before_it_runs(
+    kind: Literal["regressor", "anomaly"], outputs: int | None, channels: int, said: str | None
+) -> None:
+    """Each window of the follower would end in an IndexError, or its rows would lack what the source gives."""
+    labels, decide = (("good", "bad"), Decide(enter=0.5)) if kind == "anomaly" else ((), None)
+    source = FakeModel(output=Output(kind=kind, labels=labels), decide=decide).manifest
+    source = msgspec.structs.replace(source, outputs=outputs)
+    follower = FakeModel(input=Input(channels=tuple(f"c{number}" for number in range(channels)))).manifest
+
+    with nullcontext() if said is None else pytest.raises(ConfigError, match=f"from: .*{said}"):
+        check_chain(ModelConfig(name="m", channel="c2", from_="c1"), follower, {"c1": source})
+
+
+def test_a_model_that_takes_pictures_takes_no_scores() -> None:
+    follower = FakeModel(input=Input(channels=("grey",), image=Image(width=1, height=1)), window=Window()).manifest
+
+    with pytest.raises(ConfigError, match="takes pictures, and scores are rows of numbers"):
+        check_chain(ModelConfig(name="m", channel="c2", from_="c1"), follower, {"c1": FakeModel().manifest})
 
 
 # --- slow models -----------------------------------------------------------------------------

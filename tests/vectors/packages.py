@@ -355,6 +355,8 @@ def package_vectors() -> list[Vector]:
                  [[0.3125, 0.6875], [0.0, 1.0]], "opens", signed=[[0.25, 0.71875], [0.0, 1.0]], **watched),
         answered("watched-beyond-enter", "the label is the one signed, by decide.watch", [[0.25, 0.75], [0.0, 1.0]],
                  signed=[[0.25, 0.71875], [0.0, 1.0]], **watched),
+        vector("outputs", "how many scores the model gives", with_manifest(outputs=2), "opens"),
+        bad("outputs-0", "a model gives something", with_manifest(outputs=0)),
         vector("tested", "the engines that answered the self-test are named", with_manifest(tested=["litert 2.3.0"]), "opens"),
         bad("tested-without-name", "engines have names", with_manifest(tested=[""])),
         bad("tested-too-many", "at most 8 engines", with_manifest(tested=["litert 2.3.0"] * 9)),
