@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -258,7 +257,8 @@ def test_a_message_that_stays_as_it_is_is_not_published_again(world: World) -> N
     assert world.home.said == []
     view = world.views["press"]
     assert view.inventory is not None
-    view.inventory = replace(view.inventory, models=(msgspec.structs.replace(view.models[0], version=2),))
+    newer = msgspec.structs.replace(view.models[0], version=2)
+    view.inventory = msgspec.structs.replace(view.inventory, models=(newer,))
     world.shown.update(view)
     world.turn()
     assert [topic for topic, _ in world.home.said] == ["edged-hub/press/c1/update"]
