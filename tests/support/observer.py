@@ -249,7 +249,7 @@ class Conversation:
             self._version = body[6]
             at = 10 + (_properties(body[10:]) if self._version == 5 else 0)
             self.client = _text(body[at:]).decode()
-        elif kind == PUBLISH and packet[0] & 6:
+        elif kind == PUBLISH and packet[0] & 6 and (up or not packet[0] & 1):  # what is retained is no news
             self._note_message(packet[0], body, up=up)
         elif kind == PUBACK and (track := self._under_way.pop((not up, int.from_bytes(body[:2], "big")), None)):
             code = body[2] if len(body) > 2 else 0
