@@ -42,6 +42,8 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
     """
     engine = choose("auto")
     anatomy = dissect(engine, model)
+    if anatomy.refusal is not None:
+        raise anatomy.refusal
     with error_context(model):
         signature = signature or choose_signature(anatomy.graph)
     interpreter = Interpreter(engine, str(model), signature=signature)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from edged.base.errors import ModelError
+from edged.formats.channel.result import MOST_SCORES
 from edged.formats.spec.output import LONGEST_LABEL, MOST_LABELS
 from edged.model import toml
+from edged.model.draft_normalise import Range, write_normalise
 from edged.model.runtime.graph import Subgraph
 from edged.model.runtime.metadata import TensorNotes
 from edged.model.signal.tensor import TensorInfo
@@ -33,6 +35,7 @@ class InputGuess(NamedTuple):
     :ivar rows: pixels, of a picture.
     :ivar channels: values of a row.
     :ivar size: width and height of a picture.
+    :ivar held: the numbers that its quantised tensor stands for.
     :ivar first: the channels come before the rows; None: the shape does not say.
     """
 
@@ -42,6 +45,7 @@ class InputGuess(NamedTuple):
     channels: int
     size: tuple[int, int] | None = None
     first: bool | None = False
+    held: Range | None = None
 
 
 def guess_input(tensor: TensorInfo, notes: TensorNotes | None, *, recurrent: bool = False) -> InputGuess:
@@ -99,16 +103,16 @@ def _are_channels_first(sizes: Sequence[int]) -> bool | None:
 
 
 def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
-    """Write the tables of the inputs.
-
-    :raises ModelError: a picture is not the only input.
-    """
+    """Write the tables of the inputs. A picture beside others becomes rows of pixels: readings are pictures or rows."""
     pictures = [part for part in parts if part.size is not None]
     if pictures and len(parts) > 1:
-        raise ModelError(
-            f"tensors: {pictures[0].tensor.name!r} takes a picture, and a manifest fills no input beside one",
-            hint=f"the model takes {', '.join(repr(part.tensor.name) for part in parts)}",
+        yield ""
+        yield from toml.remark(
+            f"{pictures[0].tensor.name!r} takes a picture, and another input something else: readings hold rows of"
+            " pixels here, with the other values beside them."
         )
+        parts = [part._replace(size=None) for part in parts]
+        pictures = []
     channels = _channels(parts)
     yield ""
     for part in parts:
@@ -190,21 +194,7 @@ def _feature_hint(part: InputGuess) -> Iterator[str]:
 
 
 def _normalise(name: str, part: InputGuess) -> Iterator[str]:
-    notes = part.notes
-    given = () if notes is None else (notes.mean, notes.std)
-    if given and all(len(one) in {1, part.channels} and np.isfinite(one).all() for one in given) and all(given[1]):
-        yield from toml.table(
-            name, ['method = "zscore"', f"mean = {toml.numbers(given[0])}", f"std = {toml.numbers(given[1])}"]
-        )
-    elif part.size is not None and part.tensor.dtype.kind == "f":
-        yield from (
-            "",
-            "# Colours are 0 to 255 here; for a model that was trained on 0 to 1:",
-            f"# [{name}]",
-            '# method = "minmax"',
-            "# min = 0.0",
-            "# max = 255.0",
-        )
+    return write_normalise(name, part.notes, part.channels, part.held, picture=part.size is not None)
 
 
 _PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST"}
@@ -235,6 +225,8 @@ def write_output(
     size = math.prod(tensor.shape)
     yield ""
     yield from toml.remark(describe(f"Out of {operator or 'it'} comes", tensor, notes))
+    if notes is not None and (why := why_not(size, notes)):
+        yield from toml.remark(f"Not used: its labels from {notes.label_file}: {why}.")
     yield "[output]"
     if size > 1 and operator != "SOFTMAX" and [part.tensor.shape for part in parts] == [tensor.shape]:
         yield from _anomaly()
@@ -242,6 +234,8 @@ def write_output(
         yield from _detector(notes)
     elif size == 1 or size != max(tensor.shape) or size > MOST_LABELS:
         yield from ('kind = "regressor"', '# unit = "°C"', "# scale = 1.0", "# offset = 0.0")
+        if size > MOST_SCORES:
+            yield f'tell = "score"  # results hold {MOST_SCORES} scores at most'
     else:
         yield from _classifier(size, notes, operator)
 
@@ -275,6 +269,19 @@ def _classifier(size: int, notes: TensorNotes | None, operator: str) -> Iterator
 
 def _labels(size: int, notes: TensorNotes | None) -> Sequence[str]:
     """Return the labels that the model brings along, if a manifest may have them."""
-    labels = () if notes is None else notes.labels
-    fits = len(labels) == len(set(labels)) == size and all(len(one.encode()) <= LONGEST_LABEL for one in labels)
-    return labels if fits else ()
+    return notes.labels if notes is not None and notes.labels and not why_not(size, notes) else ()
+
+
+def why_not(size: int, notes: TensorNotes) -> str:
+    """Return why an output of ``size`` values cannot have the labels of its notes; empty if it can, or has none."""
+    if notes.by_value:
+        return "they name the values that it gives, and not its outputs"
+    if len(notes.labels) != size:
+        return f"{len(notes.labels)} labels for {size} outputs" if notes.label_file else ""
+    if twice := [label for label, count in Counter(notes.labels).items() if count > 1]:
+        return f"{twice[0]!r} stands there more than once"
+    if long := [label for label in notes.labels if len(label.encode()) > LONGEST_LABEL]:
+        return f"{long[0]!r} is longer than {LONGEST_LABEL} bytes"
+    if size > MOST_LABELS:
+        return f"a manifest has {MOST_LABELS} labels at most"
+    return ""
