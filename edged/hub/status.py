@@ -86,7 +86,7 @@ class Snapshot:
             },
             "counts": {
                 **counters.all.to_json(),
-                "held": hub.intake.held,
+                "held": hub.intake.held.total(),
                 "held_acknowledged": hub.intake.early.acknowledged,
                 "published": counters.published,
                 "dropped": counters.dropped,
@@ -103,7 +103,7 @@ class Snapshot:
             **hub.views[device].to_json(now),
             "epoch": hub.epoch(device),
             **hub.counters.boards.get(device, Counts()).to_json(),
-            "held": hub.intake.held_of(device),
+            "held": hub.intake.held[device],
         }
 
     def page(self) -> bytes:
@@ -131,18 +131,19 @@ class Snapshot:
 def show_metrics(server: MetricsServer, hub: Hub) -> None:
     """Serve a hub's numbers as they are now."""
     counters, now = hub.counters, time.monotonic()
+    counts = counters.all
     links, queued = {**hub.upstreams, "local": hub.local}, hub.queued()
     server.show(
         render(
             {
-                HEARD: one(counters.all.heard),
-                OPENED: {(device,): counts.opened for device, counts in counters.boards.items()},
-                REPEATED: one(counters.all.repeated),
-                REFUSED: {(reason,): count for reason, count in counters.all.refused.items()},
-                OTHER: {(kind,): count for kind, count in counters.all.other.items()},
+                HEARD: one(counts.heard),
+                OPENED: {(device,): own.opened for device, own in counters.boards.items()},
+                REPEATED: one(counts.repeated),
+                REFUSED: {(reason,): count for reason, count in counts.refused.items()},
+                OTHER: {(kind,): count for kind, count in counts.other.items()},
                 PUBLISHED: one(counters.published),
                 DROPPED: one(counters.dropped),
-                HELD: one(hub.intake.held),
+                HELD: one(hub.intake.held.total()),
                 AT_RISK: one(hub.intake.early.acknowledged),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},

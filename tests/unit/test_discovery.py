@@ -221,6 +221,7 @@ def test_a_channel_that_no_inventory_names_is_published_and_not_discovered(tmp_p
             opened = receiver.open(f"edged/{board.name}/{channel}", seal(announcer, channel), NOW)
             retained.deliver(AcceptedResult(opened, b"{}", newest=True))
             retained.update(view)
+            retained.turn(NOW)
 
         takes("c1")
         view.inventory = Inventory("1.0", 30.0, (ServedModel("c1", "gearbox", 3, 3, "classifier"),))
