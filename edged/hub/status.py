@@ -31,10 +31,11 @@ HELD = Family("edged_hub_held_messages", "gauge", "Messages that wait for an ann
 AT_RISK = Family("edged_hub_held_acknowledged", "gauge", "Those of them that are lost if the hub dies now.")
 QUEUED = Family("edged_hub_queued_messages", "gauge", "Messages that wait for the local broker.")
 BOARD = Family("edged_hub_board_up", "gauge", "Whether an enrolled board is online.", ("device",))
+DEGRADED = Family("edged_hub_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 BROKER = Family("edged_hub_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
 
 BOOKS = (HEARD, OPENED, REPEATED, REFUSED, OTHER, HELD)
-FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, BOARD, BROKER, *PROCESS)
+FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, DEGRADED, BOARD, BROKER, *PROCESS)
 
 
 def status_path(state: Path) -> Path:
@@ -132,7 +133,7 @@ def show_metrics(server: MetricsServer, hub: Hub) -> None:
     """Serve a hub's numbers as they are now."""
     counters, now = hub.counters, time.monotonic()
     counts = counters.all
-    links, queued = {**hub.upstreams, "local": hub.local}, hub.queued()
+    queued = hub.queued()
     server.show(
         render(
             {
@@ -147,7 +148,8 @@ def show_metrics(server: MetricsServer, hub: Hub) -> None:
                 AT_RISK: one(hub.intake.early.acknowledged),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},
-                BROKER: {(name,): broker.is_up for name, broker in links.items()},
+                DEGRADED: {(what,): 1 for what in hub.problems},
+                BROKER: {(name,): broker.is_up for name, broker in hub.links.items()},
                 **process_values("hub"),
             }
         )
