@@ -107,9 +107,9 @@ class Hub:
         return upstreams, local
 
     @property
-    def brokers(self) -> tuple[Broker, ...]:
-        """All brokers, the local one first."""
-        return (self.local, *self.upstreams.values())
+    def links(self) -> dict[str, Broker]:
+        """All brokers by their names, the local one first."""
+        return {"local": self.local, **self.upstreams}
 
     @property
     def problems(self) -> dict[str, str]:
@@ -117,6 +117,8 @@ class Hub:
         found = dict(self.boards.problems)
         if self.intake.error:
             found["state"] = self.intake.error
+        for link, broker in self.links.items():
+            found |= {f"{link}: {part}": fault for part, fault in broker.faults.items()}
         return found
 
     def queued(self) -> int | None:
@@ -163,7 +165,7 @@ class Hub:
         """Close the sinks, the connections and the state."""
         for sink in self.sinks:
             sink.close()
-        for broker in self.brokers:
+        for broker in self.links.values():
             broker.close()
         self.state.close()
         self._lock.close()

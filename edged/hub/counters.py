@@ -33,6 +33,9 @@ class Counts:
     refused: Counter[str] = field(default_factory=Counter)
     other: Counter[str] = field(default_factory=Counter)
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(one + more for one, more in zip(vars(self).values(), vars(other).values(), strict=True)))
+
     def to_json(self) -> dict[str, Any]:
         """Return the counts as JSON."""
         return {**vars(self), "refused": dict(self.refused), "other": dict(self.other)}
@@ -51,47 +54,31 @@ class HubCounters:
     """Counters of one hub process.
 
     :ivar published: messages that the local broker has taken; ``dropped``: those that it never gets.
-    :ivar all: of all boards, and of strangers' announcements.
-    :ivar boards: by board that is or was enrolled.
+    :ivar boards: counts by board that is or was enrolled.
     :ivar strangers: boards that announce and are not enrolled, with the time of their last announcement.
     """
 
     def __init__(self) -> None:
-        self.all = Counts()
         self.published = self.dropped = 0
         self.boards: dict[str, Counts] = {}
         self.lately: deque[Refusal] = deque(maxlen=_LATELY)
         self.strangers: dict[str, float] = {}
+        self._strangers = Counts()
         self._limited = RateLimited(_LOG)
 
-    def _both(self, device: str) -> tuple[Counts, Counts]:
-        return self.all, self.boards.setdefault(device, Counts())
+    def of(self, device: str) -> Counts:
+        """Return the counts of an enrolled board."""
+        return self.boards.setdefault(device, Counts())
 
-    def heard(self, device: str) -> None:
-        """Count a message that has arrived."""
-        for counts in self._both(device):
-            counts.heard += 1
-
-    def opened(self, device: str) -> None:
-        """Count a result."""
-        for counts in self._both(device):
-            counts.opened += 1
-
-    def repeated(self, device: str) -> None:
-        """Count a message that had arrived before, redelivered through nobody's fault."""
-        for counts in self._both(device):
-            counts.repeated += 1
-
-    def other(self, device: str, level: str) -> None:
-        """Count a message that is no result and was not refused."""
-        for counts in self._both(device):
-            counts.other[level] += 1
+    @property
+    def all(self) -> Counts:
+        """The counts of all boards, and of strangers' announcements."""
+        return sum(self.boards.values(), self._strangers)
 
     def refuse(self, topic: str, device: str, error: EdgedError) -> None:
         """Count a refusal of a message of an enrolled board."""
         kind = type(error).__name__
-        for counts in self._both(device):
-            counts.refused[kind] += 1
+        self.of(device).refused[kind] += 1
         self.lately.append(Refusal(time.time(), topic, kind, error.message))
         event = event_of(error, Event.RESULT_REFUSED)
         message = f"{topic}: {kind}: {error.message}"
@@ -105,5 +92,5 @@ class HubCounters:
             message = f"{device} announces results, and is not enrolled here"
             self._limited.warning("stranger", message, Event.STRANGER, device=device)
         self.strangers[device] = time.time()
-        self.all.heard += 1
-        self.all.refused["UnknownSignerError"] += 1
+        self._strangers.heard += 1
+        self._strangers.refused["UnknownSignerError"] += 1

@@ -157,6 +157,15 @@ def removal(before: bytes, after: bytes) -> bytes | None:
     return None if now == json.loads(after) else json.dumps(now).encode()
 
 
+def union(older: bytes, newer: bytes) -> bytes:
+    """Return the newer of two configurations with the components of both; ``older`` may be empty."""
+    if not older:
+        return newer
+    both = json.loads(newer)
+    both["components"] = {**json.loads(older)["components"], **both["components"]}
+    return json.dumps(both).encode()
+
+
 def _expiry(seconds: float | None) -> dict[str, int]:
     """Return the time after which a state without a new message counts as unknown, if it is known."""
     return {} if seconds is None else {"expire_after": round(max(_EXPIRY_FACTOR * seconds, seconds + _LEAST_EXPIRY))}

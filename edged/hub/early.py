@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from edged.base.nothing import nothing
@@ -45,17 +47,13 @@ class EarlyMessages:
         self._boards: dict[str, deque[Arrived]] = {}
         self._cost = 0
 
-    def __len__(self) -> int:
-        return sum(map(len, self._boards.values()))
+    def __iter__(self) -> Iterator[Arrived]:
+        return itertools.chain(*self._boards.values())
 
     @property
     def acknowledged(self) -> int:
         """Number of messages that their broker counts as delivered: they are lost if the hub dies now."""
-        return sum(one.delivery.ack is nothing for held in self._boards.values() for one in held)
-
-    def count(self, device: str) -> int:
-        """Return how many messages of a board wait."""
-        return len(self._boards.get(device, ()))
+        return sum(one.delivery.ack is nothing for one in self)
 
     def add(self, arrived: Arrived) -> list[Arrived]:
         """Hold a message; return those that are given up to make room.
@@ -79,8 +77,7 @@ class EarlyMessages:
 
     def expired(self, now: float) -> list[Arrived]:
         """Remove and return the messages that have waited too long."""
-        late = [one for held in self._boards.values() for one in held if now - one.since > _SECONDS]
-        return [self._pop(one.device) for one in late]
+        return [self._pop(one.device) for one in list(self) if now - one.since > _SECONDS]
 
     def _cost_of(self, device: str) -> int:
         return sum(one.cost for one in self._boards.get(device, ()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -41,6 +41,9 @@ _ASK_EVERY = 10.0
 _RETRY_SECONDS = 1.0
 _ECHO_SECONDS = 1.0
 """An announcement that arrives twice within this time came through two subscriptions: those to it overlap."""
+
+
+_NOT_ANNOUNCED = UnknownKeyError("its key was not announced in time")
 
 
 class Announced(NamedTuple):
@@ -96,13 +99,9 @@ class Intake:
         self._retry_at = 0.0
 
     @property
-    def held(self) -> int:
-        """Number of messages without an outcome: they wait for an announcement, or for the state."""
-        return len(self.early) + len(self._batch)
-
-    def held_of(self, device: str) -> int:
-        """Return the number of a board's messages without an outcome."""
-        return self.early.count(device) + sum(one.device == device for one in self._batch)
+    def held(self) -> Counter[str]:
+        """Numbers of messages without an outcome, by board: they wait for an announcement, or for the state."""
+        return Counter(one.device for one in (*self.early, *self._batch))
 
     def due_in(self, now: float) -> float:
         """Return the seconds until :meth:`turn` has work to do."""
@@ -112,7 +111,7 @@ class Intake:
         """Accept one message, for :meth:`turn` to handle."""
         _, device, level = f"//{delivery.topic}".rsplit("/", 2)
         if device in self._views:
-            self._counters.heard(device)
+            self._counters.of(device).heard += 1
             self._batch.append(Arrived(broker, delivery, device, level, time.monotonic()))
             return
         if level == "announce":
@@ -185,13 +184,10 @@ class Intake:
         """Refuse what waits of a board that is no longer enrolled."""
         gone = self.early.take(device) + [one for one in self._batch if one.device == device]
         self._batch = [one for one in self._batch if one.device != device]
-        for one in gone:
-            self._counters.refuse(one.delivery.topic, device, UnknownSignerError(f"{device} is no longer enrolled"))
-            one.delivery.ack()
+        self._give_up(gone, UnknownSignerError(f"{device} is no longer enrolled"))
 
-    def _give_up(self, messages: Iterable[Arrived]) -> None:
+    def _give_up(self, messages: Iterable[Arrived], error: EdgedError = _NOT_ANNOUNCED) -> None:
         for one in messages:
-            error = UnknownKeyError(f"{one.device} has not announced the key of a result")
             self._counters.refuse(one.delivery.topic, one.device, error)
             one.delivery.ack()
 
@@ -251,7 +247,7 @@ class Intake:
         device, view = arrived.device, self._views[arrived.device]
         match outcome:
             case AcceptedResult():
-                self._counters.opened(device)
+                self._counters.of(device).opened += 1
                 for sink in self._sinks:
                     sink.deliver(outcome)
                 return
@@ -266,7 +262,7 @@ class Intake:
                 view.status = outcome.online
             case Announced(int(epoch), _):
                 _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
-        self._counters.other(device, arrived.level)
+        self._counters.of(device).other[arrived.level] += 1
         if isinstance(outcome, Report | Inventory | Status):
             self._on_change(device)
 
@@ -275,9 +271,9 @@ class Intake:
         if isinstance(error, ExpiredError):
             self._ask(broker, delivery.topic, device)
         if level == "announce" and self._is_echo(device, delivery.payload):
-            self._counters.other(device, level)
+            self._counters.of(device).other[level] += 1
         elif isinstance(error, RepeatedError) or (delivery.dup and isinstance(error, ReplayError)):
-            self._counters.repeated(device)
+            self._counters.of(device).repeated += 1
         else:
             self._counters.refuse(delivery.topic, device, error)
 

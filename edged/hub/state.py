@@ -243,9 +243,14 @@ class HubState(Database):
             self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
         self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
 
+    def removed_config(self, topic: str) -> bytes:
+        """Return the configuration that was removed from a topic; empty if there is none."""
+        row = self.db.execute("SELECT payload FROM farewell WHERE topic = ?", (topic,)).fetchone()
+        return row[0] if row else b""
+
     def keep_removed_config(self, topic: str, payload: bytes) -> None:
         """Keep a configuration that was removed, until Home Assistant is known to have received its removal."""
-        self.db.execute("INSERT OR IGNORE INTO farewell VALUES (?, ?)", (topic, payload))
+        self.db.execute("INSERT OR REPLACE INTO farewell VALUES (?, ?)", (topic, payload))
 
     def configurations(self) -> dict[str, bytes]:
         """Return the configuration that was published last of each board. Wants no transaction."""

@@ -31,10 +31,11 @@ HELD = Family("edged_hub_held_messages", "gauge", "Messages that wait for an ann
 AT_RISK = Family("edged_hub_held_acknowledged", "gauge", "Those of them that are lost if the hub dies now.")
 QUEUED = Family("edged_hub_queued_messages", "gauge", "Messages that wait for the local broker.")
 BOARD = Family("edged_hub_board_up", "gauge", "Whether an enrolled board is online.", ("device",))
+DEGRADED = Family("edged_hub_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 BROKER = Family("edged_hub_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
 
 BOOKS = (HEARD, OPENED, REPEATED, REFUSED, OTHER, HELD)
-FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, BOARD, BROKER, *PROCESS)
+FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, DEGRADED, BOARD, BROKER, *PROCESS)
 
 
 def status_path(state: Path) -> Path:
@@ -86,7 +87,7 @@ class Snapshot:
             },
             "counts": {
                 **counters.all.to_json(),
-                "held": hub.intake.held,
+                "held": hub.intake.held.total(),
                 "held_acknowledged": hub.intake.early.acknowledged,
                 "published": counters.published,
                 "dropped": counters.dropped,
@@ -103,7 +104,7 @@ class Snapshot:
             **hub.views[device].to_json(now),
             "epoch": hub.epoch(device),
             **hub.counters.boards.get(device, Counts()).to_json(),
-            "held": hub.intake.held_of(device),
+            "held": hub.intake.held[device],
         }
 
     def page(self) -> bytes:
@@ -131,22 +132,24 @@ class Snapshot:
 def show_metrics(server: MetricsServer, hub: Hub) -> None:
     """Serve a hub's numbers as they are now."""
     counters, now = hub.counters, time.monotonic()
-    links, queued = {**hub.upstreams, "local": hub.local}, hub.queued()
+    counts = counters.all
+    queued = hub.queued()
     server.show(
         render(
             {
-                HEARD: one(counters.all.heard),
-                OPENED: {(device,): counts.opened for device, counts in counters.boards.items()},
-                REPEATED: one(counters.all.repeated),
-                REFUSED: {(reason,): count for reason, count in counters.all.refused.items()},
-                OTHER: {(kind,): count for kind, count in counters.all.other.items()},
+                HEARD: one(counts.heard),
+                OPENED: {(device,): own.opened for device, own in counters.boards.items()},
+                REPEATED: one(counts.repeated),
+                REFUSED: {(reason,): count for reason, count in counts.refused.items()},
+                OTHER: {(kind,): count for kind, count in counts.other.items()},
                 PUBLISHED: one(counters.published),
                 DROPPED: one(counters.dropped),
-                HELD: one(hub.intake.held),
+                HELD: one(hub.intake.held.total()),
                 AT_RISK: one(hub.intake.early.acknowledged),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},
-                BROKER: {(name,): broker.is_up for name, broker in links.items()},
+                DEGRADED: {(what,): 1 for what in hub.problems},
+                BROKER: {(name,): broker.is_up for name, broker in hub.links.items()},
                 **process_values("hub"),
             }
         )

@@ -238,11 +238,13 @@ def test_a_channel_or_a_board_is_forgotten_and_what_was_accepted_stays(state: Hu
     assert state.inventories() == {}
 
 
-def test_partings_are_told_once_and_the_oldest_of_a_topic_holds_all_that_is_gone(state: HubState) -> None:
+def test_removed_configurations_are_told_once(state: HubState) -> None:
     with state.batch():
+        assert state.removed_config("a") == b""
         state.keep_removed_config("a", b"1")
+        assert state.removed_config("a") == b"1"
         state.keep_removed_config("a", b"2")
-        assert state.take_removed_configs() == [("a", b"1")]
+        assert state.take_removed_configs() == [("a", b"2")]
         assert state.take_removed_configs() == []
 
 

@@ -98,12 +98,12 @@ class Receiving:
     def check_books(self) -> None:
         """Check that each message has ended in one count, or waits."""
         for counts, held in (
-            (self.counters.all, self.intake.held),
-            (self.counters.boards.get(self.board.name, Counts()), self.intake.held_of(self.board.name)),
+            (self.counters.all, self.intake.held.total()),
+            (self.counters.boards.get(self.board.name, Counts()), self.intake.held[self.board.name]),
         ):
             ends = counts.opened + counts.repeated + counts.refused.total() + counts.other.total()
             assert counts.heard == self.arrived == ends + held
-        assert len(self.acknowledged) == len(set(self.acknowledged)) == self.arrived - self.intake.held
+        assert len(self.acknowledged) == len(set(self.acknowledged)) == self.arrived - self.intake.held.total()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_results_that_come_ahead_of_their_announcement_in_one_turn_open_after_it
     receiving.turn()
     assert [one.opened.count for one in receiving.sink.results] == list(range(1, 12))
     assert sorted(receiving.acknowledged) == list(range(12))
-    assert receiving.intake.held == 0
+    assert receiving.intake.held.total() == 0
 
 
 def test_a_result_of_a_closed_epoch_is_not_shown_as_the_present(receiving: Receiving) -> None:
@@ -141,7 +141,7 @@ def test_what_waited_for_an_announcement_opens_ahead_of_what_came_behind_it(rece
     for _ in range(3):
         receiving.answered()
     receiving.turn()
-    assert receiving.intake.held == 3
+    assert receiving.intake.held.total() == 3
     receiving.announced()
     receiving.answered()
     receiving.turn()
@@ -155,12 +155,16 @@ def test_a_turn_whose_state_fails_is_handled_once_more_with_what_had_waited(rece
     receiving.answered()
     receiving.fail()
     receiving.turn()
-    assert (receiving.acknowledged, receiving.intake.held, receiving.intake.error) == ([], 3, "the disk is full")
+    assert (receiving.acknowledged, receiving.intake.held.total(), receiving.intake.error) == (
+        [],
+        3,
+        "the disk is full",
+    )
     receiving.recover()
     receiving.turn()
     receiving.turn()
     assert sorted(one.opened.count for one in receiving.sink.results) == [1, 2]
-    assert (receiving.intake.held, receiving.intake.error) == (0, "")
+    assert (receiving.intake.held.total(), receiving.intake.error) == (0, "")
     receiving.check_books()
 
 
@@ -206,5 +210,5 @@ def test_each_message_ends_in_one_count_and_is_acknowledged_once(steps: list[str
                 receiving.turn()
             receiving.check_books()
             receiving.intake.tidy(time.monotonic() + 3600)
-            assert receiving.intake.held == 0
+            assert receiving.intake.held.total() == 0
             receiving.check_books()

@@ -92,7 +92,11 @@ class World:
         self.shown.begin()
 
     def enrol(self, name: str) -> None:
-        self.views.setdefault(name, BoardView(BOARDS[name].record))
+        """Enrol a board; one that was removed comes back once its removal has reached the broker."""
+        if self.home.is_up:
+            self.turn()
+            self.acknowledge()
+            self.views.setdefault(name, BoardView(BOARDS[name].record))
 
     def remove(self, name: str) -> None:
         if self.views.pop(name, None) is not None:
@@ -156,7 +160,10 @@ class World:
             self.shown.home_assistant_started(self.now)
 
     def settle(self) -> None:
-        """Have everything come up, and check what stands there."""
+        """Have everything come up, and each board say what it serves; check what stands there."""
+        for name, view in self.views.items():
+            if view.inventory is None:
+                self.serve(name)
         self.up()
         self.turn()
         self.assistant_starts()
@@ -274,3 +281,14 @@ def test_a_board_that_is_removed_goes_from_home_assistant_before_its_states_do(w
     world.turn()
     assert [payload for _, payload in world.home.said] == [b""] * 3
     assert world.home.said[0][0] == CONFIG.format("press")
+
+
+def test_a_component_that_came_and_went_while_home_assistant_was_down_is_removed_there(world: World) -> None:
+    """Of two configurations that were removed only the older was kept, and a component of the other stayed for ever."""
+    world.enrol("press")
+    for channel in ("c2", "c1"):
+        world.serve("press", channel)
+        world.turn()
+    world.assistant_stops()
+    world.serve("press", "c2")
+    world.settle()

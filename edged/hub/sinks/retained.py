@@ -21,7 +21,7 @@ from edged.base.errors import StateError
 from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.hub.boards import BoardView
-from edged.hub.discovery import Topics, config, config_topic, device_of_config, removal, update_state
+from edged.hub.discovery import Topics, config, config_topic, device_of_config, removal, union, update_state
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 
@@ -206,9 +206,9 @@ class RetainedState(ResultSink):
             with suppress(StateError), self._state.batch():  # the disk's trouble is told elsewhere
                 if message:
                     self._state.note_published(topic)
+                    one.noted = True
                 else:
                     self._state.unretain(topic)
-                one.noted = True
         token = self._local.publish(topic, message, qos=1, retain=True)
         if not message:
             self._removals[token] = topic
@@ -224,7 +224,7 @@ class RetainedState(ResultSink):
         removed = removal(before, message)
         with suppress(StateError), self._state.batch():
             if removed is not None:
-                self._state.keep_removed_config(topic, before)
+                self._state.keep_removed_config(topic, union(self._state.removed_config(topic), before))
             if message != before:
                 self._state.keep_configuration(one.device, message or None)
         if removed:
