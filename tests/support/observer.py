@@ -149,9 +149,9 @@ class Observer:
                     by_broker += 1
                 elif answers < least:
                     (lost if one.settled >= least else unsettled).append(one)
-            if self._per_window > 1:  # the last rows wait for a window that is not full
-                open_rows = {id(one) for one in there[len(there) - _tail(got) :]}
-                lost = [one for one in lost if id(one) not in open_rows]
+            if _tail(got) < self._per_window:  # the last rows wait for a window that is not full
+                waiting = {id(one) for one in there[len(there) - _tail(got) :]}
+                lost = [one for one in lost if id(one) not in waiting]
         unasked = sum(1 for one in inputs if one not in asked)
         return Verdict(answered, lost, twice, unsettled, unasked, by_broker)
 
