@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -70,6 +75,31 @@ def lock_all() -> None:
 def advise(start: int, length: int, advice: int) -> None:
     """Call madvise, with an ``mmap.MADV_*``."""
     _call("madvise", ctypes.c_void_p(start), ctypes.c_size_t(length), advice)
+
+
+_PROCMAP_QUERY = 0xC0686611  # linux/fs.h: _IOWR('f', 17, struct procmap_query)
+_QUERY = struct.Struct("9Q4I2Q")
+_SHARED_FILES_FROM = 0x08 | 0x10 | 0x20  # PROCMAP_QUERY_VMA_SHARED, _COVERING_OR_NEXT_VMA, _FILE_BACKED_VMA
+
+
+def shared_maps(file: os.stat_result) -> Iterator[tuple[int, int, int]]:
+    """Yield start, end and offset of every shared map of a file in this process.
+
+    :raises OSError: the kernel is older than Linux 6.11.
+    """
+    at = 0
+    with Path("/proc/self/maps").open("rb", buffering=0) as maps:
+        while True:
+            query = _QUERY.pack(_QUERY.size, _SHARED_FILES_FROM, at, *bytes(12))
+            try:
+                answer = _QUERY.unpack(fcntl.ioctl(maps, _PROCMAP_QUERY, query))
+            except OSError as error:
+                if error.errno == errno.ENOENT:  # there are no more
+                    return
+                raise
+            _, _, _, start, at, _, _, offset, inode, major, minor, *_ = answer
+            if (os.makedev(major, minor), inode) == (file.st_dev, file.st_ino):
+                yield start, at, offset
 
 
 def forbid_dumps() -> None:
