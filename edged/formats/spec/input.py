@@ -58,11 +58,14 @@ class Image(Table, frozen=True):
     """``input.image``: each reading is a picture, and its pixels, row by row from the top left, are the window's rows.
 
     ``input.channels`` are the colours in the model's order, of ``r``, ``g`` and ``b``, or ``grey`` alone (ITU-R 601
-    luma); their values are 0 to 255.
+    luma); their values are 0 to 255. Pictures of 16 bits are scaled to that. Transparency and colour profiles are
+    ignored: a transparent pixel has the colour that is stored.
 
     :ivar width: pixels, after resizing.
     :ivar height: pixels, after resizing.
     :ivar fit: ``stretch`` ignores the aspect ratio; ``crop`` keeps the middle; ``pad`` adds black borders.
+    :ivar orientation: ``stored`` takes pixels as they are stored; ``exif`` turns a picture upright as its EXIF data
+        say: cameras and phones that know how they are held write them.
     :ivar filter: how pixels are interpolated where the picture has another size (as Pillow names it).
     """
 
@@ -70,6 +73,7 @@ class Image(Table, frozen=True):
     height: int
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    orientation: Literal["stored", "exif"] = "stored"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1 or self.width * self.height > _MOST_PIXELS:
