@@ -164,7 +164,7 @@ def test_board_is_believed_once_its_record_is_there_and_leaves_nothing_once_it_i
     scene.wait(lambda status: "press" in status["strangers"])
 
     scene.enrol(board.board)
-    sent = board.send()
+    sent = scene.send_heard(board)
     scene.wait_arrived(sent)
     assert before.key not in scene.arrived()
     scene.until(lambda: len(topics_of(scene, "press")) >= 4)  # configuration, availability, result, update
