@@ -14,6 +14,7 @@ import pytest
 from edged.base.errors import BrokerError
 from edged.broker import Broker, BrokerOptions, Delivery, Message, Outcome, ProbeResult, probe
 from edged.keystore.certificates import Authority
+from support import nats
 from support.broker import DURABLE, Client, PlainBroker, PrivateBroker, old_broker, password_file, spin, talking_server
 
 pytestmark = pytest.mark.broker
@@ -398,6 +399,90 @@ def test_retained_message_comes_once_however_often_one_subscribes(plain: PlainBr
     spin(board, until=lambda: len(board.payloads) > 1)
     assert board.payloads == [b"kept", b"new"]
     assert [delivery.retain for delivery in board.deliveries] == [True, False]
+
+
+def test_mosquitto_s_limit_of_a_packet_is_obeyed(tmp_path: Path, client: MakeClient) -> None:
+    with PlainBroker(tmp_path, options=["max_packet_size 2000"]) as broker:
+        board = client(_options(broker.url, "board"))
+        board.subscribe("t", 1)
+        spin(board, until=lambda: board.hears)
+        for size in (1991, 1992):
+            board.publish("t", bytes(size), qos=1)
+        spin(board, until=lambda: len(board.delivered) == 2 and board.payloads)
+        assert [outcome for _, outcome in sorted(board.delivered)] == [Outcome.TAKEN, Outcome.TOO_LARGE]
+        assert (board.downs, len(board.payloads[0])) == (0, 1991)
+
+
+def test_mosquitto_without_qos_1_and_retained_messages_gets_neither_also_in_the_will(
+    tmp_path: Path, client: MakeClient
+) -> None:
+    listener = ["allow_anonymous true", "max_qos 0"]
+    with PlainBroker(tmp_path, listener, ["retain_available false"]) as broker:
+        board = client(_options(broker.url, "board", will=Message("status", b"offline", qos=1, retain=True)))
+        board.subscribe("t", 1)
+        board.publish("t", b"x", qos=1, retain=True)
+        spin(board, until=lambda: board.payloads and board.delivered, timeout=60)
+        assert board.delivered[0][1] is Outcome.TAKEN
+        assert board.faults.keys() >= {"QoS", "retained messages"}
+        assert not board.downs
+
+
+def test_mosquitto_that_forgets_sessions_is_a_fault(tmp_path: Path, client: MakeClient) -> None:
+    with PlainBroker(tmp_path) as broker:
+        board = client(_options(broker.url, "board"))
+        spin(board, until=lambda: board.is_up)
+        broker.kill()
+        spin(board, until=lambda: not board.is_up)
+        broker.start()
+        spin(board, until=lambda: board.ups == 2)
+        assert board.stats.sessions_lost == 1
+        assert "session" in board.faults
+
+
+def test_mosquitto_keeps_what_a_client_cannot_have_in_hand(tmp_path: Path, client: MakeClient) -> None:
+    options = ["max_queued_messages 0", "max_queued_bytes 0", "max_inflight_messages 0"]
+    with PlainBroker(tmp_path, options=options) as broker:
+        hub, board = client(_options(broker.url, "hub")), client(_options(broker.url, "board"))
+        hub.on_message = hub.deliveries.append
+        hub.subscribe("t", 1)
+        spin(hub, board, until=lambda: hub.hears and board.is_up)
+        for number in range(1000):
+            board.publish("t", b"%04d" % number + bytes(20_000), qos=1)
+        spin(hub, board, until=lambda: hub.stats.turned_away and not board.pending, timeout=60)
+        acknowledged = 0
+
+        def work() -> bool:
+            nonlocal acknowledged
+            for delivery in hub.deliveries[acknowledged:]:
+                delivery.ack()
+            acknowledged = len(hub.deliveries)
+            return acknowledged == 1000
+
+        spin(hub, until=work, timeout=60)
+        assert [int(payload[:4]) for payload in hub.payloads] == list(range(1000))
+        assert (hub.errors, hub.ups) == ([], 2)
+        assert hub.stats.sessions_lost == 0
+
+
+def test_what_nats_redelivers_on_the_same_connection_joins(tmp_path: Path, client: MakeClient) -> None:
+    if why := nats.cannot():
+        pytest.skip(why)
+    with nats.Nats(tmp_path / "nats", 'ack_wait: "1s"') as broker:
+        hub, board = client(_options(broker.url, "hub")), client(_options(broker.url, "board"))
+        hub.on_message = hub.deliveries.append
+        hub.subscribe("t", 1)
+        spin(hub, board, until=lambda: hub.hears and board.is_up)
+        for payload in (b"a", b"a", b"b"):
+            board.publish("t", payload, qos=1)
+        spin(hub, board, until=lambda: hub.stats.repeated >= 6, timeout=60)
+        assert hub.payloads == [b"a", b"a", b"b"]
+        for delivery in hub.deliveries:
+            delivery.ack()
+        spin(hub, until=lambda: hub._connection is not None and not hub._arrivals.memory._here)
+        repeated = hub.stats.repeated
+        until = time.monotonic() + 2
+        spin(hub, until=lambda: time.monotonic() > until)
+        assert (hub.stats.repeated, hub.downs) == (repeated, 0)
 
 
 # --- the loop
