@@ -23,6 +23,8 @@ MOST_NEWER = 65_535
 """New messages after which an entry of a lost connection is given up: a session has no more packet ids."""
 _CONFIRM_COUNT, _CONFIRM_BYTES, _CONFIRM_SECONDS = 64, 1 << 20, 2.0
 _MOST_KEPT = 16 << 20
+_LARGE = 256 << 10
+"""Bytes of a payload above which it costs more to keep than to hash."""
 
 _Key = tuple[str, bytes]
 
@@ -131,6 +133,8 @@ class RedeliveryMemory:
             entry.pending = False
             self.in_hand -= 1
             self.bytes_in_hand -= entry.size
+            if entry.size > _LARGE:
+                entry.key()  # its payload need not wait for the confirmation
             if self._here.get(entry.mid) is entry:
                 self._send(entry)
 
