@@ -21,7 +21,7 @@ from support.broker import DURABLE, Client, PlainBroker, spin
 from support.hub_process import HubProcess, board_of
 from support.parties import ANSWER, Board, encoder, epochs
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Sent(NamedTuple):
