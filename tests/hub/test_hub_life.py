@@ -164,6 +164,7 @@ def test_board_is_believed_once_its_record_is_there_and_leaves_nothing_once_it_i
     scene.wait(lambda status: "press" in status["strangers"])
 
     scene.enrol(board.board)
+    scene.wait(lambda status: board_of(status, "press").get("state") == "online")  # it is subscribed to, too
     sent = board.send()
     scene.wait_arrived(sent)
     assert before.key not in scene.arrived()
