@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edged.base.nothing import nothing
-from edged.board.state import OutboxStore, State
 from edged.broker import Delivery
-from support.faults import Board
+from support.faults import Board, status, stored
 from support.hub import Hub
 from support.process import DaemonProcess
 from support.promises import NOTHING_LOST
@@ -96,23 +92,17 @@ class Play:
         wait_until(lambda: len(self.answered()) == len(self._payloads), told=lambda: self.daemon.said[-3000:])
         assert self.answered() == Counter(range(len(self._payloads)))
 
-    def stored(self) -> int:
-        """Return how many results are durable in the outbox."""
-        with closing(State(self.site.state)) as state:
-            return OutboxStore(state).totals()[0]
-
-    def status(self) -> dict[str, Any]:
-        """Return what `edged status` says."""
-        facts: dict[str, Any] = json.loads(self.site.edged("status", "-c", "edged.toml", "--json").stdout)
-        return facts
-
     def wait_degraded(self, about: str) -> None:
         """Wait until the board says of something that it does not work."""
-        wait_until(lambda: any(about in one for one in self.status()["degraded"]), every=0.5, told=self.status)
+        wait_until(
+            lambda: any(about in one for one in status(self.site)["degraded"]),
+            every=0.5,
+            told=lambda: status(self.site),
+        )
 
     def wait_recovered(self) -> None:
         """Wait until the board says that everything works."""
-        wait_until(lambda: not self.status()["degraded"], every=0.5, told=self.status)
+        wait_until(lambda: not status(self.site)["degraded"], every=0.5, told=lambda: status(self.site))
 
 
 @pytest.fixture
@@ -147,11 +137,11 @@ def test_no_reading_is_acknowledged_whose_result_is_neither_taken_nor_stored(pla
     play.hand_out(3500)
 
     def is_done() -> bool:
-        acknowledged, stored = len(play.acknowledged), play.stored()
-        assert acknowledged <= stored
+        acknowledged = len(play.acknowledged)
+        assert acknowledged <= stored(play.site)
         return acknowledged == 3500
 
-    wait_until(is_done, told=lambda: f"{len(play.acknowledged)} acknowledged, {play.stored()} stored")
+    wait_until(is_done, told=lambda: f"{len(play.acknowledged)} acknowledged, {stored(play.site)} stored")
     play.answer = lambda _packet: 0
     play.broker.cut()
     play.wait_answered()
@@ -177,7 +167,7 @@ def test_a_result_that_the_broker_cannot_take_now_is_sent_again_later(play: Play
     play.answer = lambda _packet: code
     play.hand_out(3)
     wait_until(lambda: len(play.acknowledged) == 3)
-    assert play.stored() == 3
+    assert stored(play.site) == 3
     play.answer = lambda _packet: 0
     play.wait_answered()
     assert play.broker.connections == 1
@@ -190,7 +180,7 @@ def test_a_result_that_the_broker_will_never_take_is_counted_by_the_reason(play:
     play.hand_out(3)
     wait_until(lambda: len(play.acknowledged) == 3)
     play.wait_degraded("")
-    dropped = play.status()["books"]["dropped"]
+    dropped = status(play.site)["books"]["dropped"]
     assert list(dropped.values()) == [1, 1, 1]
     play.answer = lambda _packet: 0
     play.hand_out()
@@ -249,6 +239,6 @@ def test_what_is_larger_than_the_broker_takes_is_not_sent_and_is_counted(play: P
     play.hand_out(3)
     play.wait_answered()
     play.wait_degraded("")
-    assert list(play.status()["books"]["dropped"].values()) == [1]
+    assert list(status(play.site)["books"]["dropped"].values()) == [1]
     assert max(len(packet.raw) for packet in play.broker.heard) <= 1500
     assert play.broker.connections == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from support.broker import Client, PlainBroker, spin
+from support.faults import status, stored
 from support.promises import NOTHING_LOST
 from support.site import Site
 from support.stage import SEALED_WINDOWS, WINDOWS, Stage
@@ -79,7 +80,9 @@ def test_results_go_to_the_outbox_while_the_uplink_is_half_open(setting: Setting
         stage.send(1100)
         before = settled(stage)
         with sending(stage, 100):
-            wait_until(lambda: stage.stored() > 200, told=lambda: f"{stage.stored()} stored, {settled(stage)} settled")
+            wait_until(
+                lambda: stored(stage.site) > 200, told=lambda: f"{stored(stage.site)} stored, {settled(stage)} settled"
+            )
             wait_until(lambda: settled(stage) > before + 200)
         stage.far.restore()
         stage.end()
@@ -114,7 +117,7 @@ def test_no_result_is_lost_over_forty_five_restarts_without_an_uplink(setting: S
         stage.cut_uplink()
         for number in range(RUNS):
             stage.send()
-            wait_until(lambda: stage.stored() > number)  # noqa: B023
+            wait_until(lambda: stored(stage.site) > number)  # noqa: B023
             if number % 2:
                 stage.board.kill()
             else:
@@ -132,7 +135,7 @@ def test_no_result_is_lost_over_forty_five_channel_keys_without_an_uplink(settin
         for number in range(RUNS):
             stage.send()
             wait_until(lambda: settled(stage) > number)  # noqa: B023
-        wait_until(lambda: stage.stored() >= RUNS)
+        wait_until(lambda: stored(stage.site) >= RUNS)
         stage.far.restore()
         stage.end()
         assert len({one.kid for one in stage.hub.results}) > RUNS
@@ -159,7 +162,7 @@ def test_a_broker_that_is_restarted_often_is_not_taken_for_a_copied_card(setting
             restart(setting.near, stage)
         stage.end()
         assert "is this board's card a copy?" not in stage.daemon.said
-        assert "another client" not in stage.status()["reported"]["error"]
+        assert "another client" not in status(stage.site)["reported"]["error"]
 
 
 def restart(broker: PlainBroker, stage: Stage) -> None:

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from edged.base.errors import RepeatedError, ReplayError
-from edged.board.state import OutboxStore, State
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.cose import cbor
 from edged.keystore.records import read_sensor_key
 from support.broker import Client, PlainBroker, spin
-from support.faults import Board
+from support.faults import Board, stored
 from support.hub import Hub
 from support.link import Link
 from support.observer import Observer
@@ -207,8 +206,7 @@ def test_killed_after_an_acknowledgement_and_a_new_announcement_before_the_resul
 
     world.board.start()
 
-    with closing(State(world.site.state)) as state:
-        wait_until(lambda: OutboxStore(state).totals()[0] == 0)  # the same message has been sent once more
+    wait_until(lambda: stored(world.site) == 0)  # the same message has been sent once more
     world.end()
     # the first kill may also have kept the reading's acknowledgement from its broker: then it was answered again
     assert world.hub.refused

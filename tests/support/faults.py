@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,6 +37,18 @@ PER_WINDOW = 10
 def often(short: int, long: int) -> int:
     """Return how often something is done."""
     return long if LONG else short
+
+
+def stored(site: Site) -> int:
+    """Return how many results are durable in the outbox."""
+    with closing(sqlite3.connect(f"file:{site.state}/state.db?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+
+def status(site: Site) -> dict[str, Any]:
+    """Return what `edged status` says."""
+    facts: dict[str, Any] = json.loads(site.edged("status", "-c", "edged.toml", "--json").stdout)
+    return facts
 
 
 class Sensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, closing, suppress
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from edged.board.state import OutboxStore, State
 from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
 from support.broker import Client, spin
@@ -118,13 +116,3 @@ class Stage:
     def judge(self) -> Verdict:
         """Return the fate of all readings until now."""
         return self.observer.judge(self.hub.results)
-
-    def stored(self) -> int:
-        """Return how many results are durable in the outbox."""
-        with closing(State(self.site.state)) as state:
-            return OutboxStore(state).totals()[0]
-
-    def status(self) -> dict[str, Any]:
-        """Return what `edged status` says."""
-        facts: dict[str, Any] = json.loads(self.site.edged("status", "-c", "edged.toml", "--json").stdout)
-        return facts
