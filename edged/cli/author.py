@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, get_args
 
 import click
+import numpy as np
 
 from edged.base.errors import EdgedError, UsageError, error_context
 from edged.base.files import read_whole, write_atomically
@@ -20,9 +21,11 @@ from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
+from edged.model.pictures import SUFFIXES, read_picture_samples
 from edged.model.runtime import Engine, Interpreter, choose, installed
 from edged.model.runtime.anatomy import dissect
 from edged.model.samples import read_samples
+from edged.model.verdict import verdict
 
 _MANIFEST_MODE = 0o644
 
@@ -62,7 +65,12 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
 @click.option(
-    "-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl."
+    "-i",
+    "--input",
+    "source",
+    type=path_type,
+    required=True,
+    help="Recorded rows or windows: .npz, .csv, .jsonl; a picture, or a folder of them (a folder for each label).",
 )
 @click.option("--array", help="Array of samples in an .npz.")
 @click.option("--labels", "label_array", help="Array of labels in an .npz (a CSV or JSON-lines file has `label`).")
@@ -93,7 +101,18 @@ def try_command(
     Example: edged try dnn.tflite --manifest gearbox.toml --input windows.npz --labels y
     """
     chain, opened = _open(model, manifest, engine, config)
-    samples = read_samples(source, array=array, label_array=label_array)
+    for name, order in opened.orders.items():
+        if not order.certain:
+            at = f"tensors.{name}" if name else "input"
+            say(
+                f"the shape of the model's input does not say its layout: {at}.layout = {order.layout!r} is taken",
+                err=True,
+            )
+    pictures = source.is_dir() or source.suffix.lower() in SUFFIXES
+    if pictures:
+        samples = read_picture_samples(source, chain.input)
+    else:
+        samples = read_samples(source, array=array, label_array=label_array)
     tried: list[TriedWindow] = []
     try:
         for number, window in enumerate(try_samples(opened, chain, samples)):
@@ -103,7 +122,8 @@ def try_command(
             _record(chain, opened, model, choose(engine), tried, record)
     finally:
         opened.close()
-    _say_accuracy(tried)
+    for line in verdict(chain, tried):
+        say(line, err=True)
 
 
 def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
@@ -151,22 +171,17 @@ def _record(chain: Chain, opened: Model, model: Path, engine: Engine, tried: Seq
 def _shown(number: int, window: TriedWindow) -> dict[str, object]:
     shown: dict[str, object] = {"window": number}
     if window.best is None:
-        shown["value"] = window.decision.value
+        shown["value"] = _in_full(window.decision.value or 0.0)
     else:
-        shown |= {"label": window.decision.label, "score": round(window.decision.score or 0.0, 6)}
-    shown["scores"] = [round(float(score), 6) for score in window.scores]
+        shown |= {"label": window.decision.label, "score": _in_full(window.decision.score or 0.0)}
+    shown["scores"] = [_in_full(score) for score in window.scores]
+    if window.clipped:
+        shown["clipped"] = round(window.clipped, 4)
     if window.right is not None:
         shown["right"] = window.right
     return shown
 
 
-def _say_accuracy(tried: list[TriedWindow]) -> None:
-    judged = [window for window in tried if window.right is not None]
-    if not judged:
-        say(f"{len(tried)} windows", err=True)
-        return
-    best = sum(window.best == window.right for window in judged)
-    decided = sum(window.decision.label == window.right for window in judged)
-    say(f"{len(tried)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
-    if decided != best:
-        say(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)
+def _in_full(score: float) -> float:
+    """Return a float32 by the shortest decimal that stands for it, and for no other."""
+    return float(str(np.float32(score)))

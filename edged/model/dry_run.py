@@ -14,12 +14,13 @@ from edged.formats.channel.epoch import MAX_COUNT
 from edged.formats.channel.result import LONGEST_SOURCE, Answer, Result, Sealed
 from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.package.self_test import ARRAYS, SELF_TEST_LIMIT, SelfTest
-from edged.formats.spec import Chain
+from edged.formats.spec import Chain, Layout, Tensor
 from edged.model.author import TOLERANCE, Author
 from edged.model.known_answers import Judge, clear_ones, make_self_test, spread
 from edged.model.live import Floats, Memory, Model
 from edged.model.runtime import DelegateLibrary, Engine, choose, installed
 from edged.model.samples import Samples
+from edged.model.signal.axes import axes_of, fits
 from edged.model.signal.decide import Decider, Decision
 from edged.model.signal.rows import Cleaner, Piece, Timeline
 from edged.model.signal.window import new_window
@@ -35,6 +36,7 @@ class TriedWindow(NamedTuple):
     :ivar best: the label of this window by itself, of a classifier the one with the highest score; None for a
         regressor.
     :ivar right: the label that the file gives, where it gives one.
+    :ivar clipped: share of its values that the model's integer inputs clip.
     """
 
     rows: Floats
@@ -42,6 +44,7 @@ class TriedWindow(NamedTuple):
     decision: Decision
     best: str | None
     right: str | None
+    clipped: float
 
 
 class CheckedWeights(NamedTuple):
@@ -151,16 +154,19 @@ def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[TriedW
         best = labels[int(np.argmax(scores))] if chain.output.kind == "classifier" else None
         decision = decider.step(scores, time.monotonic())
         results.check(decision)
-        yield TriedWindow(window.rows, scores, decision, best or decision.label, _label_name(window.right, labels))
+        right, clipped = _label_name(window.right, labels), model.clipped(window.rows)
+        yield TriedWindow(window.rows, scores, decision, best or decision.label, right, clipped)
 
 
 def _windows(chain: Chain, samples: Samples) -> Iterator[_SampleWindow]:
     values, labels = samples.values, samples.labels
     rows, channels = chain.rows, len(chain.input.channels)
     clean = Cleaner(chain.input)
-    if values.ndim > 2 and values[0].size == (rows or values.shape[1]) * channels:  # noqa: PLR2004  whole windows
+    if values.ndim > 2 and (layout := _layout_of(chain, values.shape[1:])) is not None:  # noqa: PLR2004  whole windows
         for at, window in enumerate(values):
-            yield _SampleWindow(clean(window.reshape(-1, channels)), None if labels is None else labels[at], at == 0)
+            ordered = window.reshape(channels, -1).T if layout == "channels_first" else window.reshape(-1, channels)
+            whole = clean(ordered.astype(np.float32, copy=False))
+            yield _SampleWindow(whole, None if labels is None else labels[at], at == 0)
         return
     if values.ndim != 2 or values.shape[1] != channels:  # noqa: PLR2004  rows of channels
         raise ReadingShapeError(
@@ -168,6 +174,15 @@ def _windows(chain: Chain, samples: Samples) -> Iterator[_SampleWindow]:
             f" ({'rows' if rows is None else rows}, {channels})"
         )
     yield from _rows_to_windows(chain, samples, clean(values))
+
+
+def _layout_of(chain: Chain, shape: tuple[int, ...]) -> Layout | None:
+    """Return the layout of whole windows of a shape; None if they are none."""
+    channels = len(chain.input.channels)
+    if chain.rows is None:
+        return "channels_last" if shape[1:] == (channels,) else None
+    axes = axes_of(chain, Tensor(layout=chain.input.layout))
+    return next((layout for layout, of in axes.items() if fits(of, shape)), None)
 
 
 def _rows_to_windows(chain: Chain, samples: Samples, values: Floats) -> Iterator[_SampleWindow]:

@@ -45,6 +45,7 @@ class Model:
     :ivar orders: the order of each input's values, by its name in the manifest.
     :ivar keeps_state: state stays inside the interpreter, where only one stream of windows can have it.
     :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
+    :ivar clipped: returns the share of a window's values that an integer input clips.
     :ivar prepare: turns a window into the model's tensors; it holds nothing of the weights.
     :raises ModelError: the chain does not fit the model's tensors.
     """
@@ -62,6 +63,7 @@ class Model:
         self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
         self.orders = self._chain.orders
+        self.clipped = self._chain.clipped
         self.keeps_state = self._has_state and chain.model.reset == "gap"
         self.seconds = float("inf")
         if interpreter.has_resources and chain.model.reset != "gap":

@@ -15,7 +15,7 @@ from edged.formats.spec import Chain, Tensor
 from edged.model.signal.axes import axes_of, fill, find_order, fits
 from edged.model.signal.features import Extractor
 from edged.model.signal.normalise import compile_normalise
-from edged.model.signal.tensor import TensorInfo, dequantise, quantise
+from edged.model.signal.tensor import TensorInfo, clipped, dequantise, quantise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -70,6 +70,10 @@ class CompiledChain:
             tensors[place] = part.tensor(values)
         return Prepared(tensors, values)
 
+    def clipped(self, window: Floats) -> float:
+        """Return the share of a window's values that lie beyond what an integer input holds."""
+        return sum(part.clipped(window) for part in self._parts) / sum(part.values for part in self._parts)
+
     def scores(self, outputs: Sequence[Array], given: Array) -> Floats:
         """Return float32 [k] for the model's output tensors.
 
@@ -116,6 +120,10 @@ class _InputFeed:
         if self._changes and not np.abs(values).max() <= _LARGEST:
             raise ReadingValueError("features or normalisation of a reading go beyond float32")
         return quantise(values, self._tensor).reshape(self._tensor.shape)
+
+    def clipped(self, window: Floats) -> int:
+        """Return how many values are clipped."""
+        return clipped(self(window), self._tensor)
 
 
 def shapes_for(chain: Chain, inputs: Sequence[TensorInfo]) -> list[tuple[int, ...]]:
