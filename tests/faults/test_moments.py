@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import RepeatedError, ReplayError
+from edged.board.state import OutboxStore, State
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.cose import cbor
 from edged.keystore.records import read_sensor_key
