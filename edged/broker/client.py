@@ -34,7 +34,7 @@ class Broker:
     Only :meth:`wake` may be called from other threads and from signal handlers. Callbacks may publish, subscribe and
     acknowledge, and must not call :meth:`run_once` or :meth:`close`.
 
-    Each message of QoS 1 must be acknowledged at some time. While 4,096 of them, or 16 MiB, are in the caller's hand,
+    Each message of QoS 1 must be acknowledged at some time. While 4,096 of them, or 32 MiB, are in the caller's hand,
     further ones are left to the broker.
 
     :ivar on_message: called with each message, once.

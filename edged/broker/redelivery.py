@@ -17,7 +17,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 MOST_IN_HAND = 4096
-MOST_BYTES_IN_HAND = 16 << 20
+MOST_BYTES_IN_HAND = 32 << 20
 """Messages, and bytes of their payloads, that the caller may have in hand without acknowledging them."""
 MOST_NEWER = 65_535
 """New messages after which an entry of a lost connection is given up: a session has no more packet ids."""

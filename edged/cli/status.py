@@ -72,6 +72,7 @@ def _facts(board: BoardConfig, directory: Path, state: State) -> dict[str, Any]:
         "version": __version__,
         "running": running,
         "degraded": reported["degraded"] if running and reported is not None else [],
+        "books": reported.get("books", {}) if running and reported is not None else {},
         "outbox": {"results": waiting, "bytes": size},
         "reported": reported,
         "examples": _examples(directory),
