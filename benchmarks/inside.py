@@ -21,7 +21,7 @@ from edged.board.health import Health
 from edged.board.installation import Board
 from edged.board.pipeline import Decoders
 from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
-from edged.broker import Broker, Delivery, Outcome
+from edged.broker import Broker, Delivery, Outcome, Stats
 from edged.config.load import load_board
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.reading import ReplayGuard
@@ -37,6 +37,7 @@ class _Hand:
 
     is_up = True
     drained_at = 0.0
+    stats = Stats()
 
     def __init__(self) -> None:
         self.token = 0

@@ -61,6 +61,7 @@ class Stats:
     """Counts since the start.
 
     :ivar refused: published messages that the broker never takes, those that are too large among them.
+    :ivar refusal: the reason of the last of these, or of one that was postponed, in words.
     :ivar unheard: messages that the broker took (MQTT 5) although nobody subscribes to them.
     :ivar postponed: times that the broker did not take a message for now.
     :ivar repeated: copies of messages that the caller had got already.
@@ -72,6 +73,7 @@ class Stats:
     received: int = 0
     delivered: int = 0
     refused: int = 0
+    refusal: str = ""
     unheard: int = 0
     postponed: int = 0
     repeated: int = 0

@@ -117,7 +117,8 @@ class Publications:
             for_now = outcome is Outcome.POSTPONED
             stats.postponed += for_now
             stats.refused += not for_now
+            stats.refusal = why(code)
             refuses = "does not take a message for now" if for_now else "refuses a message"
-            what = f"broker {self._address}: it {refuses}, on {outgoing.message.topic}: {why(code)}"
+            what = f"broker {self._address}: it {refuses}, on {outgoing.message.topic}: {stats.refusal}"
             self._tell_error(RefusedError(what, hint=hint(code)))
         self._tell(outgoing.token, outcome)

@@ -19,7 +19,7 @@ from edged.board.delivery.row_log import RowLog
 from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
-from edged.broker import Broker, Delivery, Outcome
+from edged.broker import Broker, Delivery, Outcome, Stats
 from edged.formats.channel.reading import ReplayGuard
 from support.parties import NOW, Board, Hub
 
@@ -55,6 +55,7 @@ class FakeBroker:
         self.is_up = True
         self.most_bytes = math.inf
         self.drained_at = 0.0
+        self.stats = Stats()
         self.published: list[tuple[str, bytes]] = []
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> int:

@@ -19,7 +19,7 @@ from edged.board.delivery.results import Results
 from edged.board.health import Health
 from edged.board.pipeline import Answered
 from edged.board.state import OutboxStore
-from edged.broker import Broker, Outcome
+from edged.broker import Broker, Outcome, Stats
 from edged.formats.channel.announce import MOST_EPOCHS, split
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.result import Plain
@@ -49,6 +49,7 @@ class Line:
         self.is_up = False
         self.most_bytes = world.most_bytes
         self.drained_at = 0.0
+        self.stats = Stats()
         self.unacknowledged: deque[int] = deque()
         self._world = world
         self._waiting: list[tuple[int, str, bytes]] = []

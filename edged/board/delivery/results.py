@@ -33,7 +33,7 @@ _PROBE_SECONDS = 5.0
 """From a result that nobody took to the next one that is sent as a test."""
 _SOON = 0.01
 _REASONS = {
-    Outcome.REFUSED: "the broker refuses it: may this board publish to its own topics?",
+    Outcome.REFUSED: "the broker refuses it, {}: may this board publish to its own topics?",
     Outcome.TOO_LARGE: "it is larger than what the broker takes (Maximum Packet Size)",
 }
 _PAUSES = {
@@ -137,7 +137,7 @@ class Results:
             self.outbox.keep(result, now)
             return
         self._resume()
-        why = _REASONS.get(outcome, "")
+        why = _REASONS.get(outcome, "").format(self._broker.stats.refusal)
         if why:
             self._health.drop(why)
         else:
