@@ -447,7 +447,7 @@ def test_mosquitto_keeps_what_a_client_cannot_have_in_hand(tmp_path: Path, clien
         hub.subscribe("t", 1)
         spin(hub, board, until=lambda: hub.hears and board.is_up)
         for number in range(1000):
-            board.publish("t", b"%04d" % number + bytes(20_000), qos=1)
+            board.publish("t", b"%04d" % number + bytes(40_000), qos=1)
         spin(hub, board, until=lambda: hub.stats.turned_away and not board.pending, timeout=60)
         acknowledged = 0
 
