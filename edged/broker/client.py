@@ -106,7 +106,7 @@ class Broker:
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """What is wrong with this link, and what to do, by part; empty if it works as it should."""
+        """Faults of this link, each with what to do, by part; empty if it works as it should."""
         limits = BrokerLimits() if self._connection is None else self._connection.limits
         refused = {f"subscription {topic}": fault for topic, fault in self._subscriptions.faults.items()}
         return refused | self._faults.describe(limits)

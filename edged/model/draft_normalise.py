@@ -15,7 +15,7 @@ from edged.model.signal.tensor import TensorInfo
 
 _BRIGHTEST = 255.0
 _USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, _BRIGHTEST))
-"""What pictures are brought to before most networks see them."""
+"""The ranges that pictures are brought to before most networks see them."""
 _NEAR = 0.25
 """Share of a usual range by which a tensor's own may differ: it was measured on some pictures."""
 

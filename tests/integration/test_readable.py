@@ -1,4 +1,4 @@
-"""What is packed can be installed, and what is answered can be opened: both are read back before anything is shipped."""
+"""Packages can be installed and results opened: both are read back before anything is shipped."""
 
 from __future__ import annotations
 

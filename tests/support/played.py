@@ -176,7 +176,7 @@ class Scene:
         self.until(lambda: not self.tap.pending)
 
     def send_heard(self, board: Played) -> Sent:
-        """Have a board send results until the broker says that somebody subscribes to them; return that one."""
+        """Send results of a board until the broker says that somebody subscribes to them; return that one."""
         while True:
             before = self.tap.stats.unheard
             sent = board.send()

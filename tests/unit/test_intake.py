@@ -56,7 +56,7 @@ class Receiving:
         self.arrived = 0
 
     def arrives(self, level: str, payload: bytes) -> None:
-        """Have a message arrive; its acknowledgement appends its number, from 0, to ``acknowledged``."""
+        """Hand in a message; its acknowledgement appends its number, from 0, to ``acknowledged``."""
         number = self.arrived
         self.arrived += 1
         topic = f"edged/{self.board.name}/{level}"
@@ -64,7 +64,7 @@ class Receiving:
         self.intake.take(self.broker, Delivery(topic, payload, 1, retain=False, dup=False, ack=done))
 
     def announced(self) -> None:
-        """Have the board's announcement arrive."""
+        """Hand in the board's announcement."""
         self.arrives("announce", self.announcer.announcement(time.time()))
 
     def turn(self) -> None:
@@ -73,7 +73,7 @@ class Receiving:
         self.intake.turn(self.now)
 
     def fail(self) -> None:
-        """Have the state fail from now on."""
+        """Make the state fail from now on."""
         self.sink.fails = True
 
     def recover(self) -> None:

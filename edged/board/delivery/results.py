@@ -1,4 +1,4 @@
-"""Where a result goes now: on its way to the broker, into the outbox, or gone.
+"""The ways of results: to the broker, into the outbox, or gone.
 
 A result is sealed once, and stays as it was sealed. While the broker takes results, it is on its way and nothing is
 written. Where the link falls or stalls, or nobody subscribes, it goes into the outbox. Its reading is let go once the
