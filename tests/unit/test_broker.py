@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import datetime as dt
 import socket
+import ssl
 
 import pytest
 
 from edged.base.errors import ConfigError
 from edged.base.topics import topic_matches
-from edged.broker import Address
-from edged.broker.dial import Backoff
+from edged.broker import Address, Outcome
+from edged.broker.dial import Backoff, explain
+from edged.broker.reasons import is_failure, outcome_of, why
 from edged.broker.wire import Wire
 
 
@@ -138,3 +141,19 @@ def test_wire_still_reads_what_the_other_side_said_before_it_went() -> None:
         assert (wire.recv(3), wire.recv(100)) == (b"rea", b"son")
         wire.fill()
         assert wire.recv(1) == b""
+
+
+@pytest.mark.parametrize(("code", "said", "way_out"), [(9, "not valid yet", "clock"), (10, "has expired", "renew")])
+def test_certificate_that_is_not_valid_now_is_told_with_this_machine_s_time(code: int, said: str, way_out: str) -> None:
+    error = ssl.SSLCertVerificationError("certificate verify failed")
+    error.verify_code = code
+    told = explain(error, Address.parse("mqtts://broker"))
+    assert said in told.message
+    assert f"{dt.datetime.now(dt.UTC):%Y-%m-%d}" in told.message
+    assert way_out in (told.hint or "")
+
+
+def test_every_reason_code_has_words_and_an_outcome() -> None:
+    for code in range(256):
+        assert f"0x{code:02x}" in why(code)
+        assert is_failure(code) == (outcome_of(code) not in (Outcome.TAKEN, Outcome.UNHEARD))
