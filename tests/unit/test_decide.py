@@ -55,6 +55,42 @@ def test_without_decide_the_highest_score_holds() -> None:
     assert decision.scores == pytest.approx((0.2, 0.5, 0.3))
 
 
+def test_one_output_is_watched_beside_a_label_that_holds_otherwise() -> None:
+    """The commonest head of all: one sigmoid."""
+    output = Output(kind="classifier", labels=("high",))
+    decider = Decider(chain(output=output, decide=Decide(watch="high", enter=0.8, leave=0.3, otherwise="low")), {})
+
+    assert [step(decider, score).label for score in (0.1, 0.7, 0.85, 0.5, 0.2, 0.9)] == [
+        "low",
+        "low",
+        "high",
+        "high",
+        "low",
+        "high",
+    ]
+
+
+def test_while_nothing_is_watched_to_the_stated_label_holds() -> None:
+    decider = Decider(chain(decide=Decide(watch="broken", enter=0.8, otherwise="fine")), {})
+    other = Decider(chain(decide=Decide(watch="broken", enter=0.8, otherwise="healthy")), {})
+
+    assert [decide(decider, score).label for score in (0.5, 0.9, 0.5)] == ["fine", "broken", "fine"]
+    assert [decide(other, score).label for score in (0.5, 0.9, 0.5)] == ["healthy", "broken", "healthy"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong", "said"),
+    [
+        (("high",), {"watch": "high"}, "needs two labels or more"),
+        (LABELS, {"watch": "broken", "otherwise": "broken"}, "another label than decide.watch"),
+        (LABELS, {"otherwise": "fine"}, "decide.thresholds and decide.otherwise go together"),
+    ],
+)
+def test_what_holds_otherwise_is_another_label(labels: tuple[str, ...], wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        chain(output=Output(kind="classifier", labels=labels), decide=Decide(**wrong))
+
+
 def test_score_is_that_of_the_label_that_holds() -> None:
     decider = Decider(watching(), {})
     scores = [decide(decider, broken) for broken in (0.7, 0.9, 0.7, 0.5)]

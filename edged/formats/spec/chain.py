@@ -180,7 +180,7 @@ class Chain(Table, frozen=True):
         if output.kind == "anomaly":
             if decide is None or decide.enter is None:
                 raise ConfigError("decide.enter: wanted: the error from which on it is an anomaly")
-            if decide.thresholds or decide.watch not in {None, output.labels[1]}:
+            if decide.thresholds or decide.otherwise or decide.watch not in {None, output.labels[1]}:
                 raise ConfigError(f"decide: an anomaly detector watches {output.labels[1]!r}, by decide.enter")
         elif output.kind == "classifier" and decide is not None:
             _check_classifier(decide, output.labels)
@@ -237,8 +237,10 @@ def _check_classifier(decide: Decide, labels: tuple[str, ...]) -> None:
     if decide.watch is not None:
         if decide.watch not in labels:
             raise ConfigError(f"decide.watch: {decide.watch!r} is none of output.labels")
-        if len(labels) < 2:  # noqa: PLR2004  something must hold while `watch` does not
-            raise ConfigError("decide.watch: needs two labels or more")
+        if len(labels) < 2 and decide.otherwise is None:  # noqa: PLR2004  something must hold while `watch` does not
+            raise ConfigError("decide.watch: needs two labels or more", hint="or decide.otherwise, for what holds else")
+        if decide.otherwise == decide.watch:
+            raise ConfigError("decide.otherwise: another label than decide.watch")
     elif decide.enter is not None or decide.leave is not None:
         raise ConfigError("decide.watch: wanted with decide.enter and decide.leave")
     if unknown := set(decide.thresholds) - set(labels):

@@ -46,14 +46,16 @@ class Decide(Table, frozen=True):
     """``[decide]``: what scores come to. Without it the label with the highest score holds.
 
     :ivar watch: the label that is watched: it holds from enough windows at or above `enter` until enough of them below
-        `leave`; meanwhile the best of the others does. Of an anomaly detector it is always the second.
+        `leave`; meanwhile the best of the others does, or ``otherwise``. Of an anomaly detector it is always the
+        second.
     :ivar enter: default: 0.5. An anomaly detector must state it: its threshold.
     :ivar leave: default: `enter`.
     :ivar needed: how many windows of how many a change takes: into and out of the watched label, or, without `watch`,
         to any other label.
     :ivar smooth: over the last windows.
     :ivar thresholds: label = score that it needs at least; labels that are not named need none.
-    :ivar otherwise: what holds when no label reaches its threshold; one of the labels, or a further one.
+    :ivar otherwise: what holds when no label reaches its threshold, or while ``watch`` does not; one of the labels, or
+        a further one: with ``watch``, a network with one output has a second label so.
     """
 
     watch: str | None = None
@@ -70,7 +72,7 @@ class Decide(Table, frozen=True):
                 raise ConfigError(f"decide: {key}: not a finite number")
         if self.leave is not None and self.leave > self.level:
             raise ConfigError(f"decide.leave: {self.leave} is above decide.enter, {self.level}")
-        if bool(self.thresholds) != (self.otherwise is not None):
+        if self.otherwise is None if self.thresholds else self.otherwise is not None and self.watch is None:
             raise ConfigError("decide.thresholds and decide.otherwise go together")
         if self.otherwise is not None:
             check_label("decide.otherwise", self.otherwise)

@@ -108,7 +108,8 @@ def chooser(labels: Sequence[str], output: Output, decide: Decide) -> Callable[[
         watch = Watch(decide)
         return lambda scores: int(watch.step(scores.item(0)))
     if decide.watch is not None:
-        return Watched(labels.index(decide.watch), Watch(decide))
+        other = None if decide.otherwise is None else labels.index(decide.otherwise)
+        return Watched(labels.index(decide.watch), Watch(decide), other)
     if decide.otherwise is not None:
         least = [decide.thresholds.get(label, -np.inf) for label in output.labels]
         return Thresholds(least, labels.index(decide.otherwise))
@@ -121,19 +122,23 @@ def best(scores: Floats) -> int:
 
 
 class Watched:
-    """One label holds while it is watched to; meanwhile the best of the others does.
+    """One label holds while it is watched to; meanwhile the best of the others does, or ``other``.
 
     :param at: the label's number.
+    :param other: number of the label that holds else; None: the best of the others.
     """
 
-    def __init__(self, at: int, watch: Watch) -> None:
+    def __init__(self, at: int, watch: Watch, other: int | None = None) -> None:
         self._at = at
         self._watch = watch
+        self._other = other
 
     def __call__(self, scores: Floats) -> int:
         """Choose; float32 [k]."""
         if self._watch.step(scores.item(self._at)):
             return self._at
+        if self._other is not None:
+            return self._other
         others = scores.copy()
         others[self._at] = -np.inf
         return best(others)
