@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from edged.base.errors import EdgedError, StateError
+from edged.base.clock import Clock
+from edged.base.errors import EdgedError, StateError, advice
 from edged.base.events import Event, event_of
 from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
@@ -23,6 +24,7 @@ from edged.board.delivery.row_log import RowLog
 from edged.board.health import Health
 from edged.board.installation import Board
 from edged.board.state import OutboxStore, QuarantineStore, RowStore
+from edged.board.status_file import StatusFile
 from edged.broker import Broker, Message, run_once
 from edged.formats.channel.announcer import Announcer
 from edged.formats.cose.algorithms import Aead
@@ -40,9 +42,10 @@ class Parts:
         config = board.config
         self._board = board
         self._base = f"{config.results.prefix}/{config.device.name}"
+        self._signed = self._epoch = 0
         self.lock = Lock(board.directory)
         self.health = Health()
-        self.recovery = StateRecovery(board.directory, self.health)
+        self.recovery = StateRecovery(board.directory, self.lock, self.health)
         self._state = state = self.recovery.state
         self.keystore = board.keystore()
         board.keys.opened_record(self.keystore)  # hubs would trust no announcement under keys that they were not given
@@ -74,11 +77,17 @@ class Parts:
             parse_duration(config.results.heartbeat),
             self._newest,
         )
-        self.heartbeat = Heartbeat(self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH))
+        self.status_file = StatusFile(board.directory)
+        self.heartbeat = Heartbeat(
+            self.links.uplink, self.announcer, self.outgoing, self.health, self.topic(HEALTH), self.status_file
+        )
         self.metrics = self._make_metrics()
 
     def _newest(self, name: str) -> int | None:
-        installed = self._board.packages.newest(name)
+        try:
+            installed = self._board.packages.newest(name)
+        except EdgedError:  # the watch of files says so
+            return None
         return None if installed is None else installed.version
 
     def topic(self, level: str) -> str:
@@ -121,28 +130,35 @@ class Parts:
             base=self._base,
             most_waiting=parse_size(outbox.size),
             longest_waiting=parse_duration(outbox.age),
-            read_clock=lambda: self._board.clock(self._state),
+            read_clock=self.clock,
         )
         self.links.uplink.on_delivered = outgoing.on_delivered
         return outgoing
 
+    def clock(self) -> Clock:
+        """Return the best known time; without a state that can be read, as far as this run has known it before."""
+        try:
+            self._signed = self._state.newest_created()
+        except StateError as error:
+            self.health.trouble(error.message, "StateError")
+        return Clock.read(trusted=self._board.config.device.clock == "trusted", signed=self._signed)
+
     def _begin_epoch(self, kid: bytes, at_least: int) -> int:
-        clock = self._board.clock(self._state)
+        clock = self.clock()
         least = max(at_least, int(clock.now) if clock.synchronised else 0)
         try:
-            number = self._state.begin_epoch(kid, least)
+            self._epoch = self._state.begin_epoch(kid, least)
         except StateError as error:
-            if not clock.synchronised:
+            if not clock.synchronised and not self._epoch:
                 raise  # nothing says that this number was never used
             self.health.trouble(error.message, "StateError")
-            number = least
-        self.audit_trail.epoch(number, kid)
-        return number
+            self._epoch = max(least, self._epoch + 1)
+        self.audit_trail.epoch(self._epoch, kid)
+        return self._epoch
 
     def _on_broker_error(self, error: Exception) -> None:
-        hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
-        kind = type(error).__name__
-        self.health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)
+        kind, said = type(error).__name__, advice(error) if isinstance(error, EdgedError) else str(error)
+        self.health.trouble(said, kind, event_of(error, Event.INTERNAL_ERROR), error=kind)
 
 
 class Links:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -12,14 +13,16 @@ from typing import Literal
 
 from edged import __version__
 from edged.base import notify
-from edged.base.errors import EdgedError, StateError
+from edged.base.errors import EdgedError, StateError, advice
 from edged.base.events import Event
 from edged.base.log import set_up_logging
 from edged.base.memory import harden, release_code
 from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
-from edged.board.daemon.loader import BackgroundLoad, LoadedModels, load_models, next_lanes
+from edged.board.daemon.file_watch import FileWatch
+from edged.board.daemon.guard import Guard
+from edged.board.daemon.loader import RELOAD, BackgroundLoad, LoadedModels, PackageChanges, load_models, next_lanes
 from edged.board.daemon.parts import Parts
 from edged.board.daemon.reports import STATUS, expired
 from edged.board.delivery import outbox, row_log
@@ -48,7 +51,7 @@ class Daemon:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._board = board = Board(load_board(path))
         set_up_logging(board.config.log.level)
         _LOG.info("edged %s starts: %s", __version__, path, extra=Event.STARTED.about())
@@ -75,14 +78,29 @@ class Daemon:
         self._metrics = parts.metrics
         self._inventory = parts.inventory
         self._topic = parts.topic
+        self._read_clock = parts.clock
+        self._status_file = parts.status_file
         self._decoders = Decoders()
-        self._recovery.on_new_state = self._write_down
+        self._watch = FileWatch(self._path, parts.keystore, parts.health)
+        self._guard = guard = Guard(parts.health)
+        self._turns: tuple[Callable[[float], None], ...] = (
+            guard("slow models", lambda _: self._inference.conclude_slow()),
+            guard("messages", self._inbox.turn),
+            guard("rows", self._rows.turn),
+            guard("results", self._outgoing.turn),
+        )
+        self._recovery.on_new_state = (
+            self._outgoing.outbox.start_over,
+            self._announcer.write_down,
+            self._accept_served,
+            self._marks.write_down,
+        )
         self._links.uplink.on_up = self._on_up
         self._links.on_sensors_up(self._set_pace)
         self._load: BackgroundLoad | None = None
-        self._stamp = 0
+        self._changes = PackageChanges()
         self._stopping = False
-        self._reload_asked = False
+        self._reload_asked = self._packages_changed = False
         self._ready = False
 
     def run(self) -> None:
@@ -94,14 +112,18 @@ class Daemon:
             signal.signal(number, self._on_signal)
         try:
             self._load_at_start()
+            guard, on_disk_every = self._guard, _MARKS_ON_DISK_EVERY if self._marks.in_ram else _MARKS_WITHOUT_RAM_EVERY
             timers = [
-                Timer(_TICK, self._tick),
-                Timer(_STATUS_EVERY, self._say_status),
-                Timer(parse_duration(self._board.config.results.heartbeat), self._beat),
-                Timer(_MARKS_ON_DISK_EVERY if self._marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, self._save_marks),
+                Timer(_TICK, guard("packages", self._watch_packages)),
+                Timer(_TICK, guard("announcing", self._outgoing.announce_if_due)),
+                Timer(_TICK, guard("inventory", self._publish_inventory)),
+                Timer(_TICK, guard("upkeep", self._tick)),
+                Timer(_STATUS_EVERY, guard("status", self._say_status)),
+                Timer(parse_duration(self._board.config.results.heartbeat), guard("report", self._beat)),
+                Timer(on_disk_every, guard("replay marks", self._marks.save)),
             ]
             if self._marks.in_ram:
-                timers.append(Timer(_MARKS_EVERY, self._marks.save_in_ram))
+                timers.append(Timer(_MARKS_EVERY, guard("replay marks in RAM", self._marks.save_in_ram)))
             if interval := notify.watchdog_interval():
                 timers.append(Timer(interval / 3, self._show_progress))
             due = Timers(timers)
@@ -119,12 +141,13 @@ class Daemon:
         return min(self._outgoing.due_in(now), self._rows.due_in(now), self._quarantine.due_in(now))
 
     def _load_at_start(self) -> None:
-        self._stamp = self._board.packages.stamp()
+        self._changes.due(self._board.packages.stamp())
         loaded = load_models(self._board, self._keystore, self._engine, self._state, {})
         if loaded.models:
             self._take(loaded)
         if loaded.errors and not self._inference.lanes:
             raise next(iter(loaded.errors.values()))
+        self._changes.loaded()
         for level in (ANNOUNCE, NONCE):
             self._links.uplink.subscribe(self._topic(level), 1)
         self._replay()
@@ -162,7 +185,7 @@ class Daemon:
             self._health.last_error = error.message
         unserved = {channel: error.message for channel, error in loaded.errors.items() if channel not in lanes}
         self._health.note_all("model", unserved)
-        self._audit_trail.hubs(loaded.board.hubs())
+        self._audit_trail.hubs(loaded.hubs)
         self._audit_trail.serving(lanes, loaded.errors)
 
     def _topics(self) -> dict[str, Literal[0, 1]]:
@@ -206,10 +229,8 @@ class Daemon:
 
     def _after_turn(self, now: float) -> None:
         """Do the work that may follow any turn of the loop: waiting messages, readiness, reloads."""
-        self._inference.conclude_slow()
-        self._inbox.turn(now)
-        self._rows.turn(now)
-        self._outgoing.turn(now)
+        for turn in self._turns:
+            turn(now)
         if not self._ready and self._links.tried:
             self._ready = True
             release_code()
@@ -217,30 +238,33 @@ class Daemon:
             notify.ready()
             broker = self._links.describe()
             _LOG.info("ready: %d models, broker %s", len(self._inference.lanes), broker, extra=Event.READY.about())
-        if self._reload_asked and self._load is None:
-            self._reload_asked = False
-            self._reload()
+        if (self._reload_asked or self._packages_changed) and self._load is None:
+            by_hand, self._reload_asked, self._packages_changed = self._reload_asked, False, False
+            self._reload(by_hand=by_hand)
         if self._load is not None and self._load.done:
-            self._finish_reload(self._load)
-            self._load = None
+            load, self._load = self._load, None
+            self._finish_reload(load)
 
-    def _tick(self) -> None:
-        stamp = self._board.packages.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._reload_asked = True
-        self._outgoing.announce_if_due()
+    def _watch_packages(self) -> None:
+        if self._changes.due(self._board.packages.stamp(), self._health.faults):
+            self._packages_changed = True
+
+    def _publish_inventory(self) -> None:
         if self._inventory.publish(self._inference.lanes):
             self._beat()
+
+    def _tick(self) -> None:
+        self._watch.look(self._board, self._inference.lanes)
+        self._audit_trail.write()
         self._health.set_aside = self._quarantine.count
         self._health.note_state("journal", self._rows.error)
         self._health.note_state("examples", self._example_writer.error)
-        self._recovery.mend_if_due()
+        self._recovery.watch()
         self._recovery.note_open_windows(self._inbox.open_windows())
         if self._quarantine.is_calm(time.monotonic()):
             self._recovery.calm()
 
-    def _reload(self) -> None:
+    def _reload(self, *, by_hand: bool) -> None:
         notify.reloading()
         _LOG.info("reload: configuration and key store", extra=Event.RELOADING.about())
         running = {
@@ -250,8 +274,10 @@ class Daemon:
         in_memory = self._state.in_memory
 
         def work() -> LoadedModels:
+            if not by_hand:
+                self._watch.check_configuration()
             board = Board(load_board(self._path))
-            with closing(State(board.directory, in_memory=in_memory)) as state:
+            with closing(State(board.directory, in_memory=in_memory, create=False)) as state:
                 return load_models(board, self._keystore, self._engine, state, running)
 
         self._load = BackgroundLoad(work, self._links.wake)
@@ -259,42 +285,29 @@ class Daemon:
     def _finish_reload(self, load: BackgroundLoad) -> None:
         try:
             loaded = load.result()
-            hubs = loaded.board.hubs()
-            if self._announcer.set_hubs(hubs):
+            if self._announcer.set_hubs(loaded.hubs):
                 self._outgoing.seal_again()
-            self._quarantine.hubs = hubs
+            self._quarantine.hubs = loaded.hubs
             self._board = loaded.board
             self._take(loaded)
             self._outgoing.announce_if_due()
-        except EdgedError as error:
-            self._health.trouble(
-                f"reload refused, going on as before: {error.message}",
-                "reload",
-                Event.RELOAD_REFUSED,
-                error=type(error).__name__,
-            )
-        self._say_status()
+        except (EdgedError, OSError) as error:
+            why = f"refused, going on as before: {advice(error)}"
+            _LOG.warning("reload %s", why, extra=Event.RELOAD_REFUSED.about(error=type(error).__name__))
+            self._health.note_state(RELOAD, why)
+        else:
+            self._changes.loaded()
+            self._health.note_state(RELOAD, "")
+        self._guard("status", self._say_status)()
         notify.ready()
 
-    def _write_down(self) -> None:
-        """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
+    def _accept_served(self) -> None:
+        """Write the floors of the models that are served."""
         for lane in self._inference.lanes.values():
             self._board.accept(lane.model, self._state)
-        self._announcer.write_down()
-        self._state.save_marks(self._marks.guard.settled().items())
-        self._outgoing.outbox.start_over()
-
-    def _note_expired(self) -> None:
-        """Mark the models degraded that serve past the date that their publisher signed."""
-        try:
-            now = self._board.clock(self._state).now
-        except StateError as error:
-            self._health.trouble(error.message, "StateError")
-            return
-        self._health.note_all("expiry", expired(self._inference.lanes, now))
 
     def _say_status(self) -> None:
-        self._note_expired()
+        self._health.note_all("expiry", expired(self._inference.lanes, self._read_clock().now))
         self._heartbeat.say(self._inference.lanes, self._links.describe())
         if self._metrics is not None:
             self._metrics.show(self._inference.lanes)
@@ -308,12 +321,6 @@ class Daemon:
         if self._inference.progress() < max(_STUCK, 10 * slowest):
             notify.watchdog()
 
-    def _save_marks(self) -> None:
-        try:
-            self._marks.save()
-        except StateError as error:
-            self._health.trouble(error.message, "StateError")
-
     def _leave(self) -> None:
         """Shut down: deliver results on their way, publish the status, wipe the models."""
         notify.stopping()
@@ -326,7 +333,7 @@ class Daemon:
         while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
             self._links.run_once(until - time.monotonic())
             self._outgoing.turn(time.monotonic())
-        self._outgoing.stash()
+        self._guard("results", self._outgoing.stash)()
         self._rows.turn(float("inf"))
         if uplink.is_up:
             uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
@@ -334,9 +341,10 @@ class Daemon:
         self._example_writer.close()
         if self._metrics is not None:
             self._metrics.close()
-        self._save_marks()
+        self._guard("replay marks", self._marks.save)()
         for lane in self._inference.lanes.values():
             lane.close()
         self._audit_trail.stopped()
         self._recovery.end()
+        self._status_file.close()
         self._lock.close()
