@@ -12,17 +12,23 @@ from report import Row, ratio
 
 _LOOKS = "import click, msgspec, cbor2"
 _LISTENS = f"{_LOOKS}, cryptography.hazmat.primitives.serialization, cryptography.hazmat.primitives.ciphers.aead"
-_LIBRARIES = {"looks": ("-c", _LOOKS), "listens": ("-c", f"{_LISTENS}, paho.mqtt.client")}
+_EC = "cryptography.hazmat.primitives.asymmetric.ec"
+_VERIFIES = f"{_LOOKS}, hashlib, {_EC}; {_EC}.ECDSA(None)"  # which imports more
+_LIBRARIES = {
+    "looks": ("-c", _LOOKS),
+    "verifies": ("-c", _VERIFIES),
+    "listens": ("-c", f"{_LISTENS}, paho.mqtt.client"),
+}
 _EDGED = ("-m", "edged")
 _COMPLETION = {"_EDGED_COMPLETE": "bash_complete", "COMP_WORDS": "edged s", "COMP_CWORD": "1"}
 _COMMANDS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
     "edged --help": ("looks", ("--help",), {}),
     "completion of a command": ("looks", (), _COMPLETION),
     "edged status": ("looks", ("status", "-c", "edged.toml"), {}),
-    "edged audit": ("looks", ("audit", "-c", "edged.toml"), {}),
+    "edged audit": ("verifies", ("audit", "-c", "edged.toml"), {}),
     "edged listen, to its first look at the options": ("listens", ("listen", "--help"), {}),
 }
-_BARS = {"looks": 1.3, "listens": 1.2}
+_BARS = {"looks": 1.3, "verifies": 1.3, "listens": 1.2}
 _CONFIG = """
 [device]
 name = "bench"
@@ -38,7 +44,19 @@ models = ["any"]
 [results]
 hubs = ["home.pub"]
 """
-_STATE = "from pathlib import Path; from edged.board.state import State; State(Path('state')).close()"
+_STATE = """
+from contextlib import closing
+from pathlib import Path
+from edged.board.installation import Board
+from edged.board.state import State
+from edged.config.load import load_board
+
+board = Board(load_board(Path("edged.toml")))
+with closing(State(board.directory)) as state:
+    log = board.audit(state, board.keystore())
+    for _ in range(20):  # of which the sixteenth is signed
+        log.add("start")
+"""
 
 
 def measure(directory: Path, *, quick: bool) -> list[Row]:
@@ -58,7 +76,7 @@ def measure(directory: Path, *, quick: bool) -> list[Row]:
 
 
 def _prepare(directory: Path) -> None:
-    """Make a board's keys and state."""
+    """Make a board's keys, state and audit log."""
     (directory / "edged.toml").write_text(_CONFIG)
     for arguments in ((*_EDGED, "init", "-c", "edged.toml"), ("-c", _STATE)):
         command = [sys.executable, *arguments]

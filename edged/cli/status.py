@@ -17,7 +17,7 @@ import click
 from edged import __version__
 from edged.base.errors import EdgedError, MissingFileError, UsageError, advice
 from edged.base.files import write_atomically
-from edged.base.machine import acting_as_owner
+from edged.base.owner import acting_as_owner
 from edged.board.state import OutboxStore, Quarantined, QuarantineStore, State
 from edged.board.status_file import is_running, read_status
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
@@ -85,6 +85,7 @@ def _facts(board: BoardConfig, directory: Path) -> dict[str, Any]:
         "version": __version__,
         "running": running,
         "degraded": told.get("degraded", []),
+        "books": told.get("books", {}),
         "reported": reported,
         "examples": reader.read(lambda: _examples(directory)) or [],
         "models": [

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from support.broker import PlainBroker
-from support.faults import LONG, Board, Sensor, World, often
+from support.faults import LONG, PER_WINDOW, Board, Sensor, World, often
+from support.link import Link
+from support.observer import Observer
 from support.promises import NOTHING_LOST
 from support.site import Site
 
@@ -34,26 +36,21 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest, site: Site, windows: np.ndarray) -> World:
-    """A sensor of one kind, and a hub, at a site whose board is ready to run."""
+def world(request: pytest.FixtureRequest, site: Site, windows: np.ndarray) -> Iterator[World]:
+    """A sensor of one kind, and a hub, at a site whose board is ready to run; all that they say passes an observer."""
     table, rows, sealed = _KINDS[request.param]
-    site.configure(table)
-    site.init()
-    site.install(site.pack())
-    return World(site, Sensor(site, windows, rows=rows, sealed=sealed))
-
-
-def _watched(world: World) -> Board:
-    """Return a board whose results are written down as the broker acknowledges them."""
-    world.witness = world.site.path / "results.log"
-    program = Path(__file__).parents[1] / "support" / "witness.py"
-    return Board(world.site.path, program=[str(program), str(world.witness)])
+    observer = Observer(site, sealed=sealed, per_window=PER_WINDOW if rows else 1)
+    with Link(site.url, observer) as link:
+        site.url = link.url
+        site.configure(table)
+        site.init()
+        site.install(site.pack())
+        yield World(site, Sensor(site, windows, rows=rows, sealed=sealed), observer=observer)
 
 
 def _report(what: str, world: World, board: Board) -> None:
     print(
-        f"\n{what}: {len(world.sensor.sent)} readings, {len(world.hub.results)} results at the hub, 0 lost, 0 twice;"
-        f" {world.lost_by_broker} lost by the broker, which had acknowledged and not stored them;"
+        f"\n{what}: {len(world.sensor.sent)} readings, {len(world.hub.results)} results at the hub: {world.verdict};"
         f" {len(world.hub.refused)} refused there as answered before; slowest start {board.slowest_start:.1f} s"
     )
 
@@ -61,11 +58,10 @@ def _report(what: str, world: World, board: Board) -> None:
 @NOTHING_LOST
 @pytest.mark.parametrize("world", _BROKER, indirect=True)
 def test_a_broker_that_is_killed_costs_no_reading(world: World, broker: PlainBroker) -> None:
-    board = _watched(world)
+    board = Board(world.site.path)
     with board.running(), world:
         for _ in range(KILLS):
             time.sleep(random.uniform(0.5, 2.0))  # the moment is the attack, here and below
-            world.kills.append(time.monotonic())
             broker.kill()
             broker.start()
         world.finish(120)
@@ -87,7 +83,7 @@ def test_a_daemon_that_is_killed_costs_no_reading(world: World) -> None:
 
 @pytest.mark.parametrize("world", _BROKER, indirect=True)
 def test_broker_and_daemon_killed_at_random_cost_no_reading(world: World, broker: PlainBroker) -> None:
-    board = _watched(world)
+    board = Board(world.site.path)
     kills = [0, 0]
     with board.running(), world:
         until = time.monotonic() + CHAOS
@@ -95,7 +91,6 @@ def test_broker_and_daemon_killed_at_random_cost_no_reading(world: World, broker
             time.sleep(random.uniform(0.1, 3.0))
             if random.random() < 0.5:
                 kills[0] += 1
-                world.kills.append(time.monotonic())
                 broker.kill()
                 broker.start()
             else:

@@ -11,7 +11,9 @@ import pytest
 from support.broker import DURABLE, PlainBroker
 from support.faults import Board, Sensor, World, often
 from support.hub import Hub
+from support.link import Link
 from support.netns import entered, inside, network
+from support.observer import Observer
 from support.site import Site
 from support.waiting import PATIENCE
 
@@ -30,8 +32,14 @@ def test_lost_and_late_packets_and_a_partition_cost_no_result(
 ) -> None:
     middle, around = "edged-hub", ["edged-b1", "edged-b2"]
     (tmp_path / "broker").mkdir()
-    with network(middle, around) as net, entered(middle), PlainBroker(tmp_path / "broker", options=DURABLE) as broker:
-        sites = [_site(tmp_path, models, broker, number) for number in (1, 2)]
+    with (
+        network(middle, around) as net,
+        entered(middle),
+        PlainBroker(tmp_path / "broker", options=DURABLE) as broker,
+        Link(broker.url, Observer(sealed=True), host="0.0.0.0") as link,
+    ):
+        link.delay = DELAY
+        sites = [_site(tmp_path, models, broker, link, number) for number in (1, 2)]
         sensors = [
             Sensor(site, windows + number, rows=True, sealed=True, rate=RATE, name=f"sensor-{number}")
             for number, site in enumerate(sites)
@@ -39,7 +47,6 @@ def test_lost_and_late_packets_and_a_partition_cost_no_result(
         boards = [Board(site.path, prefix=inside(name)) for site, name in zip(sites, around, strict=True)]
         hub = Hub(*sites, client_id="hub", session_expiry=3600)
         with (
-            net.proxies(tmp_path, broker.port, DELAY),
             boards[0].running(),
             boards[1].running(),
             World(sites[0], *sensors, hub=hub) as world,
@@ -55,7 +62,7 @@ def test_lost_and_late_packets_and_a_partition_cost_no_result(
     )
 
 
-def _site(tmp_path: Path, models: Path, broker: PlainBroker, number: int) -> Site:
+def _site(tmp_path: Path, models: Path, broker: PlainBroker, link: Link, number: int) -> Site:
     """Return the site of one board: the hub is the first one's."""
     path = tmp_path / f"site-{number}"
     path.mkdir()
@@ -65,7 +72,7 @@ def _site(tmp_path: Path, models: Path, broker: PlainBroker, number: int) -> Sit
             shutil.copy(tmp_path / "site-1" / name, path / name)
     site.configure('format = "f32le"\neach = "rows"\njournal = true\nsensor = "sensor.key"\n')
     config = path / "edged.toml"
-    config.write_text(config.read_text().replace(broker.url, f"mqtt://10.77.{number}.1:{broker.port}"))
+    config.write_text(config.read_text().replace(broker.url, link.url.replace("127.0.0.1", f"10.77.{number}.1")))
     site.init()
     site.install(site.pack())
     return site

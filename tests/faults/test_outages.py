@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from edged.base.errors import DuplicateDeviceError, ReplayError
-from edged.board.state import OutboxStore, State
 from support.broker import PlainBroker
-from support.faults import Board, Sensor, World, often
+from support.faults import Board, Sensor, World, often, stored
 from support.hub import Hub
 from support.site import Site
 from support.waiting import PATIENCE
@@ -74,8 +73,7 @@ def test_an_outage_of_the_uplink_costs_no_result(
                 board.kill()
                 board.start()
         world.pause()
-        with closing(State(quick_site.state)) as state:
-            world.wait(lambda: OutboxStore(state).totals()[0] > HOUR * 0.95)
+        world.wait(lambda: stored(quick_site) > HOUR * 0.95)
         uplink.start()
         drained = world.wait(lambda: len(world.answered()) >= len(world.sensor.sent), _DRAINED_WITHIN + 60)
         world.finish(30)
@@ -264,6 +262,5 @@ def test_a_damaged_state_is_begun_anew_and_older_packages_stay_refused(
             world.wait_sent(50)
             world.finish(60, refusals=expected)
         assert site.install(site.path / "old.edged", check=False).returncode != 0
-        with closing(State(site.state)) as state:
-            world.wait(lambda: OutboxStore(state).totals()[0] == 0)
+        world.wait(lambda: stored(site) == 0)
     assert (site.state / "state.db.damaged").exists()

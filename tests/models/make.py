@@ -1,8 +1,9 @@
-"""Make the small models that the tests run: ``python tests/models/make.py counter feedback moving_sum gearbox``.
+"""Make the small models that the tests run: ``python tests/models/make.py counter feedback moving_sum wide gearbox``.
 
 * ``counter.tflite`` adds its input to a resource variable and answers with the sum (needs TensorFlow);
 * ``feedback.tflite`` does so with its state as an input and an output (needs TensorFlow);
 * ``moving_sum.tflite`` sums its last three inputs, in a variable tensor (needs LiteRT and flatbuffers);
+* ``wide.tflite`` gives back its input, 200 numbers: a large result (needs LiteRT and flatbuffers);
 * ``gearbox/`` is a stand-in for the real gearbox's model, of the same shapes, with 100 simulated windows that it decides
   right, so that `make test` needs nothing beside a clone (needs TensorFlow).
 """
@@ -79,6 +80,35 @@ def make_moving_sum() -> bytes:
     model.buffers = [tflite.BufferT() for _ in range(3)]
     for buffer, data in zip(model.buffers[1:], ones, strict=True):
         buffer.data = data
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def make_wide() -> bytes:
+    """A reshape of [1, 50, 4] to [1, 200]."""
+    import flatbuffers
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as tflite
+
+    model, graph, operator, code, options = (
+        tflite.ModelT(), tflite.SubGraphT(), tflite.OperatorT(), tflite.OperatorCodeT(), tflite.ReshapeOptionsT()
+    )  # fmt: skip
+    code.builtinCode = code.deprecatedBuiltinCode = tflite.BuiltinOperator.RESHAPE
+    code.version = 1
+    options.newShape = [1, 200]
+    operator.inputs, operator.outputs = [0, 1], [2]
+    operator.builtinOptionsType, operator.builtinOptions = tflite.BuiltinOptions.ReshapeOptions, options
+    for number, (name, shape, type_) in enumerate(
+        [("x", [1, 50, 4], tflite.TensorType.FLOAT32), ("shape", [2], tflite.TensorType.INT32), ("y", [1, 200], 0)]
+    ):
+        made = tflite.TensorT()
+        made.name, made.shape, made.type, made.buffer = name, shape, type_, number == 1
+        graph.tensors = [*(graph.tensors or []), made]
+    graph.inputs, graph.outputs, graph.operators = [0], [2], [operator]
+    model.version, model.subgraphs, model.operatorCodes = 3, [graph], [code]
+    model.buffers = [tflite.BufferT(), tflite.BufferT()]
+    model.buffers[1].data = np.array([1, 200], "<i4").view(np.uint8)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

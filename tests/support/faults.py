@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,18 +23,13 @@ from edged.formats.channel.result import Sealed
 from edged.formats.cose.encrypt0 import parse
 from edged.keystore.records import read_sensor_key
 from support.hub import Hub
+from support.observer import Observer, Verdict
 from support.process import DaemonProcess
 from support.site import Site
 from support.waiting import PATIENCE, wait_until
 
 LONG = "EDGED_FAULTS" in os.environ
 """Set by `make faults`: as long and as often as it is claimed; `make test-faults` runs a short form of each."""
-UNSTORED = 0.06
-"""Seconds before a broker is killed within which it may have acknowledged what it had not stored yet, also a result.
-
-Mosquitto acknowledges first and stores after (once a turn of its loop): killed 100 times at 10 messages a second, without any edged,
-it lost 2 or 3 messages that it had acknowledged. Nothing that was acknowledged earlier may be lost.
-"""
 PER_WINDOW = 10
 """Readings that make a window where rows are sent."""
 
@@ -42,12 +39,23 @@ def often(short: int, long: int) -> int:
     return long if LONG else short
 
 
+def stored(site: Site) -> int:
+    """Return how many results are durable in the outbox."""
+    with closing(sqlite3.connect(f"file:{site.state}/state.db?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+
+def status(site: Site) -> dict[str, Any]:
+    """Return what `edged status` says."""
+    facts: dict[str, Any] = json.loads(site.edged("status", "-c", "edged.toml", "--json").stdout)
+    return facts
+
+
 class Sensor:
     """Sends readings at a steady rate, each different from all others, and each until the broker has it.
 
     :ivar sent: the readings, as they were published; ``times``: when, monotonic seconds.
     :ivar paused: sends nothing more, but for what :meth:`send_more` asks for; ``resting`` is set once that holds.
-    :ivar repeated: those that it may have sent twice, because it did not hear whether the broker had them.
     """
 
     def __init__(
@@ -60,43 +68,11 @@ class Sensor:
         self.rate = rate
         self._more = 0
         self.client = Broker(site.options(client_id=name, session_expiry=3600))
-        self.client.on_down = self._note_repeats
-        self.client.on_delivered = self._note_acknowledged
-        self.repeated: set[bytes] = set()
-        self.acknowledged: dict[int, float] = {}
-        self._tokens: dict[int, int] = {}
         self._topic = site.topic
         self._windows = windows
         self.sends_rows = rows
         self.sealer = ReadingSealer(read_sensor_key(site.path / "sensor.key"), site.topic) if sealed else None
         self._next = time.monotonic()
-
-    def _note_repeats(self) -> None:
-        self.repeated.update(outgoing.message.payload for outgoing in self.client._waiting)
-
-    def _note_acknowledged(self, token: int, _outcome: object) -> None:
-        self.acknowledged[self._tokens.pop(token)] = time.monotonic()
-
-    def may_be_lost(self, kills: Sequence[float]) -> set[int]:
-        """Return the numbers of the readings that the broker acknowledged so shortly before it died."""
-        return {
-            number
-            for number, at in self.acknowledged.items()
-            if any(kill - UNSTORED <= at <= kill + UNSTORED for kill in kills)
-        }
-
-    def counts(self) -> list[int]:
-        """Return the count of each reading that was sent, where they are sealed."""
-        return [int.from_bytes(parse(one, len(one)).iv[:8], "big") for one in self.sent]
-
-    def may_be_twice(self) -> set[object]:
-        """Return what may be answered twice: plain readings that the sensor itself has sent twice.
-
-        It did not hear whether the broker had them. Their bytes are all that a plain reading has to be told by.
-        """
-        if self.sealer is not None or self.sends_rows:
-            return set()
-        return {self._name([one]) for one in self.repeated}
 
     def send_if_due(self) -> None:
         """Send what is due by now."""
@@ -126,8 +102,7 @@ class Sensor:
         payload = self._reading(len(self.sent))
         self.sent.append(payload)
         self.times.append(now)
-        token = self.client.publish(self._topic, payload, qos=1)
-        self._tokens[token] = len(self.sent) - 1
+        self.client.publish(self._topic, payload, qos=1)
 
     def _reading(self, number: int) -> bytes:
         at, part = divmod(number, PER_WINDOW) if self.sends_rows else (number, 0)
@@ -155,20 +130,19 @@ class Sensor:
 class World(threading.Thread):
     """Sensors and a hub, in a thread of their own, until the block ends.
 
+    :param observer: judges what became of all readings, where brokers are killed; without one they are all answered.
     :ivar sensor: the first of them.
-
     :ivar hub: keeps its session at the broker, as a hub does.
-    :ivar kills: when the broker was killed, monotonic seconds.
-    :ivar lost_by_broker: readings that it lost, or their results: acknowledged, and not stored yet when it died.
-    :ivar witness: what ``support/witness.py`` wrote: which results the broker has acknowledged.
+    :ivar verdict: the observer's, in the end.
     """
 
-    def __init__(self, site: Site, sensor: Sensor, *more: Sensor, hub: Hub | None = None) -> None:
+    def __init__(
+        self, site: Site, sensor: Sensor, *more: Sensor, hub: Hub | None = None, observer: Observer | None = None
+    ) -> None:
         super().__init__()
-        self.kills: list[float] = []
-        self.lost_by_broker = 0
         self.site = site
-        self.witness: Path | None = None
+        self.observer = observer
+        self.verdict: Verdict | None = None
         self._answers: Counter[object] = Counter()
         self.sensor = sensor
         self.sensors = (sensor, *more)
@@ -200,7 +174,7 @@ class World(threading.Thread):
             sensor.client.close()
         self.hub.client.close()
 
-    def wait(self, holds: Callable[[], object], timeout: float = PATIENCE) -> float:
+    def wait(self, holds: Callable[[], object], timeout: float = PATIENCE, *, every: float = 0.02) -> float:
         """Wait until something holds; return the seconds that it took."""
         began = time.monotonic()
 
@@ -209,7 +183,7 @@ class World(threading.Thread):
             return holds()
 
         told = lambda: f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered"  # noqa: E731
-        wait_until(either, timeout, told=told)
+        wait_until(either, timeout, every=every, told=told)
         return time.monotonic() - began
 
     def pause(self) -> None:
@@ -235,34 +209,16 @@ class World(threading.Thread):
             self._answers[(of.first, of.last) if isinstance(of, Sealed) else of.digest] += 1
         return self._answers
 
-    def _unstored_results(self) -> set[object]:
-        """Return what was answered by results that the broker acknowledged so shortly before it died."""
-        if self.witness is None:
-            return set()
-        sealed: dict[tuple[str, str], list[str]] = {}
-        found: set[object] = set()
-        for line in self.witness.read_text().splitlines():
-            what, *parts = line.split()
-            if what == "sealed":
-                sealed[parts[0], parts[1]] = parts[2:]
-            elif any(kill - UNSTORED <= float(parts[0]) <= kill + UNSTORED for kill in self.kills):
-                name = parts[1:] if what == "taken" else sealed[parts[1], parts[2]]
-                found.add(bytes.fromhex(name[0]) if len(name) == 1 else (int(name[1]), int(name[2])))
-        return found
-
     def _wanted(self) -> list[object]:
         return [name for sensor in self.sensors for name in sensor.expected()]
 
-    def _is_answered(self, wanted: Sequence[object]) -> bool:
-        """Return True if all is answered but for what the broker may have lost."""
-        answered = self.answered()
-        if len(answered) >= len(wanted):
-            return True
-        if not self.kills or self.sensor.sends_rows:
-            return False
-        missing = {number for number, one in enumerate(wanted) if one not in answered}
-        unstored = self._unstored_results()
-        return {number for number in missing if wanted[number] not in unstored} <= self.sensor.may_be_lost(self.kills)
+    def _is_done(self) -> bool:
+        """Return True once everything is answered, but for what a broker lost; or something is wrong for good."""
+        if self.observer is None:
+            return len(self.answered()) >= len(self._wanted())
+        self.verdict = self.observer.judge(self.hub.results)
+        last = self.observer.track(self.site.topic, self.sensor.sent[-1])
+        return bool(self.verdict.twice or (last.handed_out and self.verdict.is_clean))
 
     def waits(self) -> list[float]:
         """Return for how many seconds each whole window waited for its first result, of those that have one."""
@@ -286,52 +242,25 @@ class World(threading.Thread):
         A last window is sent when all is answered: what would come twice comes before its result.
         """
         self.pause()
+        every = 0.02 if self.observer is None else 0.5
         with suppress(AssertionError):  # what is missing is told below
-            self.wait(lambda: self._is_answered(self._wanted()), timeout)
+            self.wait(self._is_done, timeout, every=every)
         for sensor in self.sensors:
             sensor.send_more()
             self.wait(sensor.resting.is_set)
-        wanted = self._wanted()
         with suppress(AssertionError):
-            self.wait(lambda: self._is_answered(wanted), timeout)
+            self.wait(self._is_done, timeout, every=every)
         assert self.error is None
-        answered = self.answered()
-        may_be_lost = self.sensor.may_be_lost(self.kills)
-        unstored = self._unstored_results() - set(answered)
-        if self.sensor.sends_rows and self.kills:
-            self.lost_by_broker = len(unstored) + _check_rows(
-                self.sensor.counts(), answered + Counter(unstored), may_be_lost
-            )
-            return
         # answers come twice where an acknowledgement was lost; each of them opens, and one of two is refused
         assert all(isinstance(error, refusals) for error in self.hub.refused), self.hub.refused
-        missing = [number for number, one in enumerate(wanted) if one not in answered]
-        lost = [number for number in missing if number not in may_be_lost and wanted[number] not in unstored]
-        self.lost_by_broker = len(missing) - len(lost)
-        may = self.sensor.may_be_twice()
-        twice = [number for number, one in enumerate(wanted) if answered[one] > 1 and one not in may]
-        strange = len(answered) - len(wanted) + len(missing)
-        told = f"of {len(wanted)} lost: {lost}, twice: {twice}, unasked: {strange}"
-        assert lost == twice == [] and strange == 0, f"{told}; {[error.message for error in self.hub.refused]}"  # noqa: PT018
-
-
-def _check_rows(counts: Sequence[int], answered: Counter[object], may_be_lost: set[int]) -> int:
-    """Check that windows of rows follow one another, none twice; return how many rows the broker lost.
-
-    :param counts: of the rows that were sent.
-    :param answered: first and last count of each window.
-    """
-    places = {count: number for number, count in enumerate(counts)}
-    spans = sorted((places[first], places[last]) for first, last in answered)  # type: ignore[misc]
-    assert set(answered.values()) == {1}
-    at = lost = 0
-    for first, last in spans:
-        gone = (first - at) + (last + 1 - first - PER_WINDOW)
-        excused = sum(at <= number <= last for number in may_be_lost)
-        assert first >= at and 0 <= gone <= excused, f"rows {at} to {last}: {gone} gone, {excused} excused"  # noqa: PT018
-        at, lost = last + 1, lost + gone
-    assert len(counts) - at < PER_WINDOW + sum(number >= at for number in may_be_lost)
-    return lost
+        if self.verdict is not None:
+            assert self.verdict.is_clean, self.verdict
+            return
+        wanted, answered = self._wanted(), self.answered()
+        lost = [number for number, one in enumerate(wanted) if one not in answered]
+        twice = [number for number, one in enumerate(wanted) if answered[one] > 1]
+        told = f"of {len(wanted)} lost: {lost}, twice: {twice}; {[error.message for error in self.hub.refused]}"
+        assert answered == Counter(wanted), told
 
 
 class Board:

@@ -1,61 +1,14 @@
-"""Network namespaces with links that lose packets and delay them, gone with their test."""
+"""Network namespaces with links that lose packets, gone with their test."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
-_PROXY = """
-import asyncio, sys
-
-listen, port, to, delay = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-
-async def pump(reader, writer):
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue()
-
-    async def read():
-        try:
-            while data := await reader.read(65536):
-                await queue.put((loop.time() + delay, data))
-        except OSError:
-            pass
-        await queue.put((loop.time() + delay, b""))
-
-    task = asyncio.create_task(read())
-    try:
-        while True:
-            at, data = await queue.get()
-            await asyncio.sleep(max(0.0, at - loop.time()))
-            if not data:
-                break
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    task.cancel()
-    writer.close()
-
-async def serve(reader, writer):
-    try:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", to)
-    except OSError:
-        writer.close()
-        return
-    await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
-
-async def main():
-    server = await asyncio.start_server(serve, listen, port)
-    async with server:
-        await server.serve_forever()
-
-asyncio.run(main())
-"""
 
 
 def _ip(*arguments: str) -> None:
@@ -125,25 +78,6 @@ table inet faults {{
         """Remove the namespaces, and with them everything in them."""
         for name in (self.middle, *self.around):
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
-
-    @contextmanager
-    def proxies(self, directory: Path, port: int, delay: float) -> Iterator[None]:
-        """Let those around reach a port of the middle's loopback, each byte ``delay`` seconds late, both ways."""
-        script = directory / "proxy.py"
-        script.write_text(_PROXY)
-        command = [*inside(self.middle), sys.executable, str(script)]
-        running = [
-            subprocess.Popen(
-                [*command, f"10.77.{number}.1", str(port), str(port), str(delay)], stdin=subprocess.DEVNULL
-            )
-            for number in range(1, len(self.around) + 1)
-        ]
-        try:
-            yield
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
 
 
 @contextmanager

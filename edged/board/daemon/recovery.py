@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from edged.base.errors import EdgedError, StateError, advice
@@ -40,7 +40,7 @@ class StateRecovery:
     def __init__(self, directory: Path, lock: Lock, health: Health) -> None:
         self.state, why = open_state(directory)
         self.crashes = self.lost = 0
-        self.on_new_state: Sequence[Callable[[], None]] = ()
+        self.on_new_state: tuple[Callable[[], None], ...] = ()
         self._lock = lock
         self._health = health
         self._failing = self.state.in_memory
