@@ -204,13 +204,14 @@ class Database:
 
 
 def _make_file(path: Path) -> None:
-    """Make a file, open to its owner alone, where it is absent.
+    """Make a file, open to its owner alone, where it is absent; a log that stands there is of another database.
 
     One that is there must not even be opened: to close it again would take away every lock that other connections
     of this process hold on it (POSIX), and another process could then take the log of what they write from them.
     """
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _remove_log(path)
 
 
 def put_aside(directory: Path, name: str) -> None:
@@ -220,9 +221,13 @@ def put_aside(directory: Path, name: str) -> None:
         if os.path.lexists(path):
             _remove(aside)
             path.replace(aside)
+    _remove_log(path)
+
+
+def _remove_log(path: Path) -> None:
     for suffix in _SUFFIXES[1:]:
         with suppress(OSError):
-            _remove(directory / f"{name}{suffix}")
+            _remove(path.with_name(f"{path.name}{suffix}"))
 
 
 def _remove(path: Path) -> None:

@@ -205,7 +205,7 @@ class TrialError(ModelError):
     """A new version went wrong in its first windows."""
 
 
-# --- readings: counted by class name, logged once per kind and minute, never fatal -----------
+# --- readings: counted by class name, logged once per kind, topic and minute, never fatal ------
 
 
 class ReadingError(EdgedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from support.bench import GOOD
+from support.disk import fill
 from support.living import Living, living
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -25,6 +28,7 @@ GROUPS: Sequence[dict[str, str]] = (
         "site/state/keystore/keys/sign.key": "own keys",
         "site/home.pub": "hub records",
         "site/sensor.key": "sensor keys",
+        "site/password.txt": "broker files",
         "site/edged.toml": "configuration file",
     },
     {
@@ -49,6 +53,7 @@ GROUPS: Sequence[dict[str, str]] = (
 PRIVATE = {
     "site/state/keystore/keys/sign.key",
     "site/sensor.key",
+    "site/password.txt",
     "site/state/keystore/keys",
     "site/state/keystore/packages",
     "site/state",
@@ -166,7 +171,7 @@ def test_file_that_is_broken_under_the_daemon_is_named_and_stops_nothing(
 
 
 def test_file_that_is_cut_short_under_the_daemon_is_named_and_stops_nothing(board: Living) -> None:
-    breaks(board, is_cut_short, GROUPS[0])
+    breaks(board, is_cut_short, {name: part for name, part in GROUPS[0].items() if part != "broker files"})
 
 
 def test_pipe_in_the_place_of_a_file_is_not_waited_for(board: Living) -> None:
@@ -186,3 +191,72 @@ def test_private_file_that_others_get_is_named_and_stops_nothing(
 ) -> None:
     if private := {name: part for name, part in things.items() if name in PRIVATE}:
         breaks(board, fate, private)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["site/state", "site/state/state.db"])
+def test_state_that_is_immutable_is_named_and_stops_nothing(board: Living, name: str) -> None:
+    breaks(board, is_immutable, {name: "state directory"})
+
+
+@pytest.mark.root
+def test_full_disk_is_named_and_what_the_audit_log_lacks_is_written_later(
+    tmp_path: Path, models: Path, small_disk: Path
+) -> None:
+    """The board begins an epoch meanwhile, though nothing says what time it is: its numbers go on from the last one."""
+    state = small_disk / "state"
+    state.mkdir(mode=0o700)
+    with living(tmp_path, models, state=state) as board:
+        board.bench.edged("keygen", "hub", "--id", "other", "--no-passphrase")
+        filler = fill(small_disk)
+        board.wait_logged("degraded: state directory: ", str(board.bench.state), "the disk is full (make room)")
+        board.drop_in.write_text(board.drop_in.read_text().replace('["home.pub"]', '["home.pub", "other.pub"]'))
+        board.daemon.reload()
+        board.wait_logged("degraded: audit log: ", "full")
+        board.ask()
+        filler.unlink()
+        board.wait_logged("audit log works again")
+        board.wait_logged("state directory works again")
+        board.wait_whole()
+        board.ask()
+        entries = json.loads(board.bench.edged("audit", "--json", "-n", 100, "-c", "edged.toml").stdout)
+        board.bench.edged("audit", "--verify", "-c", "edged.toml")
+    kinds = [entry["kind"] for entry in entries]
+    assert kinds[kinds.index("start") :].count("hubs") == 2
+    assert [entry["number"] for entry in entries] == list(range(1, len(entries) + 1))
+
+
+def test_package_brings_no_configuration_into_use_that_lacks_a_file(tmp_path: Path, models: Path) -> None:
+    """The file that is gone says that readings are sealed: without it the new version would take plain ones."""
+    with living(tmp_path, models) as board:
+        third = board.bench.path / "third.edged"
+        third.write_bytes(board.bench.pack_fast(version=3))
+        board.drop_in.rename(away(board.drop_in))
+        board.bench.install(third)
+        board.wait_logged("reload refused", str(board.drop_in))
+        board.hub.send(GOOD.tobytes())
+        board.ask()  # and nothing else is answered
+        away(board.drop_in).rename(board.drop_in)
+        board.wait_logged("model gearbox 3 on ")
+        board.hub.send(GOOD.tobytes())
+        board.ask()
+        board.wait_whole()
+
+
+def test_refused_reload_is_logged_each_time_and_shown_until_one_is_accepted(board: Living) -> None:
+    config = board.bench.path / "edged.toml"
+    text = config.read_text()
+    try:
+        for table in ("[nonsense]", "[rubbish]", "[rubbish]"):
+            board.forget_log()
+            config.write_text(f"{text}\n{table}\n")
+            board.daemon.reload()
+            board.wait_logged("reload refused", table.strip("[]"))
+            board.ask()
+            assert "reload: refused" in board.status().stdout
+            assert any(one.startswith("reload: refused") for one in board.told()["degraded"])
+    finally:
+        config.write_text(text)
+        board.daemon.reload()
+    board.wait_logged("reload works again")
+    board.wait_whole()

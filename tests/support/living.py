@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edged.base.files import write_atomically
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.cose.keys import ContentKey
 from edged.keystore.records import read_sensor_key
@@ -24,6 +25,10 @@ from support.process import DaemonProcess
 from support.waiting import PATIENCE, wait_until
 
 DROP_IN = """
+[broker]
+username = "board"
+password = "password.txt"
+
 [results]
 heartbeat = "1 s"
 hubs = ["home.pub"]
@@ -106,6 +111,11 @@ class Living:
         environment = {**os.environ, "RUNTIME_DIRECTORY": str(self.runtime)}
         return self.bench.run("status", "-c", "edged.toml", *options, check=False, env=environment)
 
+    @property
+    def drop_in(self) -> Path:
+        """What is merged over the configuration: it says, among others, that readings are sealed."""
+        return self.bench.path / "edged.toml.d" / "10-site.toml"
+
     def told(self) -> dict[str, Any]:
         """Return what `edged status` tells a machine."""
         done = self.status("--json")
@@ -115,15 +125,24 @@ class Living:
 
 
 @contextmanager
-def living(path: Path, models: Path, *, prefix: Sequence[str] = ()) -> Iterator[Living]:
+def living(path: Path, models: Path, *, prefix: Sequence[str] = (), state: Path | None = None) -> Iterator[Living]:
     """Run a board under ``path``, with its broker and its hub, until the block ends.
 
+    Nothing synchronises its clock.
+
     :param prefix: what stands before the daemon's command.
+    :param state: where its state lies, if not below ``path``.
     """
     for name in ("broker", "run"):
         (path / name).mkdir(parents=True, mode=0o700)
+    if state is not None:
+        (path / "site").mkdir(mode=0o700)
+        (path / "site" / "state").symlink_to(state)
     with PlainBroker(path / "broker") as broker:
         bench = make_bench(path / "site", models, broker.url, name="press-living")
+        config = bench.path / "edged.toml"
+        config.write_text(config.read_text().replace('clock = "trusted"\n', ""))
+        write_atomically(bench.path / "password.txt", [b"of a broker that asks for none"], mode=0o600, replace=False)
         folder = bench.path / "edged.toml.d"
         folder.mkdir()
         (folder / "10-site.toml").write_text(DROP_IN.format(topic=bench.topic))

@@ -97,6 +97,7 @@ class FileWatch:
             "publisher records": _files(publishers, board.publishers),
             "hub records": _files([Path(path) for path in config.results.hubs], board.hubs),
             "sensor keys": _files(sensors, board.sensor_keys),
+            "broker files": _broker_files(board),
             "state directory": _Need(partial(_access, board.directory), partial(_check_directory, board.directory)),
             "installed packages": _Need(
                 lambda: _stamps([*publishers, board.packages.directory, *self._package_files(board)]),
@@ -143,6 +144,20 @@ def _files(paths: Sequence[Path], check: Callable[[], object], *also: Path) -> _
         check()
 
     return _Need(lambda: _stamps([*paths, *also]), checked)
+
+
+def _broker_files(board: Board) -> _Need:
+    tables = [table for table in (board.config.broker, board.config.uplink) if table is not None]
+    named = [name for one in tables for name in (one.ca, one.cert, one.key, one.password) if name is not None]
+    paths = [Path(name) for name in named if not name.startswith("credential:")]
+
+    def check() -> None:
+        for path in paths:
+            open_regular(path).close()
+        for table in tables:
+            board.broker_options(table)
+
+    return _files(paths, check)
 
 
 def _check_directory(directory: Path) -> None:
