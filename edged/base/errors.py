@@ -27,6 +27,13 @@ class EdgedError(Exception):
         self.hint = hint
 
 
+def advice(error: EdgedError | OSError) -> str:
+    """Return what an error says: the file or key, and the hint in brackets if there is one."""
+    if isinstance(error, EdgedError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return f"{error.filename or 'the system'}: {error.strerror}"
+
+
 @contextmanager
 def error_context(source: object, hint: str | None = None) -> Iterator[None]:
     """Put ``source`` in front of what an error inside the block says.
@@ -198,7 +205,7 @@ class TrialError(ModelError):
     """A new version went wrong in its first windows."""
 
 
-# --- readings: counted by class name, logged once per kind and minute, never fatal -----------
+# --- readings: counted by class name, logged once per kind, topic and minute, never fatal ------
 
 
 class ReadingError(EdgedError):

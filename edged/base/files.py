@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -152,7 +153,9 @@ def write_atomically(
     except FileExistsError as error:
         raise OutputError(f"{path} exists already", hint="name another file, or remove it first") from error
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "make room" if full else f"user {os.geteuid()} must be able to write into {path.parent}"
+        raise OutputError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
 
 
 def erase(path: Path) -> None:

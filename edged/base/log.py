@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from edged.base.text import printable
 
 _LOG = logging.getLogger(__name__)
 _EVERY = 60.0
+MOST_SUBJECTS = 20
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
 _SOCKET = Path("/run/systemd/journal/socket")
@@ -133,20 +134,30 @@ class _JournalHandler(logging.Handler):
 
 
 class RateLimited:
-    """Lets one message of each kind and minute through to ``logger``, and says how many it left out."""
+    """Lets one message of each kind, subject and minute through to ``logger``, and says how many it left out.
+
+    Strangers choose topics: of one kind at most :data:`MOST_SUBJECTS` messages pass in a minute. Kinds are few.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._kinds: dict[str, tuple[float, int]] = {}
+        self._passed: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        self._left_out: Counter[str] = Counter()
 
     def warning(self, kind: str, message: str, event: Event, **facts: Unpack[Facts]) -> None:
-        """Log a warning, unless one of its kind was logged within the last minute. Kinds are few: they are kept."""
+        """Log a warning, unless one of its kind and subject was logged within the last minute.
+
+        The subject is what ``facts`` name, such as the topic; without any the message itself.
+        """
         now = time.monotonic()
-        last, left_out = self._kinds.get(kind, (-math.inf, 0))
-        if now - last < _EVERY:
-            self._kinds[kind] = (last, left_out + 1)
+        subject = " ".join(str(fact) for name, fact in facts.items() if name != "error") or message
+        passed = self._passed[kind]
+        for old in [one for one, at in passed.items() if now - at >= _EVERY]:
+            del passed[old]
+        if subject in passed or len(passed) >= MOST_SUBJECTS:
+            self._left_out[kind] += 1
             return
-        self._kinds[kind] = (now, 0)
-        if left_out:
+        passed[subject] = now
+        if left_out := self._left_out.pop(kind, 0):
             message = f"{message} (and {left_out} more of this kind before)"
         self._logger.warning("%s", message, extra=event.about(**facts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -15,7 +15,9 @@ def acting_as_owner(directory: Path, before: Callable[[], object]) -> Iterator[N
 
     :param before: called as root, ahead of that.
     """
-    owner = directory.stat() if directory.exists() else None
+    owner = None
+    with suppress(OSError):
+        owner = directory.stat()
     if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
         yield
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -76,13 +76,17 @@ class AuditLog:
 
         :raises StateError: it cannot be written.
         """
-        short = {name: fact[:_LONGEST] if isinstance(fact, str) else fact for name, fact in facts.items()}
-
-        def make(number: int, before: bytes) -> bytes:
-            return Entry(number, _digest(before), time.time_ns() // 1000, kind, short).encode()
-
-        if self._state.append_audit(make) % SIGN_EVERY == 0:
+        if self.append(kind, facts, time.time_ns() // 1000) % SIGN_EVERY == 0:
             self.sign()
+
+    def append(self, kind: Kind, facts: Mapping[str, Fact], at: int) -> int:
+        """Append an entry, durably; return its number.
+
+        :param at: Unix microseconds.
+        :raises StateError: it cannot be written.
+        """
+        short = {name: fact[:_LONGEST] if isinstance(fact, str) else fact for name, fact in facts.items()}
+        return self._state.append_audit(lambda number, before: Entry(number, _digest(before), at, kind, short).encode())
 
     def sign(self) -> None:
         """Remove entries beyond :data:`KEEP`, and sign the rest up to the last.

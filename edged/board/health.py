@@ -39,7 +39,7 @@ class Health:
         self._results_before = 0
 
     def refuse(self, error: EdgedError, source: str, /, **facts: Unpack[Facts]) -> None:
-        """Count a message that cannot be used; log it once per kind and minute, without its content.
+        """Count a message that cannot be used; log it once per kind, subject and minute, without its content.
 
         :param facts: the subject of the log event; default: ``source`` is its topic.
         """
@@ -55,17 +55,20 @@ class Health:
         self.trouble(f"result dropped: {why}", "dropped", Event.RESULT_DROPPED)
 
     def trouble(self, message: str, kind: str, event: Event = Event.STATE_TROUBLE, **facts: Unpack[Facts]) -> None:
-        """Log a failure that the daemon survives, once per kind and minute, and keep it for the status line."""
+        """Log a failure that the daemon survives, as :meth:`refuse` does, and keep it for the status line."""
         self.last_error = message
         self._limited.warning(kind, message, event, **facts)
 
     def note_state(self, what: str, why: str) -> None:
         """Mark a part degraded, or recovered if ``why`` is empty."""
         before = self._degraded.get(what, "")
-        if why and not before:
+        if why and why != before:
             self._degraded[what] = why
             self.last_error = f"{what}: {why}"
-            _LOG.error("degraded: %s: %s", what, why, extra=Event.DEGRADED.about())
+            if not before:
+                _LOG.error("degraded: %s: %s", what, why, extra=Event.DEGRADED.about())
+            else:
+                self._limited.warning(what, f"degraded: {what}: {why}", Event.DEGRADED)
         elif before and not why:
             del self._degraded[what]
             _LOG.info("%s works again", what, extra=Event.RECOVERED.about())

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from edged.base.errors import EdgedError, KeystoreError, MismatchError, NotARecipientError
+from edged.base.errors import (
+    EdgedError,
+    KeystoreError,
+    MismatchError,
+    NotARecipientError,
+    PermissionsError,
+)
 from edged.base.files import make_private_directory, read_bounded, read_whole, write_atomically
 from edged.config.board import KeystoreTable
 from edged.config.secret import KeystoreSecrets
@@ -97,6 +103,26 @@ class Keyring:
                 hint="keystore.uri names other keys than `edged init` made",
             )
         return record
+
+    def files(self) -> list[Path]:
+        """Return the files by which the next start opens the keys in use."""
+        scheme, _, place = self.table.uri.partition(":")
+        directory = Path(place) if place else self.key_directory
+        keys = [directory, directory / "sign.key", directory / "ecdh.key"] if scheme == "file" else []
+        return [self.record_path, *keys]
+
+    def check_files(self, keystore: Keystore) -> None:
+        """Check that these files still hold the keys in use. What is no file, a token or a TPM, is not asked.
+
+        :raises EdgedError: the next start would not open them.
+        """
+        try:
+            found = self._open(self.table) if self.table.uri.startswith("file:") else keystore
+            self.opened_record(found)
+        except PermissionsError:
+            raise
+        except EdgedError as error:
+            raise KeystoreError(error.message, hint="put it back as it was") from error
 
     def signers(self) -> list[PublicKey]:
         """Return every key that this board signed with, the one in use first."""

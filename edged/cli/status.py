@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from edged import __version__
-from edged.base.errors import MissingFileError, StateLockedError, UsageError
+from edged.base.errors import EdgedError, MissingFileError, UsageError, advice
 from edged.base.files import write_atomically
-from edged.base.lock import Lock
-from edged.base.notify import runtime_directory
 from edged.base.owner import acting_as_owner
 from edged.board.state import OutboxStore, Quarantined, QuarantineStore, State
+from edged.board.status_file import is_running, read_status
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
 from edged.config.board import BoardConfig
 from edged.config.load import load_board
 from edged.config.model import ModelConfig
-from edged.keystore.packages import PackageStore, installed_packages
+from edged.keystore.packages import Installed, installed_packages
 
+_T = TypeVar("_T")
 _EXPORT_MODE = 0o644
-_RUNTIME = Path("/run/edged")
-_FILE, _EXAMPLES = "status.json", "examples.db"
+_EXAMPLES = "examples.db"
 _VERSIONS = ("channel", "name", "serving", "newest", "good", "rejected")
 _ASIDE = ("number", "at", "topic", "bytes", "why")
 
@@ -46,50 +46,95 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
     """
     board = load_board(config)
     directory = Path(board.device.state)
-    if not State.exists(directory):
-        raise MissingFileError(
-            f"{directory} holds no state.db",
-            hint="`edged init`, then `edged install`: the first package makes it",
-        )
-    with acting_as_owner(directory, partial(_import_examples, directory)), closing(State(directory)) as state:
+    with acting_as_owner(directory, partial(_import_examples, directory)):
         if number is not None:
-            _export(QuarantineStore(state).all(), number, output)
+            with closing(State(directory, create=False)) as state:
+                _export(QuarantineStore(state).all(), number, output)
             return
-        facts = _facts(board, directory, state)
+        facts = _facts(board, directory)
     if as_json:
         print_json(facts)
     else:
         _show(facts)
 
 
-def _facts(board: BoardConfig, directory: Path, state: State) -> dict[str, Any]:
-    running, reported = _is_running(directory), _reported()
-    packages = installed_packages(directory)
-    waiting, size = OutboxStore(state).totals()
-    serving = (reported or {}).get("serving", {}) if running else {}
+def _facts(board: BoardConfig, directory: Path) -> dict[str, Any]:
+    """Return how the board is; while the daemon runs, whatever has become of its files.
+
+    :raises EdgedError: the daemon does not run, and a file cannot be read.
+    """
+    reported = read_status(directory)
+    running = is_running(directory, reported)
+    if not running and not State.exists(directory):
+        raise MissingFileError(
+            f"{directory} holds no state.db",
+            hint="`edged init`, then `edged install`: the first package makes it",
+        )
+    reader = _Reader(tolerant=running)
+    told = (reported or {}) if running else {}
+    packages, serving = installed_packages(directory), told.get("serving", {})
+    stored: dict[str, Any] = {"outbox": {"results": told.get("waiting", 0), "bytes": told.get("stored", 0)}}
+    good: dict[str, dict[str, Any]] = {}
+    if (state := reader.read(lambda: State(directory, create=False))) is not None:
+        with closing(state):
+            stored |= reader.read(partial(_stored, state)) or {}
+            good = reader.read(lambda: {table.name: _known(state, table.name) for table in board.model}) or {}
+    newest = reader.read(lambda: {table.name: packages.newest(table.name) for table in board.model}) or {}
     return {
         "device": board.device.name,
         "version": __version__,
         "running": running,
-        "degraded": reported["degraded"] if running and reported is not None else [],
-        "books": reported.get("books", {}) if running and reported is not None else {},
-        "outbox": {"results": waiting, "bytes": size},
+        "degraded": told.get("degraded", []),
+        "books": told.get("books", {}),
         "reported": reported,
-        "examples": _examples(directory),
-        "models": [_model(packages, state, table, serving.get(table.channel, {})) for table in board.model],
-        "set_aside": [_aside(one) for one in QuarantineStore(state).all()],
+        "examples": reader.read(lambda: _examples(directory)) or [],
+        "models": [
+            _model(table, serving.get(table.channel, {}), newest.get(table.name)) | good.get(table.name, {})
+            for table in board.model
+        ],
+        "set_aside": [],
+        **stored,
+        "unreadable": reader.unreadable,
     }
+
+
+class _Reader:
+    """Reads files of the board.
+
+    :param tolerant: go on without those that cannot be read.
+    :ivar unreadable: why not.
+    """
+
+    def __init__(self, *, tolerant: bool) -> None:
+        self.unreadable: list[str] = []
+        self._tolerant = tolerant
+
+    def read(self, read: Callable[[], _T]) -> _T | None:
+        try:
+            return read()
+        except (EdgedError, OSError) as error:
+            if not self._tolerant:
+                raise
+            self.unreadable.append(advice(error))
+            return None
+
+
+def _stored(state: State) -> dict[str, Any]:
+    """Return what waits for the broker, and what was set aside."""
+    waiting, size = OutboxStore(state).totals()
+    aside = [_aside(one) for one in QuarantineStore(state).all()]
+    return {"outbox": {"results": waiting, "bytes": size}, "set_aside": aside}
 
 
 def _import_examples(directory: Path) -> None:
     """Import the store of examples if there is one, as the caller: the owner may be unable to read Python's files."""
-    if (directory / _EXAMPLES).exists():
+    if os.path.lexists(directory / _EXAMPLES):
         importlib.import_module("edged.board.examples")
 
 
 def _examples(directory: Path) -> list[dict[str, Any]]:
     """Return how many windows are kept to train each model with."""
-    if not (directory / _EXAMPLES).exists():
+    if not os.path.lexists(directory / _EXAMPLES):
         return []
     from edged.board.examples import Examples  # noqa: PLC0415  few boards keep any, and their keys need cryptography
 
@@ -104,20 +149,23 @@ def _examples(directory: Path) -> list[dict[str, Any]]:
     return list(kept.values())
 
 
-def _model(packages: PackageStore, state: State, table: ModelConfig, serving: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's versions.
-
-    :param serving: what the daemon says of its channel.
-    """
-    newest = packages.newest(table.name)
+def _model(table: ModelConfig, serving: dict[str, Any], newest: Installed | None) -> dict[str, Any]:
+    """Return what the daemon says of a model's channel, and what is installed; :func:`_known` knows the rest."""
     return {
         "channel": table.channel,
         "name": table.name,
         "serving": serving.get("version"),
         "on_trial": serving.get("on_trial", False),
         "newest": None if newest is None else newest.version,
-        "good": next((good.version for good in state.good(table.name)), None),
-        "rejected": [{"version": one.version, "why": one.why} for one in state.rejected(table.name)],
+        "good": None,
+        "rejected": [],
+    }
+
+
+def _known(state: State, name: str) -> dict[str, Any]:
+    return {
+        "good": next((good.version for good in state.good(name)), None),
+        "rejected": [{"version": one.version, "why": one.why} for one in state.rejected(name)],
     }
 
 
@@ -131,6 +179,7 @@ def _show(facts: dict[str, Any]) -> None:
             "outbox": f"{outbox['results']} results, {outbox['bytes']} bytes",
             **{f"windows of {one['model']}": _kept(one) for one in facts["examples"]},
             **_lines(facts["reported"]),
+            **({"unreadable": "; ".join(facts["unreadable"])} if facts["unreadable"] else {}),
         }
     )
     if facts["models"]:
@@ -152,24 +201,6 @@ def _cell(model: dict[str, Any], column: str) -> str:
     if column == "rejected":
         return "; ".join(f"{one['version']}: {one['why']}" for one in model["rejected"]) or "-"
     return str(model[column] or "-")
-
-
-def _is_running(directory: Path) -> bool:
-    try:
-        Lock(directory).close()
-    except StateLockedError:
-        return True
-    return False
-
-
-def _reported() -> dict[str, Any] | None:
-    """Return what the daemon last said of itself, where systemd gave it a directory in RAM."""
-    with suppress(OSError, ValueError):
-        reported: dict[str, Any] = msgspec.json.decode(
-            ((runtime_directory() or _RUNTIME) / _FILE).read_bytes(), type=dict
-        )
-        return reported
-    return None
 
 
 def _lines(reported: dict[str, Any] | None) -> dict[str, str]:

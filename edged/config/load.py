@@ -55,13 +55,10 @@ def _load(path: Path, wanted: type[_Type]) -> _Type:
     Tables merge. A ``[[model]]`` of a channel that is there already takes its place, another is added. Paths are
     relative to the main file's directory.
 
-    :raises MissingFileError: the file is absent.
+    :raises MissingFileError: a file is absent, or cannot be read.
     :raises ConfigError: a key is unknown, absent, or does not fit.
     """
-    if not path.exists():
-        raise MissingFileError(f"{path} does not exist", hint="name the configuration with --config FILE")
-    extras = sorted(path.with_name(f"{path.name}.d").glob("*.toml"))
-    files = {file: read_toml(file) for file in (path, *extras)}
+    files = {file: read_toml(file) for file in config_files(path)}
     merged: dict[str, Any] = {}
     for content in files.values():
         _merge(merged, copy.deepcopy(content))
@@ -72,6 +69,26 @@ def _load(path: Path, wanted: type[_Type]) -> _Type:
         return str(holding[-1]) if holding and steps else " + ".join(map(str, files))
 
     return _convert(merged, wanted, source)
+
+
+def config_files(path: Path) -> list[Path]:
+    """Return the files of a configuration, in the order in which they are merged.
+
+    :raises MissingFileError: the main file is absent, or the folder beside it cannot be read.
+    """
+    folder = path.with_name(f"{path.name}.d")
+    try:
+        path.stat()
+        extras = sorted(file for file in folder.iterdir() if file.name.endswith(".toml"))
+    except FileNotFoundError as error:
+        if error.filename == str(path):
+            raise MissingFileError(
+                f"{path} does not exist", hint="name the configuration with --config FILE"
+            ) from error
+        extras = []
+    except OSError as error:
+        raise MissingFileError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return [path, *extras]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

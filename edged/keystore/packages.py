@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from edged.base.errors import FormatError, OutputError
+from edged.base.errors import FormatError, MissingFileError, OutputError
 from edged.base.files import (
     PRIVATE_FILE,
     check_private,
@@ -96,7 +96,7 @@ class PackageStore:
         :param copy: a file in this directory, made by :meth:`copied`.
         :raises OutputError: it cannot be written; nothing half-written is installed.
         """
-        installed = Installed(name, version, self.directory / f"{name}-{version}.edged")
+        installed = self.named(name, version)
         self.write_grant(installed, grant)
         try:
             copy.replace(installed.path)
@@ -104,6 +104,10 @@ class PackageStore:
         except OSError as error:
             raise OutputError(f"{installed.path} cannot be written: {error.strerror}") from error
         return installed
+
+    def named(self, name: str, version: int) -> Installed:
+        """Return a package as it is called where it is installed, whether it is there or not."""
+        return Installed(name, version, self.directory / f"{name}-{version}.edged")
 
     def write_grant(self, installed: Installed, grant: bytes) -> None:
         """Write the grant of a package, in the place of the one that is there.
@@ -116,11 +120,16 @@ class PackageStore:
         """Return what is installed, by name and version; nothing if the directory is absent.
 
         :raises PermissionsError: others may open the directory.
+        :raises MissingFileError: it cannot be read.
         """
-        if not self.directory.is_dir():
+        try:
+            paths = list(self.directory.iterdir())
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise MissingFileError(f"{self.directory} cannot be read: {error.strerror}") from error
         check_private(self.directory)
-        found = ((_FILE.fullmatch(path.name), path) for path in self.directory.iterdir())
+        found = ((_FILE.fullmatch(path.name), path) for path in paths)
         return sorted(Installed(match[1], int(match[2]), path) for match, path in found if match)
 
     def newest(self, name: str) -> Installed | None:
@@ -144,11 +153,16 @@ class PackageStore:
         os.utime(self.directory)
 
     def stamp(self) -> int:
-        """Return a number that changes when a package is added or removed (the directory's mtime in ns)."""
+        """Return a number that changes when a package is added or removed (the directory's mtime in ns).
+
+        :raises MissingFileError: nobody can tell: the directory cannot be read.
+        """
         try:
             return self.directory.stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise MissingFileError(f"{self.directory} cannot be read: {error.strerror}") from error
 
 
 def installed_packages(state: Path) -> PackageStore:

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from edged.base.errors import DuplicateDeviceError, ReplayError
 from support.broker import PlainBroker
+from support.disk import fill
 from support.faults import Board, Sensor, World, often, stored
 from support.hub import Hub
 from support.site import Site
@@ -128,15 +128,6 @@ def test_results_wait_for_a_hub_that_subscribes(site: Site, windows: np.ndarray)
 # --- the disk --------------------------------------------------------------------------------
 
 
-def _fill(disk: Path) -> None:
-    file = os.open(disk / "filler", os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while os.write(file, bytes(4096)):
-            pass
-    os.close(file)
-    assert shutil.disk_usage(disk).free == 0
-
-
 @pytest.mark.root
 def test_a_disk_that_is_full_stops_no_result_and_what_follows_needs_no_hand(
     site: Site, windows: np.ndarray, uplink: PlainBroker, small_disk: Path
@@ -146,7 +137,7 @@ def test_a_disk_that_is_full_stops_no_result_and_what_follows_needs_no_hand(
     world.sensor.rate = 50
     with Board(site.path).running(), world:
         world.wait_answered(20)
-        _fill(small_disk)
+        fill(small_disk)
         uplink.stop()  # results are to be stored now, and cannot be
         world.wait_sent(50)
         uplink.start()

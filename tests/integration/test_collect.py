@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from edged.board.pipeline import like
 from edged.config.load import load_board
 from edged.formats.package.manifest import Manifest
 from support.broker import Client, spin
+from support.disk import fill
 from support.kept import COLLECT, EACH, OPERATOR, answer, data, features, prepared, send
 from support.process import DaemonProcess
 from support.scrape import scrape
@@ -297,6 +298,22 @@ def test_a_store_that_cannot_be_opened_costs_no_answer(site: Site, golden: dict[
     assert "Traceback" not in daemon.log
 
 
+@pytest.mark.parametrize("names", [("",), ("", "-wal", "-shm"), ("-wal",)], ids=["file", "all", "log"])
+def test_a_store_that_is_removed_is_begun_anew(site: Site, names: tuple[str, ...]) -> None:
+    """What is kept after that is not written where nobody finds it."""
+    prepared(site, OPERATOR)
+    with site.daemon() as daemon:
+        answer(site)
+        wait_until(lambda: listed(site).get(None, 0) >= 64)
+        for name in names:
+            (site.state / f"examples.db{name}").unlink()
+        assert len(answer(site)) == 100
+        wait_for_line(daemon, "examples.db was removed or replaced")
+        assert daemon.stop() == 0
+    assert listed(site)[None] >= 100
+    assert loaded(site).left_out == {}
+
+
 def test_a_damaged_store_is_begun_anew(site: Site) -> None:
     prepared(site, OPERATOR)
     with site.daemon() as daemon:
@@ -329,14 +346,6 @@ def test_answers_go_on_while_the_disk_is_full(site: Site, small_disk: Path) -> N
         assert daemon.stop() == 0
     assert listed(site) == {None: 400}
     assert "Traceback" not in daemon.log
-
-
-def fill(disk: Path) -> None:
-    file = os.open(disk / "filler", os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while os.write(file, bytes(4096)):
-            pass
-    os.close(file)
 
 
 @pytest.mark.root

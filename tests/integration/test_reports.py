@@ -96,3 +96,28 @@ def test_status_tells_a_machine_what_serves_is_good_and_was_rejected(site: Site,
     assert "100, the newest" in shown
     assert stopped["models"][0].items() >= {"serving": None, "good": 1}.items()
     assert stopped["reported"]["uptime"] > 0, "what it last said is kept"
+
+
+def test_status_finds_a_daemon_that_systemd_did_not_start(site: Site) -> None:
+    """It says so in a directory of its user alone, on a file system in RAM, and of this state directory."""
+    _site(site)
+    environment = {name: value for name, value in os.environ.items() if name != "RUNTIME_DIRECTORY"}
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(site.run("status", "--json", "-c", "edged.toml", env=environment).stdout)
+        return found
+
+    with site.daemon() as daemon:
+        running = status()
+        (site.state / "lock").unlink()
+        without_lock = status()
+        daemon.kill()
+    killed = status()
+    with site.daemon() as again:
+        assert again.stop() == 0
+    stopped = status()
+    assert (running["running"], running["reported"]["pid"]) == (True, daemon.pid)
+    assert running["models"][0].items() >= {"serving": 1, "on_trial": True}.items()
+    assert without_lock["running"]
+    assert (killed["running"], killed["models"][0]["serving"]) == (False, None)
+    assert (stopped["running"], stopped["reported"]) == (False, None)

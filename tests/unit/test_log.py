@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edged.base.events import Event
-from edged.base.log import RateLimited
+from edged.base.log import MOST_SUBJECTS, RateLimited
 
 _SCRIPT = """
 import logging
@@ -81,3 +81,23 @@ def test_one_message_of_a_kind_and_minute_passes_and_the_rest_is_counted(
     now += 61
     limited.warning("a", "a", Event.STATE_TROUBLE)
     assert caplog.messages[4:] == ["a"]
+
+
+def test_different_subjects_of_a_kind_pass_beside_each_other_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A subject is a topic, a model, ..., or what is said of none; strangers choose topics."""
+    now = 1000.0
+    monkeypatch.setattr("edged.base.log.time.monotonic", lambda: now)
+    limited = RateLimited(logging.getLogger("edged.test"))
+    for topic in ("a", "b", "a"):
+        limited.warning("shape", f"of {topic}", Event.READING_REFUSED, topic=topic, error="ReadingShapeError")
+    for path in ("/a", "/b", "/a"):
+        limited.warning("state", f"{path} is full", Event.STATE_TROUBLE)
+    assert caplog.messages == ["of a", "of b", "/a is full", "/b is full"]
+    for number in range(1000):
+        limited.warning("shape", f"of {number}", Event.READING_REFUSED, topic=f"t/{number}")
+    assert len(caplog.messages) == 4 + MOST_SUBJECTS - 2
+    now += 61
+    limited.warning("shape", "again", Event.READING_REFUSED, topic="a")
+    assert caplog.messages[-1] == f"again (and {1 + 1000 - MOST_SUBJECTS + 2} more of this kind before)"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from edged.base.errors import EdgedError, StateError
+from edged.base.errors import EdgedError, advice
 from edged.base.events import Event, event_of
 from edged.base.lock import Lock
 from edged.base.units import parse_duration, parse_size
@@ -14,9 +15,11 @@ from edged.base.web.address import Listen
 from edged.base.web.prometheus import MetricsServer
 from edged.board.daemon.audit_trail import AuditTrail
 from edged.board.daemon.example_writer import ExampleWriter, open_examples
+from edged.board.daemon.guard import Guard
 from edged.board.daemon.links import Links
 from edged.board.daemon.recovery import ReplayMarks, StateRecovery
 from edged.board.daemon.reports import HEALTH, INVENTORY, STATUS, Heartbeat, InventoryPublisher, Metrics
+from edged.board.daemon.without_state import BoardTime, Epochs
 from edged.board.delivery.announcing import Announcing
 from edged.board.delivery.path import MessagePath
 from edged.board.delivery.quarantine import Quarantine
@@ -24,7 +27,8 @@ from edged.board.delivery.results import Results
 from edged.board.delivery.row_log import RowLog
 from edged.board.health import Health
 from edged.board.installation import Board
-from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
+from edged.board.state import OutboxStore, QuarantineStore, RowStore
+from edged.board.status_file import StatusFile
 from edged.formats.channel.announcer import Announcer
 from edged.formats.cose.algorithms import Aead
 from edged.keystore import Keystore
@@ -65,11 +69,13 @@ class Parts:
     inventory: InventoryPublisher
     heartbeat: Heartbeat
     metrics: Metrics | None
+    time: BoardTime
+    guard: Guard
 
     @property
-    def timed(self) -> tuple[Timed, ...]:
-        """The parts that need time, in the order of a message's path."""
-        return self.path, self.rows, self.results
+    def timed(self) -> dict[str, Timed]:
+        """The parts that need time by their names, in the order of a message's path."""
+        return {"messages": self.path, "row log": self.rows, "outgoing results": self.results}
 
 
 def assemble(board: Board) -> Parts:
@@ -79,7 +85,7 @@ def assemble(board: Board) -> Parts:
     """
     config = board.config
     lock, health = Lock(board.directory), Health()
-    recovery = StateRecovery(board.directory, health)
+    recovery = StateRecovery(board.directory, lock, health)
     state, keystore = recovery.state, board.keystore()
     board.keys.opened_record(keystore)  # hubs would trust no announcement under keys that they were not given
     engine = board.engine()
@@ -88,6 +94,8 @@ def assemble(board: Board) -> Parts:
     audit_trail = AuditTrail(board.audit(state, keystore), state, health)
     audit_trail.started(f"{engine.name} {engine.version}", recovery.crashes)
 
+    time = BoardTime(state, health, trusted=config.device.clock == "trusted")
+    epochs = Epochs(state, time, audit_trail, health)
     links = Links(board, board.topic(STATUS))
     sensors, uplink = links.sensors, links.uplink
     announcer = Announcer(
@@ -97,9 +105,9 @@ def assemble(board: Board) -> Parts:
         hubs=board.hubs(),
         sign_results=config.results.sign,
         max_age=parse_duration(config.results.rotate),
-        begin_epoch=lambda kid, at_least: _begin_epoch(board, state, audit_trail, health, kid, at_least),
+        begin_epoch=epochs.begin,
     )
-    announcing = Announcing(uplink, announcer, health, board.topic, lambda: board.clock(state))
+    announcing = Announcing(uplink, announcer, health, board.topic, time.read)
     results = Results(
         uplink,
         announcing,
@@ -128,35 +136,28 @@ def assemble(board: Board) -> Parts:
         health,
         board.topic(INVENTORY),
         parse_duration(config.results.heartbeat),
-        lambda name: None if (found := board.packages.newest(name)) is None else found.version,
+        lambda name: _newest(board, name),
     )
-    heartbeat = Heartbeat(uplink, health, path, results, board.topic(HEALTH))
+    heartbeat = Heartbeat(uplink, health, path, results, board.topic(HEALTH), StatusFile(board.directory))
+    recovery.on_new_state = (results.start_over, announcer.write_down, marks.write_down)
     metrics = None
     if config.metrics is not None:
         server = MetricsServer(Listen.parse(config.metrics.listen))
         metrics = Metrics(server, health, path, results, links, examples)
     return Parts(
         lock, health, recovery, keystore, engine, marks, audit_trail, links, announcer, announcing, results, rows,
-        quarantine, path, examples, inventory, heartbeat, metrics,
+        quarantine, path, examples, inventory, heartbeat, metrics, time, Guard(health),
     )  # fmt: skip
 
 
-def _begin_epoch(board: Board, state: State, audit_trail: AuditTrail, health: Health, kid: bytes, at_least: int) -> int:
-    """Make the number of a new epoch durable, and return it."""
-    clock = board.clock(state)
-    least = max(at_least, int(clock.now) if clock.synchronised else 0)
-    try:
-        number = state.begin_epoch(kid, least)
-    except StateError as error:
-        if not clock.synchronised:
-            raise  # nothing says that this number was never used
-        health.trouble(error.message, "StateError")
-        number = least
-    audit_trail.epoch(number, kid)
-    return number
+def _newest(board: Board, name: str) -> int | None:
+    """Return the newest installed version of a model; None for none, or while the packages cannot be read."""
+    with suppress(EdgedError):  # the watch of files says so
+        if (found := board.packages.newest(name)) is not None:
+            return found.version
+    return None
 
 
 def _note_broker_error(health: Health, error: Exception) -> None:
-    hint = f" ({error.hint})" if isinstance(error, EdgedError) and error.hint else ""
-    kind = type(error).__name__
-    health.trouble(f"{error}{hint}", kind, event_of(error, Event.INTERNAL_ERROR), error=kind)
+    kind, said = type(error).__name__, advice(error) if isinstance(error, EdgedError) else str(error)
+    health.trouble(said, kind, event_of(error, Event.INTERNAL_ERROR), error=kind)

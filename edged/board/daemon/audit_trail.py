@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from edged import __version__
-from edged.base.errors import EdgedError, StateError, TrialError
+from edged.base.errors import EdgedError, StateError, TrialError, advice
 from edged.base.events import Event
-from edged.board.audit import AuditLog, Fact, Kind
+from edged.board.audit import SIGN_EVERY, AuditLog, Fact, Kind
 from edged.board.health import Health
 from edged.board.pipeline import Lane
 from edged.board.state import State
@@ -17,6 +19,10 @@ from edged.formats.package import Floor
 from edged.model.live import LiveModel
 
 _LOG = logging.getLogger(__name__)
+
+
+_MOST_WAITING = 256
+"""Entries that wait for a disk that cannot be written; the oldest beyond are lost."""
 
 
 class AuditTrail:
@@ -29,12 +35,26 @@ class AuditTrail:
         self._live: dict[str, tuple[str, int, str]] = {}
         self._refused: dict[str, str] = {}
         self._hubs: list[str] = []
+        self._waiting: deque[tuple[Kind, Mapping[str, Fact], int]] = deque(maxlen=_MOST_WAITING)
 
     def _add(self, kind: Kind, **facts: Fact) -> None:
+        self._waiting.append((kind, facts, time.time_ns() // 1000))
+        self.write()
+
+    def write(self) -> None:
+        """Write the entries that wait for the disk."""
+        if not self._waiting:
+            return
         try:
-            self._log.add(kind, **facts)
-        except StateError as error:
-            self._health.trouble(error.message, "StateError")
+            while self._waiting:
+                number = self._log.append(*self._waiting[0])
+                self._waiting.popleft()
+                if number % SIGN_EVERY == 0:
+                    self._log.sign()
+        except EdgedError as error:
+            self._health.note_state("audit log", advice(error))
+        else:
+            self._health.note_state("audit log", "")
 
     def started(self, engine: str, crashes: int) -> None:
         """Record the start of the daemon.
@@ -49,8 +69,8 @@ class AuditTrail:
         self._add("stop", messages=self._health.messages, results=self._health.books.results)
         try:
             self._log.sign()
-        except StateError as error:
-            self._health.trouble(error.message, "StateError")
+        except EdgedError as error:
+            self._health.trouble(advice(error), "StateError")
 
     def epoch(self, number: int, kid: bytes) -> None:
         """Record a new channel key."""

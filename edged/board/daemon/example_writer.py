@@ -199,25 +199,34 @@ class _LazyStore:
 
         :raises EdgedError: none of them.
         """
+        if self._store is not None and self._store.is_replaced():
+            _LOG.warning(
+                "%s was removed or replaced: what stands there now is used, or a new one begun",
+                self._store.path,
+                extra=Event.STATE_TROUBLE.about(),
+            )
+            self.close()
         if self._store is None or self._intake is None:
             self._store = self._open_store()
             self._intake = Intake(self._store)
             self._intake.renew_keys()
+        store, intake = self._store, self._intake
         windows = []
         for one in group:
             with suppress(ReadingError):  # the model has answered it: its chain takes it
                 windows.append(Window(one.label, one.at, one.values()))
             time.sleep(_NAP)
         try:
-            return self._intake.add(group[0].of, windows, group[0].most)
+            return intake.add(group[0].of, windows, group[0].most)
         except StateDamagedError:
-            self._store.start_over()
-            self._intake = Intake(self._store)
+            store.start_over()
+            self.close()  # with its keys, which stood in the damaged file
             raise
         finally:
-            self.sizes = dict(self._intake.sizes)
+            self.sizes = dict(intake.sizes)
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store, until there is something to write."""
         if self._store is not None:
             self._store.close()
+        self._store = self._intake = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edged.base.errors import ConfigError, EdgedError, MissingFileError
@@ -16,6 +18,7 @@ from edged.board.state import State
 from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.cose.keys import ContentKey
+from edged.formats.identity import Record
 from edged.formats.package import Floor
 from edged.keystore import Keystore
 from edged.keystore.packages import Installed
@@ -23,6 +26,9 @@ from edged.model.live import LiveModel
 from edged.model.runtime import Engine
 
 _LOG = logging.getLogger(__name__)
+RELOAD = "reload"
+"""The part that is degraded while a reload stands refused."""
+_RETRY_SECONDS = 10.0
 
 
 @dataclass
@@ -35,6 +41,7 @@ class LoadedModels:
     """
 
     board: Board
+    hubs: Sequence[Record]
     sensors: Mapping[str, tuple[ContentKey, ...]]
     models: dict[str, LiveModel] = field(default_factory=dict)
     errors: dict[str, EdgedError] = field(default_factory=dict)
@@ -53,7 +60,7 @@ def load_models(board: Board, keystore: Keystore, engine: Engine, state: State, 
     Where that one cannot be used, the version that serves stays, unless it was rejected or lies below the lowest; else
     one that got through its trial takes its place.
     """
-    loaded = LoadedModels(board, board.sensor_keys())
+    loaded = LoadedModels(board, board.hubs(), board.sensor_keys())
     for table in board.config.model:
         now = running.get(table.channel)
         rejected = {one.version for one in state.rejected(table.name)}
@@ -142,6 +149,35 @@ def _log_refusal(table: ModelConfig, error: EdgedError) -> None:
     _LOG.error("model %s: %s", table.name, error.message, extra=about)
 
 
+class PackageChanges:
+    """Notices packages that were installed or removed, and those that a refused reload has not loaded yet."""
+
+    def __init__(self) -> None:
+        self._seen = self._loaded = 0
+        self._faults: set[str] = set()
+        self._retry_at = 0.0
+
+    def due(self, stamp: int, faults: Collection[str] = ()) -> bool:
+        """Return True if packages are to be loaded: new ones now, refused ones once more, and whenever faults change.
+
+        :param stamp: of the installed packages.
+        :param faults: the parts of the daemon that are degraded.
+        """
+        now, others = time.monotonic(), set(faults) - {RELOAD}
+        changed = stamp != self._seen or (stamp != self._loaded and others != self._faults)
+        if changed:
+            self._seen, self._faults, self._retry_at = stamp, others, now + _RETRY_SECONDS
+        elif stamp != self._loaded and now >= self._retry_at:
+            self._retry_at = math.inf
+        else:
+            return False
+        return True
+
+    def loaded(self) -> None:
+        """Note that a load succeeded."""
+        self._loaded = self._seen
+
+
 class BackgroundLoad:
     """A load in a thread of its own.
 
@@ -152,14 +188,14 @@ class BackgroundLoad:
         self._work = work
         self._wake = wake
         self._loaded: LoadedModels | None = None
-        self._error: EdgedError | None = None
+        self._error: EdgedError | OSError | None = None
         self._thread = threading.Thread(target=self._run, name="edged-load")
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._loaded = self._work()
-        except EdgedError as error:
+        except (EdgedError, OSError) as error:
             self._error = error
         finally:
             self._wake()
@@ -173,6 +209,7 @@ class BackgroundLoad:
         """Return the outcome.
 
         :raises EdgedError: the configuration itself could not be used.
+        :raises OSError: as a file of it.
         """
         self._thread.join()
         if self._loaded is None:

@@ -11,7 +11,7 @@ from types import FrameType
 
 from edged import __version__
 from edged.base import notify
-from edged.base.errors import EdgedError, StateError
+from edged.base.errors import EdgedError, StateError, advice
 from edged.base.events import Event
 from edged.base.log import set_up_logging
 from edged.base.memory import harden, release_code
@@ -19,7 +19,8 @@ from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
 from edged.board.daemon.assembly import assemble
-from edged.board.daemon.loader import BackgroundLoad, LoadedModels, load_models, next_lanes
+from edged.board.daemon.file_watch import FileWatch
+from edged.board.daemon.loader import RELOAD, BackgroundLoad, LoadedModels, PackageChanges, load_models, next_lanes
 from edged.board.daemon.reports import STATUS, expired
 from edged.board.delivery import outbox, row_log
 from edged.board.delivery.announcing import ANNOUNCE, NONCE
@@ -34,6 +35,7 @@ _TICK = 1.0
 _STATUS_EVERY = 5.0
 _MARKS_EVERY, _MARKS_ON_DISK_EVERY = 0.1, 10.0
 _MARKS_WITHOUT_RAM_EVERY = 2.0
+_MARKS = "replay marks"
 _GOODBYE = 5.0
 """Seconds to wait for results on their way before the daemon leaves."""
 _STUCK = 30.0
@@ -48,7 +50,7 @@ class Daemon:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._board = board = Board(load_board(path))
         set_up_logging(board.config.log.level)
         _LOG.info("edged %s starts: %s", __version__, path, extra=Event.STARTED.about())
@@ -57,11 +59,13 @@ class Daemon:
         self._parts = assemble(board)
         self._decoders = Decoders()
         self._load: BackgroundLoad | None = None
-        self._stamp = 0
+        self._changes = PackageChanges()
+        self._watch = FileWatch(self._path, self._parts.keystore, self._parts.health)
+        self._turns = [self._parts.guard(name, part.turn) for name, part in self._parts.timed.items()]
         self._stopping = False
-        self._reload_asked = False
+        self._reload_asked = self._packages_changed = False
         self._ready = False
-        self._parts.recovery.on_new_state = self._write_down
+        self._parts.recovery.on_new_state += (self._accept_served,)
         self._parts.links.sensors.on_up = self._on_sensors_up
         self._parts.links.uplink.on_up = self._on_uplink_up
 
@@ -74,21 +78,25 @@ class Daemon:
             signal.signal(number, self._on_signal)
         try:
             self._load_at_start()
+            guard, marks = self._parts.guard, self._parts.marks
             timers = [
-                Timer(_TICK, self._tick),
-                Timer(_STATUS_EVERY, self._say_status),
-                Timer(parse_duration(self._board.config.results.heartbeat), self._beat),
-                Timer(_MARKS_ON_DISK_EVERY if self._parts.marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, self._save_marks),
+                Timer(_TICK, guard("packages", self._watch_packages)),
+                Timer(_TICK, guard("announcing", self._parts.announcing.announce_if_due)),
+                Timer(_TICK, guard("inventory", self._publish_inventory)),
+                Timer(_TICK, guard("upkeep", self._tick)),
+                Timer(_STATUS_EVERY, guard("status file", self._say_status)),
+                Timer(parse_duration(self._board.config.results.heartbeat), guard("reports", self._beat)),
+                Timer(_MARKS_ON_DISK_EVERY if marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, guard(_MARKS, marks.save)),
             ]
-            if self._parts.marks.in_ram:
-                timers.append(Timer(_MARKS_EVERY, self._parts.marks.save_in_ram))
+            if marks.in_ram:
+                timers.append(Timer(_MARKS_EVERY, guard(f"{_MARKS} in RAM", marks.save_in_ram)))
             if interval := notify.watchdog_interval():
                 timers.append(Timer(interval / 3, self._show_progress))
             due = Timers(timers)
             self._parts.links.connect()
             now = time.monotonic()
             while not self._stopping:
-                wait = min(due.at - now, *(part.due_in(now) for part in self._parts.timed))
+                wait = min(due.at - now, *(part.due_in(now) for part in self._parts.timed.values()))
                 self._parts.links.run_once(max(0.0, wait))
                 now = time.monotonic()
                 due.run_due(now)
@@ -97,12 +105,13 @@ class Daemon:
             self._leave()
 
     def _load_at_start(self) -> None:
-        self._stamp = self._board.packages.stamp()
+        self._changes.due(self._board.packages.stamp())
         loaded = load_models(self._board, self._parts.keystore, self._parts.engine, self._parts.recovery.state, {})
         if loaded.models:
             self._take(loaded)
         if loaded.errors and not self._parts.path.lanes:
             raise next(iter(loaded.errors.values()))
+        self._changes.loaded()
         for level in (ANNOUNCE, NONCE):
             self._parts.links.uplink.subscribe(self._board.topic(level), 1)
         self._replay()
@@ -141,7 +150,7 @@ class Daemon:
             self._parts.health.last_error = error.message
         unserved = {channel: error.message for channel, error in loaded.errors.items() if channel not in lanes}
         self._parts.health.note_all("model", unserved)
-        self._parts.audit_trail.hubs(loaded.board.hubs())
+        self._parts.audit_trail.hubs(loaded.hubs)
         self._parts.audit_trail.serving(lanes, loaded.errors)
 
     def _topics(self) -> dict[str, tuple[int, bool]]:
@@ -192,8 +201,8 @@ class Daemon:
 
     def _after_turn(self, now: float) -> None:
         """Do the work that may follow any turn of the loop: waiting messages, readiness, reloads."""
-        for part in self._parts.timed:
-            part.turn(now)
+        for turn in self._turns:
+            turn(now)
         if not self._ready and self._parts.links.tried:
             self._ready = True
             release_code()
@@ -201,32 +210,35 @@ class Daemon:
             notify.ready()
             broker = self._parts.links.describe()
             _LOG.info("ready: %d models, broker %s", len(self._parts.path.lanes), broker, extra=Event.READY.about())
-        if self._reload_asked and self._load is None:
-            self._reload_asked = False
-            self._reload()
+        if (self._reload_asked or self._packages_changed) and self._load is None:
+            by_hand, self._reload_asked, self._packages_changed = self._reload_asked, False, False
+            self._reload(by_hand=by_hand)
         if self._load is not None and self._load.done:
-            self._finish_reload(self._load)
-            self._load = None
+            load, self._load = self._load, None
+            self._finish_reload(load)
 
-    def _tick(self) -> None:
-        stamp = self._board.packages.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._reload_asked = True
-        self._parts.announcing.announce_if_due()
+    def _watch_packages(self) -> None:
+        if self._changes.due(self._board.packages.stamp(), self._parts.health.faults):
+            self._packages_changed = True
+
+    def _publish_inventory(self) -> None:
         if self._parts.inventory.publish(self._parts.path.lanes):
             self._beat()
+
+    def _tick(self) -> None:
+        self._watch.look(self._board, self._parts.path.lanes)
+        self._parts.audit_trail.write()
         self._parts.health.note_all("link", self._parts.links.faults())
         self._parts.health.set_aside = self._parts.quarantine.count
         self._parts.health.note_state("journal", self._parts.rows.error)
         self._parts.health.note_state("examples", self._parts.examples.error)
-        self._parts.recovery.mend_if_due()
+        self._parts.recovery.watch()
         lanes = self._parts.path.lanes.values()
         self._parts.recovery.note_open_windows(sum(lane.open_windows() for lane in lanes if not lane.config.journal))
         if self._parts.quarantine.is_calm(time.monotonic()):
             self._parts.recovery.calm()
 
-    def _reload(self) -> None:
+    def _reload(self, *, by_hand: bool) -> None:
         notify.reloading()
         _LOG.info("reload: configuration and key store", extra=Event.RELOADING.about())
         running = {
@@ -236,8 +248,10 @@ class Daemon:
         in_memory = self._parts.recovery.state.in_memory
 
         def work() -> LoadedModels:
+            if not by_hand:
+                self._watch.check_configuration()
             board = Board(load_board(self._path))
-            with closing(State(board.directory, in_memory=in_memory)) as state:
+            with closing(State(board.directory, in_memory=in_memory, create=False)) as state:
                 return load_models(board, self._parts.keystore, self._parts.engine, state, running)
 
         self._load = BackgroundLoad(work, self._parts.links.wake)
@@ -245,41 +259,29 @@ class Daemon:
     def _finish_reload(self, load: BackgroundLoad) -> None:
         try:
             loaded = load.result()
-            hubs = loaded.board.hubs()
-            self._parts.announcer.set_hubs(hubs)
-            self._parts.quarantine.hubs = hubs
+            self._parts.announcer.set_hubs(loaded.hubs)
+            self._parts.quarantine.hubs = loaded.hubs
             self._board = loaded.board
             self._take(loaded)
             self._parts.announcing.announce_if_due()
-        except EdgedError as error:
-            self._parts.health.trouble(
-                f"reload refused, going on as before: {error.message}",
-                "reload",
-                Event.RELOAD_REFUSED,
-                error=type(error).__name__,
-            )
-        self._say_status()
+        except (EdgedError, OSError) as error:
+            why = f"refused, going on as before: {advice(error)}"
+            _LOG.warning("reload %s", why, extra=Event.RELOAD_REFUSED.about(error=type(error).__name__))
+            self._parts.health.note_state(RELOAD, why)
+        else:
+            self._changes.loaded()
+            self._parts.health.note_state(RELOAD, "")
+        self._parts.guard("status file", self._say_status)()
         notify.ready()
 
-    def _write_down(self) -> None:
-        """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
+    def _accept_served(self) -> None:
+        """Write the floors of the models that are served."""
         for lane in self._parts.path.lanes.values():
             self._board.accept(lane.model, self._parts.recovery.state)
-        self._parts.announcer.write_down()
-        self._parts.recovery.state.save_marks(self._parts.marks.guard.settled().items())
-        self._parts.results.start_over()
-
-    def _note_expired(self) -> None:
-        """Mark the models degraded that serve past the date that their publisher signed."""
-        try:
-            now = self._board.clock(self._parts.recovery.state).now
-        except StateError as error:
-            self._parts.health.trouble(error.message, "StateError")
-            return
-        self._parts.health.note_all("expiry", expired(self._parts.path.lanes, now))
 
     def _say_status(self) -> None:
-        self._note_expired()
+        now = self._parts.time.read().now
+        self._parts.health.note_all("expiry", expired(self._parts.path.lanes, now))
         self._parts.heartbeat.say(self._parts.path.lanes, self._parts.links.describe())
         if self._parts.metrics is not None:
             self._parts.metrics.show(self._parts.path.lanes)
@@ -293,12 +295,6 @@ class Daemon:
         if self._parts.path.threads.busy_for() < max(_STUCK, 10 * slowest):
             notify.watchdog()
 
-    def _save_marks(self) -> None:
-        try:
-            self._parts.marks.save()
-        except StateError as error:
-            self._parts.health.trouble(error.message, "StateError")
-
     def _leave(self) -> None:
         """Shut down: deliver results on their way, publish the status, wipe the models."""
         notify.stopping()
@@ -311,7 +307,7 @@ class Daemon:
         while uplink.is_up and self._parts.results.in_flight and time.monotonic() < until:
             self._parts.links.run_once(until - time.monotonic())
             self._parts.results.turn(time.monotonic())
-        self._parts.results.stash()
+        self._parts.guard("results", self._parts.results.stash)()
         self._parts.rows.turn(float("inf"))
         if uplink.is_up:
             uplink.publish(self._board.topic(STATUS), b"offline", qos=1, retain=True)
@@ -319,9 +315,10 @@ class Daemon:
         self._parts.examples.close()
         if self._parts.metrics is not None:
             self._parts.metrics.close()
-        self._save_marks()
+        self._parts.guard(_MARKS, self._parts.marks.save)()
         for lane in self._parts.path.lanes.values():
             lane.close()
         self._parts.audit_trail.stopped()
         self._parts.recovery.end()
+        self._parts.heartbeat.close()
         self._parts.lock.close()

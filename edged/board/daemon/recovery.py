@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-from edged.base.errors import EdgedError, OutputError, StateError
+from edged.base.errors import EdgedError, StateError, advice
 from edged.base.events import Event
 from edged.base.files import SHARED_FILE, write_atomically
-from edged.base.nothing import nothing
+from edged.base.lock import Lock
 from edged.base.notify import runtime_directory
 from edged.board.health import Health
 from edged.board.state import State, open_state
@@ -31,17 +31,21 @@ _RUNNING, _CRASHES, _OPEN_WINDOWS = "running", "crashes", "open-windows"
 class StateRecovery:
     """Opens the state, keeps it usable, and notes how runs end.
 
-    :param on_new_state: called after a damaged state was replaced while the daemon runs.
+    :param lock: on the directory.
+    :ivar on_new_state: steps to write into a new state what the daemon knows, after the old one was damaged.
     :ivar crashes: number of runs in a row, up to this one, that ended without a shutdown.
     :ivar lost: windows of rows that were lost in the last crash.
     """
 
-    def __init__(self, directory: Path, health: Health) -> None:
+    def __init__(self, directory: Path, lock: Lock, health: Health) -> None:
         self.state, why = open_state(directory)
         self.crashes = self.lost = 0
-        self.on_new_state: Callable[[], None] = nothing
+        self.on_new_state: tuple[Callable[[], None], ...] = ()
+        self._lock = lock
         self._health = health
+        self._failing = self.state.in_memory
         self._retry_at = 0.0
+        self._steps: deque[Callable[[], None]] = deque()
         self._open_windows = 0
         if why:
             health.note_state("state", why)
@@ -56,6 +60,7 @@ class StateRecovery:
         except StateError as error:
             health.trouble(error.message, "StateError")
         health.lost = self.lost
+        lock.note(self.state.files)
         if self.crashes:
             _LOG.warning(
                 "the run before ended without a goodbye (%d in a row); rows of %d windows were lost with it",
@@ -89,23 +94,43 @@ class StateRecovery:
         except StateError as error:
             self._health.trouble(error.message, "StateError")
 
-    def mend_if_due(self) -> None:
-        """Return to the disk once it can be written again; replace a damaged state."""
+    def watch(self) -> None:
+        """Return to the disk once it can be written; write the state anew where its files are damaged or replaced."""
         now = time.monotonic()
-        if not (self.state.in_memory or self.state.damaged) or now < self._retry_at:
+        if now < self._retry_at:
             return
-        self._retry_at = now + _RETRY_SECONDS
         try:
-            if self.state.damaged:
-                self.state.start_over()
-                self._health.trouble("a damaged state.db was put aside and a new one begun", "state")
-                self.on_new_state()
-            elif self.state.in_memory:
-                self.state.write_back()
-        except StateError as error:
-            self._health.note_state("state", f"nothing is durable: {error.message}")
+            if self.state.in_memory or self.state.damaged or self._steps or self.state.is_replaced():
+                self._retry_at = now + _RETRY_SECONDS
+                self._mend()
+                self._retry_at = 0.0
+            self._lock.renew()
+            self._lock.note(self.state.files)
+        except EdgedError as error:
+            self._note_failing(f"nothing is durable: {advice(error)}")
             return
-        self._health.note_state("state", "")
+        if self._failing:
+            self._failing = False
+            self._health.note_state("state", "")
+
+    def _mend(self) -> None:
+        state = self.state
+        if state.in_memory:
+            state.write_back()
+        elif state.damaged:
+            self._note_failing("a damaged state.db is put aside, and a new one begun")
+            self._steps = deque(self.on_new_state)
+            state.start_over()
+        elif state.is_replaced():
+            self._note_failing(f"{state.path} was removed or replaced: all that it held is written to a new one")
+            state.start_over()
+        while self._steps:
+            self._steps[0]()
+            self._steps.popleft()
+
+    def _note_failing(self, why: str) -> None:
+        self._failing = True
+        self._health.note_state("state", why)
 
 
 _NAME = "marks"
@@ -130,6 +155,7 @@ class ReplayMarks:
             marks[key] = max(count, marks.get(key, 0))
         self.guard = ReplayGuard(marks)
         self._unsaved: dict[MarkKey, int] = {}
+        self._changed = False
 
     def _load(self) -> list[tuple[MarkKey, int]]:
         if self._path is None:
@@ -145,22 +171,34 @@ class ReplayMarks:
         ]
 
     def save_in_ram(self) -> None:
-        """Write changed marks to the directory in RAM."""
-        settled = self.guard.take_settled()
-        if not settled:
-            return
-        self._unsaved.update(settled)
-        if self._path is not None:
+        """Write changed marks to the directory in RAM.
+
+        :raises OutputError: it cannot be written; it is tried again with the next call.
+        """
+        self._take_settled()
+        if self._path is not None and self._changed:
             data = cbor.encode([[*key, count] for key, count in self.guard.settled().items()])
-            with suppress(OutputError):  # full, or gone: the disk has them in a moment
-                write_atomically(self._path, [data], mode=SHARED_FILE, replace=True, durable=False)
+            write_atomically(self._path, [data], mode=SHARED_FILE, replace=True, durable=False)
+            self._changed = False
 
     def save(self) -> None:
         """Write changed marks to ``state.db``.
 
         :raises StateError: it cannot be written; it is tried again with the next call.
         """
-        self.save_in_ram()
+        self._take_settled()
         if self._unsaved:
             self._state.save_marks(self._unsaved.items())
             self._unsaved.clear()
+
+    def _take_settled(self) -> None:
+        settled = self.guard.take_settled()
+        self._unsaved.update(settled)
+        self._changed = self._changed or bool(settled)
+
+    def write_down(self) -> None:
+        """Write all marks to ``state.db``, which is a new one.
+
+        :raises StateError: it cannot be written.
+        """
+        self._state.save_marks(self.guard.settled().items())

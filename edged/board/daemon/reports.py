@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from edged import __version__
 from edged.base import notify
-from edged.base.errors import OutputError
-from edged.base.files import SHARED_FILE, write_atomically
-from edged.base.notify import runtime_directory
 from edged.base.units import parse_duration
 from edged.base.web.prometheus import PROCESS, Family, MetricsServer, Values, one, process_values, render
 from edged.board.daemon.example_writer import ExampleWriter
@@ -22,6 +17,7 @@ from edged.board.delivery.path import MessagePath
 from edged.board.delivery.results import Results
 from edged.board.health import Health, temperature
 from edged.board.pipeline import Lane
+from edged.board.status_file import StatusFile
 from edged.broker import Broker
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.inventory import MOST_LABELS, Inventory, ServedModel
@@ -29,7 +25,6 @@ from edged.formats.channel.report import Report
 from edged.formats.spec import Chain
 
 HEALTH, STATUS = "health", "status"
-STATUS_FILE = "status.json"
 _AROUND = 512
 """Bytes of a PUBLISH packet and a signed seal around a report or an inventory, at most, the topic among them."""
 _TOO_LARGE = "it is larger than what the broker takes (Maximum Packet Size), and is not sent"
@@ -44,16 +39,18 @@ class Heartbeat:
     """Reports the health of the board.
 
     :param topic: the topic of the sealed report.
+    :param file: says the same on this machine.
     """
 
-    def __init__(self, uplink: Broker, health: Health, path: MessagePath, results: Results, topic: str) -> None:
+    def __init__(
+        self, uplink: Broker, health: Health, path: MessagePath, results: Results, topic: str, file: StatusFile
+    ) -> None:
         self._uplink = uplink
         self._health = health
         self._path = path
         self._results = results
         self._topic = topic
-        directory = runtime_directory()
-        self._file = None if directory is None else directory / STATUS_FILE
+        self._file = file
 
     def _report(self, lanes: Mapping[str, Lane]) -> Report:
         models = {channel: (lane.model.manifest.name, lane.model.manifest.version) for channel, lane in lanes.items()}
@@ -72,13 +69,17 @@ class Heartbeat:
                 self._uplink.publish(self._topic, message)
 
     def say(self, lanes: Mapping[str, Lane], links: str) -> None:
-        """Report to systemd, and to `edged status` on this board."""
+        """Report to systemd, and to `edged status` on this board.
+
+        :raises OutputError: the status file cannot be written.
+        """
         self._health.measure()
         notify.status(f"{links}; {self._health.line()}")
-        if self._file is not None:
-            facts = json.dumps(self._facts(lanes, links)).encode()
-            with suppress(OutputError):
-                write_atomically(self._file, [facts], mode=SHARED_FILE, replace=True, durable=False)
+        self._file.write(self._facts(lanes, links))
+
+    def close(self) -> None:
+        """Take back what `edged status` would show."""
+        self._file.close()
 
     def _facts(self, lanes: Mapping[str, Lane], links: str) -> dict[str, object]:
         serving = {

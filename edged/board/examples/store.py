@@ -6,6 +6,7 @@ This file reads and seals; ``keys`` makes the keys, ``edits`` adds, evicts, labe
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,7 +140,7 @@ class Examples(Database):
     @staticmethod
     def exists(directory: Path) -> bool:
         """Return True if a board has ever kept a window there."""
-        return (directory / NAME).exists()
+        return os.path.lexists(directory / NAME)
 
     def _prepare(self) -> None:
         self.db.execute("PRAGMA secure_delete = ON")
@@ -153,7 +154,7 @@ class Examples(Database):
         :raises StateError: the store was opened without.
         """
         if self._keys is None:
-            raise StateError(f"{self._path}: opened without the board's keys")
+            raise StateError(f"{self.path}: opened without the board's keys")
         return self._keys
 
     def classes(self) -> list[Class]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from edged.base.database import Database, Layout, put_aside
+from edged.base.database import Database, Layout, identify, put_aside
 from edged.base.errors import StateDamagedError, StateError, StateLayoutError
+from edged.base.lock import Lock
 from edged.formats.channel import MarkKey
 from edged.formats.package import Floor
 
@@ -102,14 +105,22 @@ class AuditRow(NamedTuple):
 
 
 class State(Database):
-    """Floors, versions on trial, epochs, replay marks and the audit log."""
+    """Floors, versions on trial, epochs, replay marks and the audit log.
+
+    :raises StateError: a daemon has other files open than those that stand there: to open these would mix up both.
+    """
 
     layout: ClassVar[Layout] = BOARD
+
+    def __init__(self, directory: Path, *, in_memory: bool = False, create: bool = True) -> None:
+        if not in_memory:
+            _refuse_replaced(directory)
+        super().__init__(directory, in_memory=in_memory, create=create)
 
     @staticmethod
     def exists(directory: Path) -> bool:
         """Return True if a board has a ``state.db`` there."""
-        return (directory / NAME).exists()
+        return os.path.lexists(directory / NAME)
 
     def floor(self, name: str) -> Floor | None:
         """Return the version that was last accepted under model ``name``."""
@@ -250,6 +261,16 @@ class State(Database):
             entries = self.db.execute("SELECT entry FROM audit ORDER BY number").fetchall()
             signatures = self.db.execute("SELECT signature FROM audit_signature ORDER BY number").fetchall()
         return [bytes(entry) for (entry,) in entries], [bytes(signature) for (signature,) in signatures]
+
+
+def _refuse_replaced(directory: Path) -> None:
+    path = directory / NAME
+    with suppress(OSError):  # which is reported when it is opened
+        if Lock.contradicts(identify(path), directory):
+            raise StateError(
+                f"{path} was removed or replaced while the daemon runs",
+                hint="the daemon writes its own anew: try again in a second",
+            )
 
 
 def _to_signed(count: int) -> int:
