@@ -7,23 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edged.base.nothing import nothing
 from edged.board.daemon.recovery import ReplayMarks
-from edged.board.delivery import inbox
-from edged.board.delivery.holds import MessageAck
+from edged.board.delivery import path
+from edged.board.delivery.hold import Hold
+from edged.broker import Delivery
+from edged.broker.arrivals import Arrivals
+from edged.broker.lean_paho import Publish
 from edged.cli import main
 from edged.formats.channel.reading import ReplayGuard
 
 
-class _Paid(MessageAck):
-    """A debt that is paid as soon as it is made."""
+class _Released(Hold):
+    """A hold that nobody waits for."""
 
-    def __init__(self, acknowledge: Callable[[], None], *, can_wait: bool = True) -> None:
-        super().__init__(lambda: None, can_wait=can_wait)
-        acknowledge()
+    __slots__ = ()
+
+    def __init__(self, released: Callable[[], None]) -> None:
+        super().__init__(nothing)
+        released()
 
 
-def _forget(*_: object) -> None:
-    """Remember nothing."""
+def _take(self: Arrivals, publish: Publish) -> None:
+    topic, payload, qos, retain, dup, mid = publish
+    self._stats.received += 1
+    self._hand_out(Delivery(topic, payload, qos, retain, dup, nothing))
+    if qos and self._connection is not None:
+        self._connection.acknowledge(mid)
 
 
 def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
@@ -31,9 +41,9 @@ def _no_mark(guard: ReplayGuard, key: object, count: int) -> None:
 
 
 if __name__ == "__main__":
-    inbox.MessageAck = _Paid  # type: ignore[assignment,misc]
-    inbox.Inbox._note_answered = _forget  # type: ignore[method-assign]  # noqa: SLF001
+    Arrivals.take = _take  # type: ignore[method-assign]
+    path.Hold = _Released  # type: ignore[misc]
     ReplayGuard.accept = _no_mark  # type: ignore[method-assign,assignment]
-    ReplayGuard.settle = _forget  # type: ignore[method-assign]
-    ReplayMarks.save = ReplayMarks.save_in_ram = _forget  # type: ignore[method-assign]
+    ReplayGuard.settle = nothing  # type: ignore[method-assign,assignment]
+    ReplayMarks.save = ReplayMarks.save_in_ram = nothing  # type: ignore[method-assign,assignment]
     main()

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from process import ProcessError
 
 from edged.board.daemon.loader import load_models, next_lanes
-from edged.board.delivery.inbox import Inbox
-from edged.board.delivery.inference import Inference
-from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.announcing import Announcing
+from edged.board.delivery.path import MessagePath
 from edged.board.delivery.quarantine import Quarantine
+from edged.board.delivery.results import Results
 from edged.board.delivery.row_log import RowLog
 from edged.board.health import Health
 from edged.board.installation import Board
 from edged.board.pipeline import Decoders
 from edged.board.state import OutboxStore, QuarantineStore, RowStore, State
-from edged.broker import Broker, Delivery, Outcome
+from edged.broker import Broker, Delivery, Outcome, Stats
 from edged.config.load import load_board
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.reading import ReplayGuard
@@ -36,6 +36,8 @@ class _Hand:
     """What stands in for a broker: it is always there, and hands out tokens."""
 
     is_up = True
+    drained_at = 0.0
+    stats = Stats()
 
     def __init__(self) -> None:
         self.token = 0
@@ -82,29 +84,30 @@ class Inside:
             begin_epoch=self._state.begin_epoch,
         )
         self._hand, self._health = _Hand(), Health()
-        self._outgoing = Outgoing(
-            cast("Broker", self._hand),
-            announcer,
+        broker = cast("Broker", self._hand)
+        announcing = Announcing(broker, announcer, self._health, board.topic, lambda: board.clock(self._state))
+        self._results = Results(
+            broker,
+            announcing,
             self._health,
             OutboxStore(self._state),
-            base=name,
-            most_waiting=_UNLIMITED,
-            longest_waiting=_UNLIMITED,
-            read_clock=lambda: board.clock(self._state),
+            topic=board.topic,
+            most=_UNLIMITED,
+            longest=_UNLIMITED,
         )
-        self._inference = Inference(self._outgoing, self._health, slow=_UNLIMITED, wake=lambda: None)
         quarantine, rows = Quarantine(QuarantineStore(self._state), board.hubs(), 0), RowLog(RowStore(self._state))
-        limits = board.config.limits
-        self._inbox = Inbox(self._inference, self._outgoing, guard, self._health, quarantine, rows, limits)
-        self._inference.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
+        self._path = MessagePath(
+            self._results, guard, self._health, quarantine, rows, rate=None, slow=_UNLIMITED, wake=lambda: None
+        )
+        self._path.set_lanes(next_lanes(loaded, {}, guard, Decoders()))
 
     def serve(self, topic: str, readings: Sequence[bytes]) -> float:
         """Answer readings, each of which has a result that the broker takes at once; return the CPU seconds it took.
 
         :raises ProcessError: one of them has no result.
         """
-        hand, serve, delivered = self._hand, self._inbox.on_message, self._outgoing.on_delivered
-        before, acknowledged = self._health.results, [0]
+        hand, serve, delivered = self._hand, self._path.on_message, self._results.on_delivered
+        before, acknowledged = self._health.books.results, [0]
 
         def acknowledge() -> None:
             acknowledged[0] += 1
@@ -114,13 +117,13 @@ class Inside:
             serve(Delivery(topic, reading, 1, retain=False, dup=False, ack=acknowledge))
             delivered(hand.token, Outcome.TAKEN)
         seconds = time.process_time() - started
-        if not self._health.results - before == acknowledged[0] == len(readings):
+        if not self._health.books.results - before == acknowledged[0] == len(readings):
             raise ProcessError(f"{topic}: readings without a result: {self._health.line()}")
         return seconds
 
     def tensors(self, channel: str, topic: str, readings: Sequence[bytes]) -> list[Tensors]:
         """Answer readings and return what the interpreter was given for each."""
-        model = self._inference.lanes[channel].model
+        model = self._path.lanes[channel].model
         interpreter, tap = model.interpreter, _Tap(model.interpreter)
         model.interpreter = cast("Interpreter", tap)
         self.serve(topic, readings)
@@ -129,7 +132,7 @@ class Inside:
 
     def invoke(self, channel: str, tensors: Sequence[Tensors]) -> float:
         """Run a lane's interpreter on tensors; return the CPU seconds it took."""
-        run = self._inference.lanes[channel].model.interpreter.run
+        run = self._path.lanes[channel].model.interpreter.run
         started = time.process_time()
         for given in tensors:
             run(*given)
@@ -137,6 +140,6 @@ class Inside:
 
     def close(self) -> None:
         """Wipe the models."""
-        for lane in self._inference.lanes.values():
+        for lane in self._path.lanes.values():
             lane.close()
         self._state.close()

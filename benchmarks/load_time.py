@@ -40,8 +40,7 @@ _BARS = {"1 MB": 3.0, "10 MB": 2.3, "100 MB": 1.4}
 _STEPS: dict[str, tuple[object, str]] = {
     "this board's own key (ECDH, key unwrap, commitment)": (verify.VerifiedPackage, "unwrap"),
     "locking the buffers": (SecretBuffer, "lock"),
-    "AEAD": (verify, "decrypt_into"),
-    "SHA-256 of the plaintext": (verify, "_check_digest"),
+    "AEAD, SHA-256 of the plaintext beside it": (verify, "decrypt_and_hash"),
     "the runtime": (Engine, "open"),
     "signal chain and tensors": (Model, "__init__"),
     "the self-test": (Model, "self_test"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,9 +45,17 @@ def print_table(rows: Iterable[Row]) -> None:
         bar = "" if row.bar is None else f"{'>=' if row.direction == 'min' else '<='} {row.bar:g}"
         verdict = "" if row.bar is None else "holds" if row.holds else "FALLS SHORT"
         cells.append((row.name, f"{row.value:.2f}" if row.value < 100 else f"{row.value:.0f}", row.unit, bar, verdict))  # noqa: PLR2004
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    for name, value, unit, bar, verdict in cells:
-        line = (name.ljust(widths[0]), value.rjust(widths[1]), unit.ljust(widths[2]), bar.ljust(widths[3]), verdict)
+    print_columns(cells, right=(1,))
+
+
+def print_columns(cells: Sequence[Sequence[str]], right: Collection[int]) -> None:
+    """Print a table whose columns ``right`` hold numbers."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = (
+            text.rjust(width) if at in right else text.ljust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
         print("  ".join(line).rstrip())
 
 

@@ -1,18 +1,21 @@
 """`make bench`: all measurements, a table with bars and verdicts, and results.json beside this file.
 
 Example: run.py --quick --only throughput --only envelope
+         run.py --against ../before
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from against import MEASUREMENTS, compare
 from report import Row, machine, print_table, write_json
 
 _RESULTS = Path(__file__).with_name("results.json")
@@ -43,9 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure edged against the script that one would write by hand.")
     parser.add_argument("--only", action="append", choices=_MEASUREMENTS, help="measure this alone; repeat")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: shows that it works, not how fast")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIRECTORY", help="an older checkout: what costs more than there?"
+    )
     args = parser.parse_args()
-    chosen = args.only or _MEASUREMENTS
     print(machine())
+    if args.against is not None:
+        sys.exit(0 if compare(args.against.resolve(), args.only or MEASUREMENTS, quick=args.quick) else 1)
+    chosen = args.only or _MEASUREMENTS
     rows: list[Row] = []
     for name in chosen:
         started = time.perf_counter()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 BUILD = 1_795_219_200
 """2026-11-21, in Unix seconds: no board that runs this release lives earlier."""
@@ -24,8 +25,7 @@ def is_synchronised() -> bool:
     return state not in (-1, _TIME_ERROR)
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """A reading of the time, in Unix seconds.
 
     :ivar synchronised: whether it may be used to say that something lies in the future.

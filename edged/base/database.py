@@ -17,7 +17,7 @@ class Layout(NamedTuple):
     """The layout of a database file.
 
     :ivar name: of its file.
-    :ivar version: grows with each change of ``schema``, which only ever adds tables.
+    :ivar version: grows with each change of ``schema``, which adds tables, and drops those that nothing reads now.
     """
 
     name: str

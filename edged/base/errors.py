@@ -129,7 +129,7 @@ class ReplayError(TrustError):
 
 
 class RepeatedError(ReplayError):
-    """A late result whose readings were answered before: no attack, but a board that was not told of its success."""
+    """A result whose readings were answered before: no attack, but a board that died before it heard of its success."""
 
 
 class UnknownKeyError(TrustError):
@@ -233,6 +233,10 @@ class ReadingOrderError(ReadingError):
 
 class ReadingGapError(ReadingError):
     """A pause, or too few rows, left a window that was being filled without what it needs."""
+
+
+class RetainedError(ReadingError):
+    """A retained message: its broker kept it, nobody knows for how long."""
 
 
 class RateError(ReadingError):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,37 +132,6 @@ def has_memory_controller(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> bool:
 def _below(directory: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(directory):
         yield from (Path(folder, name) for name in (*folders, *files))
-
-
-@contextmanager
-def acting_as_owner(directory: Path, before: Callable[[], object]) -> Iterator[None]:
-    """Act as the owner of a directory in the block, groups included, if root calls and the owner is another user.
-
-    :param before: called as root, ahead of that.
-    """
-    owner = directory.stat() if directory.exists() else None
-    if os.geteuid() != 0 or owner is None or owner.st_uid == 0:
-        yield
-        return
-    before()
-    groups = os.getgroups()
-    os.setgroups(_groups_of(owner.st_uid, owner.st_gid))
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-
-
-def _groups_of(user: int, group: int) -> list[int]:
-    """Return the groups that a user is in."""
-    try:
-        return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
-    except KeyError:
-        return [group]
 
 
 def _account(user: str) -> pwd.struct_passwd | None:

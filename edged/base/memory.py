@@ -51,8 +51,8 @@ class SecretBuffer:
         self.locked = False
 
     def lock(self) -> None:
-        """Bring all pages into RAM and keep them there, where the limit allows."""
-        self.locked = _try_to_lock(self._start, len(self._map))
+        """Keep each page in RAM from the first byte that is written to it, where the limit allows."""
+        self.locked = _succeeds(libc.lock_on_fault, self._start, len(self._map))
 
     def seal_runtime_maps(self) -> None:
         """Once the runtime maps these bytes, give its map the protections of our own, and drop our own's pages.
@@ -67,20 +67,19 @@ class SecretBuffer:
                 length = min(_STEP, end - at)
                 ours = self._start + offset + at - start
                 if self.locked:  # where it is not, a container may forbid these calls altogether
-                    if not _try_to_lock(at, length):
+                    if not _succeeds(libc.lock, at, length):
                         return
                     libc.unlock(ours, length)
                 libc.advise(ours, length, mmap.MADV_DONTNEED)  # of a shared map: the bytes themselves stay
 
-    def _runtime_maps(self) -> Iterator[tuple[int, int, int]]:
-        """Yield start, end and offset in the file of every map of it but our own (proc_pid_maps(5))."""
-        inode = str(os.fstat(self._file).st_ino)
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-        for line in [line for line in lines if f"/memfd:{_NAME}" in line]:
-            addresses, _, offset, _, of, *_ = line.split()
-            start, end = (int(address, 16) for address in addresses.split("-"))
-            if of == inode and start != self._start:
-                yield start, end, int(offset, 16)
+    def _runtime_maps(self) -> list[tuple[int, int, int]]:
+        """Return start, end and offset in the file of every map of it but our own."""
+        file = os.fstat(self._file)
+        try:
+            maps = list(libc.shared_maps(file))
+        except OSError:
+            maps = list(_read_maps(file))
+        return [one for one in maps if one[0] != self._start]
 
     def close(self) -> None:
         """Wipe and free the bytes, and overwrite freed memory. Runtimes that map the bytes must be closed before.
@@ -108,6 +107,16 @@ class SecretBuffer:
         self.close()
 
 
+def _read_maps(file: os.stat_result) -> Iterator[tuple[int, int, int]]:
+    """Yield the maps of a secret buffer from their list (proc_pid_maps(5)), which takes ten times as long."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        if f"/memfd:{_NAME}" in line:
+            addresses, _, offset, _, inode, *_ = line.split()
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            if int(inode) == file.st_ino:
+                yield start, end, int(offset, 16)
+
+
 def _allocate(size: int) -> tuple[int, mmap.mmap]:
     file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
     try:
@@ -125,9 +134,9 @@ def wipe(secret: bytearray | memoryview) -> None:
         ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(secret)), 0, length)
 
 
-def _try_to_lock(start: int, length: int) -> bool:
+def _succeeds(lock: Callable[[int, int], None], start: int, length: int) -> bool:
     try:
-        libc.lock(start, length)
+        lock(start, length)
     except OSError:
         return False
     return True

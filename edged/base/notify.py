@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -61,6 +60,8 @@ def _send(state: str) -> None:
 
 
 def _send_datagram(state: str) -> None:
+    import socket  # noqa: PLC0415  slow, and not for commands that only ask for the directory
+
     address = os.environ["NOTIFY_SOCKET"]
     if address.startswith("@"):  # an abstract socket
         address = f"\0{address[1:]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+_SHORT = {"\b": r"\b", "\t": r"\t", "\n": r"\n", "\f": r"\f", "\r": r"\r"}
 
 
 def printable(text: str) -> str:
@@ -16,4 +16,5 @@ def printable(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    return r"\u007f" if character == "\x7f" else json.dumps(character)[1:-1]  # json leaves that one as it is
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return _SHORT.get(character) or "".join(rf"\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from edged.base.errors import EdgedError, FormatError, error_context
 from edged.board.state import AuditRow, State
@@ -104,8 +105,7 @@ def _aad(device: str) -> bytes:
     return cbor.encode(["edged.audit.1", device])
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome of :func:`verify`.
 
     :ivar entries: the readable ones.

@@ -13,6 +13,7 @@ from typing import Unpack
 from edged.base.errors import EdgedError
 from edged.base.events import Event, Facts, event_of
 from edged.base.log import RateLimited
+from edged.board.books import Books
 from edged.formats.channel.report import Report
 
 _LOG = logging.getLogger(__name__)
@@ -22,10 +23,8 @@ class Health:
     """Counters since the start, the message rate between two status lines, and the degraded parts."""
 
     def __init__(self) -> None:
+        self.books = Books()
         self.messages = 0
-        self.results = 0
-        self.dropped = 0
-        self.repeated = 0
         self.lost = 0
         self.set_aside = 0
         self.refused: Counter[str] = Counter()
@@ -52,7 +51,7 @@ class Health:
 
     def drop(self, why: str) -> None:
         """Count a result that nobody will receive."""
-        self.dropped += 1
+        self.books.dropped[why] += 1
         self.trouble(f"result dropped: {why}", "dropped", Event.RESULT_DROPPED)
 
     def trouble(self, message: str, kind: str, event: Event = Event.STATE_TROUBLE, **facts: Unpack[Facts]) -> None:
@@ -94,35 +93,43 @@ class Health:
         now, (then, before) = time.monotonic(), self._since
         self.rate = (self.messages - before) / max(now - then, 1e-3)
         self._since = (now, self.messages)
-        if self.results != self._results_before:
-            self._results_before = self.results
+        if self.books.results != self._results_before:
+            self._results_before = self.books.results
             self.last_result = time.time()
 
     def line(self) -> str:
         """Return the status line."""
         refused = f", {self.refused.total()} refused" if self.refused else ""
-        dropped = f", {self.dropped} dropped" if self.dropped else ""
+        dropped = f", {self.books.dropped.total()} dropped" if self.books.dropped else ""
         error = f"; last error: {self.last_error}" if self.last_error else ""
         degraded = f"; DEGRADED: {'; '.join(self.degraded)}" if self._degraded else ""
-        counts = f"{self.messages} messages, {self.results} results, {self.rate:.1f}/s"
+        counts = f"{self.messages} messages, {self.books.results} results, {self.rate:.1f}/s"
         return f"{counts}{refused}{dropped}{degraded}{error}"
 
-    def report(self, wall: float, models: Mapping[str, tuple[str, int]], waiting: int, stored: int) -> Report:
+    def report(
+        self,
+        wall: float,
+        models: Mapping[str, tuple[str, int]],
+        books: Mapping[str, int | Mapping[str, int]],
+        stored: int,
+    ) -> Report:
         """Return the report.
 
         :param wall: Unix seconds.
         :param models: name and version by channel.
-        :param waiting: results on their way; ``stored``: bytes of those in the outbox.
+        :param books: entries of the books.
+        :param stored: bytes of results in the outbox.
         """
+        waiting = self.books.results + self.books.restored - self.books.delivered - self.books.dropped.total()
         return Report(
             time=wall,
             uptime=time.monotonic() - self._started,
             messages=self.messages,
-            results=self.results,
+            results=self.books.results,
             rate=self.rate,
             refused=self.refused.total(),
-            repeated=self.repeated,
-            dropped=self.dropped,
+            repeated=self.books.repeated,
+            dropped=self.books.dropped.total(),
             lost=self.lost,
             waiting=waiting,
             stored=stored,
@@ -132,6 +139,7 @@ class Health:
             degraded=self.degraded,
             temperature=temperature(),
             throttled=throttled(),
+            books=books,
         )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edged.base.clock import Clock
 from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, TrialError, error_context
-from edged.base.machine import acting_as_owner
+from edged.base.owner import acting_as_owner
 from edged.board.audit import AuditLog
 from edged.board.examples import Examples, StoreKeys
 from edged.board.keyring import Keyring
@@ -24,7 +24,7 @@ from edged.formats.identity import Record, Role
 from edged.formats.package import Floor
 from edged.formats.package.manifest import Manifest
 from edged.formats.package.verify import HEAD_LIMIT, Package, Publishers, VerifiedPackage, signed_length
-from edged.keystore import Keystore
+from edged.keystore import DIRECTORY, Keystore
 from edged.keystore.packages import Installed, installed_packages
 from edged.keystore.records import read_record, read_sensor_key
 
@@ -47,7 +47,7 @@ class Board:
     @cached_property
     def keys(self) -> Keyring:
         """The keys of this board, present and former."""
-        return Keyring(self.config.keystore, self.directory / "keystore")
+        return Keyring(self.config.keystore, self.directory / DIRECTORY)
 
     @contextmanager
     def as_owner(self) -> Iterator[None]:
@@ -65,6 +65,10 @@ class Board:
         self.keys.read_secrets()
         for module in ("edged.broker", "edged.model.live", "edged.model.runtime"):
             importlib.import_module(module)
+
+    def topic(self, level: str) -> str:
+        """Return the topic of this board that ends in ``level``: a channel, or one of the reserved words."""
+        return f"{self.config.results.prefix}/{self.config.device.name}/{level}"
 
     def keystore(self) -> Keystore:
         """Open the board's keys.

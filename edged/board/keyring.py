@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from edged.base.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, NotARecipientError
+import msgspec
+
+from edged.base.errors import EdgedError, KeystoreError, MismatchError, NotARecipientError
 from edged.base.files import make_private_directory, read_bounded, read_whole, write_atomically
 from edged.config.board import KeystoreTable
 from edged.config.secret import KeystoreSecrets
@@ -20,7 +21,7 @@ from edged.formats.package.pack import make_grant
 from edged.formats.package.verify import Package
 from edged.keystore import Keystore, create_keystore, keystore_class, open_keystore
 from edged.keystore.packages import Installed, PackageStore
-from edged.keystore.records import Former, FormerKeys, read_record
+from edged.keystore.records import FORMER, OWN, Former, FormerKeys, read_own, read_record, read_signers
 
 RECORD_MODE = 0o644
 _LIMIT = 4096
@@ -37,9 +38,10 @@ class Keyring:
     def __init__(self, table: KeystoreTable, directory: Path) -> None:
         self.table = table
         self.key_directory = directory / "keys"
-        self.record_path = directory / "device.enrol"
+        self.record_path = directory / OWN
         self.following_path = directory / "next.enrol"
-        self._former = FormerKeys(directory / "former")
+        self._former = FormerKeys(directory / FORMER)
+        self._directory = directory
         self.secrets = KeystoreSecrets()
 
     def read_secrets(self) -> None:
@@ -81,10 +83,7 @@ class Keyring:
 
         :raises MissingFileError: `edged init` has not run.
         """
-        try:
-            return read_record(self.record_path, Role.DEVICE)
-        except MissingFileError as error:
-            raise MissingFileError(error.message, hint="`edged init` makes this board's keys and record") from error
+        return read_own(self._directory)
 
     def opened_record(self, keystore: Keystore) -> Record:
         """Return the board's record once it is clear that it belongs to ``keystore``.
@@ -101,8 +100,7 @@ class Keyring:
 
     def signers(self) -> list[PublicKey]:
         """Return every key that this board signed with, the one in use first."""
-        former = [read_record(path, Role.DEVICE).sign for path in self._former.records()]
-        return list(dict.fromkeys([self.record().sign, *former]))
+        return read_signers(self._directory)
 
     def opener(self, recipients: Encrypt, keystore: Keystore) -> Agreement:
         """Return the key that opens what is sealed to ``recipients``: the one in use, or a former one.
@@ -139,7 +137,7 @@ class Keyring:
                 hint=f"to give it up, remove {self.following_path}",
             )
         with self._making(table) as made:
-            record = replace(
+            record = msgspec.structs.replace(
                 old, sign=made.signer.public, ecdh=made.agreement.public, created=int(time.time()), endorsement=None
             )
             names = (old.sign.thumbprint.hex(), old.sealing_key.thumbprint.hex())

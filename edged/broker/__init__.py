@@ -1,8 +1,8 @@
 """The broker: one connection to an MQTT broker that reconnects by itself, served from the caller's own loop.
 
 The only importer of paho. :class:`Broker` outlives its connections: it dials (``dial``), speaks MQTT over the open
-socket (``connection``, one ``lean_paho`` client for each), and keeps subscriptions and unacknowledged messages
-(``client``). ``probe`` asks a broker about its limits. May import: config, formats, base.
+socket (``connection``, one ``lean_paho`` client for each), and keeps ``subscriptions``, ``publications`` and
+``arrivals`` across them (``client``). ``probe`` asks a broker about its limits. May import: config, formats, base.
 """
 
 from __future__ import annotations

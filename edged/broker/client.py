@@ -1,4 +1,4 @@
-"""A broker across connections: subscriptions, unacknowledged messages, reconnecting."""
+"""A broker across connections: what the caller wants of it, reconnecting, messages handed out once."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ import math
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import replace
 
-from paho.mqtt.reasoncodes import ReasonCode
-
-from edged.base.errors import BrokerError, RefusedError, TakeoverError
+from edged.base.errors import BrokerError, TakeoverError
 from edged.base.events import Event, event_of
 from edged.base.nothing import nothing
+from edged.broker.arrivals import Arrivals
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Backoff, Dialling
+from edged.broker.faults import Faults
+from edged.broker.limits import BrokerLimits, Filter
 from edged.broker.options import Address, BrokerOptions, Delivery, Message, Outcome, Stats
+from edged.broker.publications import Publications
+from edged.broker.reasons import QOS_NOT_SUPPORTED, RECEIVE_MAXIMUM_EXCEEDED, RETAIN_NOT_SUPPORTED
+from edged.broker.subscriptions import Subscriptions
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP = 1.0
-_NO_SUBSCRIBER = 16
-
-
-class _Outgoing(NamedTuple):
-    token: int
-    message: Message
 
 
 class Broker:
@@ -37,7 +34,11 @@ class Broker:
     Only :meth:`wake` may be called from other threads and from signal handlers. Callbacks may publish, subscribe and
     acknowledge, and must not call :meth:`run_once` or :meth:`close`.
 
-    :ivar on_message: called with each message.
+    Each message of QoS 1 must be acknowledged at some time. While 4,096 of them, or 32 MiB, are in the caller's hand,
+    further ones are left to the broker.
+
+    :ivar on_message: called with each message, once.
+    :ivar on_repeated: called with each copy of a message that the caller has got already. It is acknowledged with it.
     :ivar on_up: called when connected, after the subscriptions were requested.
     :ivar on_down: called when an established connection is lost.
     :ivar on_delivered: called once with each token of :meth:`publish`, and the outcome of its message.
@@ -48,6 +49,7 @@ class Broker:
 
     def __init__(self, options: BrokerOptions) -> None:
         self.on_message: Callable[[Delivery], None] = nothing
+        self.on_repeated: Callable[[Delivery], None] = nothing
         self.on_up: Callable[[], None] = nothing
         self.on_down: Callable[[], None] = nothing
         self.on_delivered: Callable[[int, Outcome], None] = nothing
@@ -62,11 +64,12 @@ class Broker:
         self._backoff = Backoff()
         self._protocol = MQTT5
         self._spoke_mqtt5 = False
-        self._subscriptions: dict[str, int] = {}
-        self._unwanted: set[str] = set()
-        self._token = 0
-        self._waiting: deque[_Outgoing] = deque()
-        self._sent: dict[int, _Outgoing] = {}
+        self._expects_session = False
+        self._faults = Faults(options.client_id)
+        self._drained_at = -math.inf
+        self._arrivals = Arrivals(self._address, self.stats, self._hand_out, self._hand_repeated)
+        self._subscriptions = Subscriptions(self._address, self._tell_error)
+        self._publications = Publications(self._address, self.stats, self._tell_delivered, self._tell_error)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     # --- requests of the caller
@@ -84,7 +87,7 @@ class Broker:
     @property
     def pending(self) -> int:
         """Number of published messages that the broker has not acknowledged yet."""
-        return len(self._waiting) + len(self._sent)
+        return len(self._publications)
 
     @property
     def limits_redelivery(self) -> bool:
@@ -94,7 +97,19 @@ class Broker:
     @property
     def most_bytes(self) -> float:
         """Bytes of a packet that the broker takes, as far as it says so."""
-        return math.inf if self._connection is None else self._connection.most_bytes
+        return math.inf if self._connection is None else self._connection.limits.most_bytes
+
+    @property
+    def drained_at(self) -> float:
+        """Monotonic time when everything that had arrived by then was handled."""
+        return self._drained_at if self._connection is None else self._connection.drained_at
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with this link, and what to do, by part; empty if it works as it should."""
+        limits = BrokerLimits() if self._connection is None else self._connection.limits
+        refused = {f"subscription {topic}": fault for topic, fault in self._subscriptions.faults.items()}
+        return refused | self._faults.describe(limits)
 
     def describe(self) -> str:
         """Describe the connection in a few words."""
@@ -106,42 +121,32 @@ class Broker:
         """Connect, and reconnect whenever the connection is lost, until :meth:`close`. Returns at once."""
         self._retry_at = time.monotonic()
 
-    def subscribe(self, topic: str, qos: int) -> None:
-        """Receive messages that match ``topic``, on this connection and all later ones."""
-        if self._subscriptions.get(topic) == qos:
-            return  # asking again would bring retained messages again
-        self._subscriptions[topic] = qos
-        self._unwanted.discard(topic)
-        if self._connection is not None and self._connection.up:
-            self._connection.subscribe([(topic, qos)])
+    def remember(self, topic: str, payload: bytes) -> None:
+        """Take a message for delivered: an earlier process has dealt with it, and its acknowledgement may be lost."""
+        self._arrivals.memory.remember(topic, payload)
+
+    def subscribe(self, topic: str, qos: int, *, retained: bool = True) -> None:
+        """Receive messages that match ``topic``, on this connection and all later ones.
+
+        :param retained: first receive those that the broker retains; before MQTT 5 they come in any case.
+        """
+        self._subscriptions.add(Filter(topic, qos, retained))
 
     def unsubscribe(self, topic: str) -> None:
         """End a subscription, also in a session that the broker keeps."""
-        if self._subscriptions.pop(topic, None) is None:
-            return
-        if self._connection is not None and self._connection.up:
-            self._connection.unsubscribe([topic])
-        else:
-            self._unwanted.add(topic)
+        self._subscriptions.remove(topic)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> int:
         """Queue a message and return a token for :attr:`on_delivered`. Never blocks, and needs no connection.
 
         A message whose acknowledgement was lost with its connection is sent again. How many may wait is the caller's
-        business: :attr:`pending`.
+        business: :attr:`pending`. A broker that takes QoS 0 only, or retains nothing, gets it so.
         """
-        self._token += 1
-        self._waiting.append(_Outgoing(self._token, Message(topic, payload, qos, retain)))
-        self._send_waiting()
-        return self._token
+        return self._publications.add(Message(topic, payload, qos, retain))
 
     def withdraw(self, token: int) -> bool:
-        """Take back an unsent message; return True if it was still unsent."""
-        for outgoing in self._waiting:
-            if outgoing.token == token:
-                self._waiting.remove(outgoing)
-                return True
-        return False
+        """Take back a message; return True if it was still unsent. No outcome is reported, and it is not sent again."""
+        return self._publications.withdraw(token)
 
     def wake(self) -> None:
         """Make :meth:`run_once` return at once."""
@@ -156,7 +161,7 @@ class Broker:
             self._dialling = None
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._forget_connection(self._connection)
         wake, self._wake = self._wake, -1
         if wake >= 0:
             os.close(wake)
@@ -172,28 +177,41 @@ class Broker:
         poll.register(self._wake, select.POLLIN)
         connection = self._connection
         if connection is not None:
+            self._arrivals.confirm()
             connection.flush()
             poll.register(connection, select.POLLIN | (select.POLLOUT if connection.unsent else 0))
-            return 0.0 if connection.unread else _LONGEST_SLEEP
+            return 0.0 if connection.unread or self._publications.unreported else connection.due_in
         self._dial_if_due()
         if self._retry_at is not None and self._dialling is None:
             return self._retry_at - time.monotonic()
         return _LONGEST_SLEEP
 
-    def turn(self, ready: Mapping[int, int]) -> None:
+    def turn(self, ready: Mapping[int, int], now: float) -> None:
         """Process socket events.
 
         :param ready: events by descriptor, as poll(2) gives them.
+        :param now: when it gave them (monotonic).
         """
         if self._wake in ready:
             os.eventfd_read(self._wake)
+        self._publications.turn()
         connection = self._connection
         if connection is None:
             self._take_dialled()
             return
-        connection.turn(readable=bool(ready.get(connection.fileno(), 0) & ~select.POLLOUT))
+        connection.turn(readable=bool(ready.get(connection.fileno(), 0) & ~select.POLLOUT), now=now)
+        self._subscriptions.turn(now)
         if connection.lost is not None:
             self._after_loss(connection, connection.lost)
+        elif self._arrivals.may_leave:
+            self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        """Disconnect, so that the broker redelivers what was turned away, and reconnect at once."""
+        connection.leave(RECEIVE_MAXIMUM_EXCEEDED)
+        self._forget_connection(connection)
+        self._call(self.on_down)
+        self._retry_at = time.monotonic()
 
     def _dial_if_due(self) -> None:
         if self._dialling is None and self._retry_at is not None and time.monotonic() >= self._retry_at:
@@ -204,17 +222,33 @@ class Broker:
             return
         outcome, self._dialling = self._dialling.outcome, None
         if isinstance(outcome, BrokerError):
+            self._backoff.note_restart()
             self._retry_later(outcome)
         else:
-            events = Events(self._on_connected, self._on_delivery, self._on_acknowledged, self._on_subscribed)
+            events = Events(
+                self._on_connected,
+                self._arrivals.take,
+                self._publications.acknowledged,
+                self._subscriptions.answered,
+                self._arrivals.memory.pinged,
+                self._arrivals.memory.ponged,
+            )
             self._connection = Connection(outcome, self._options, self._protocol, events)
 
-    def _after_loss(self, connection: Connection, error: BrokerError) -> None:
+    def _forget_connection(self, connection: Connection) -> None:
         self._connection = None
-        self._waiting.extendleft(reversed(self._sent.values()))
-        self._sent.clear()
+        self._drained_at = connection.drained_at
+        self._arrivals.disconnected()
+        self._subscriptions.disconnected()
+        self._publications.disconnected()
+
+    def _after_loss(self, connection: Connection, error: BrokerError) -> None:
+        self._forget_connection(connection)
         if connection.other_version and connection.protocol == MQTT5 and not self._spoke_mqtt5:
             self._protocol = MQTT311
+            self._retry_at = time.monotonic()
+            return
+        if self._has_adapted_will(connection.code):
             self._retry_at = time.monotonic()
             return
         self._protocol = MQTT5  # a broker that was busy, or has been updated, is not held to the old version
@@ -222,13 +256,34 @@ class Broker:
             now = time.monotonic()
             self._backoff.note_loss(now, now - connection.up_since, connection.code)
             if self._backoff.contested(now):
-                error = TakeoverError(
-                    f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
-                    "each takes the connection from the other",
-                    hint="is this board's card a copy? give each board a name and keys of its own",
-                )
+                self._faults.rival_at = now
+                error = self._takeover()
             self._call(self.on_down)
+        else:
+            self._backoff.note_restart()
         self._retry_later(error)
+
+    def _has_adapted_will(self, code: int) -> bool:
+        """Return True if the broker refused the will, and one is left that it may accept."""
+        will = self._options.will
+        if will is None:
+            return False
+        if code == RETAIN_NOT_SUPPORTED:
+            fitting = will._replace(retain=False)
+        elif code == QOS_NOT_SUPPORTED:
+            fitting = will._replace(qos=0)
+        else:
+            return False
+        self._options = replace(self._options, will=fitting)
+        return fitting != will
+
+    def _takeover(self) -> TakeoverError:
+        return TakeoverError(
+            f"broker {self._address}: another client seems to use the client id {self._options.client_id!r}: "
+            "each takes the connection from the other",
+            hint="is this board's card a copy? give each board a name and keys of its own; if not, the broker ends the "
+            "connection over a message that it forbids: see edged check",
+        )
 
     def _retry_later(self, error: BrokerError) -> None:
         self.last_error = error
@@ -243,54 +298,34 @@ class Broker:
             return
         self.stats.connections += 1
         self._spoke_mqtt5 = self._spoke_mqtt5 or connection.protocol == MQTT5
-        if self._unwanted:
-            connection.unsubscribe(self._unwanted)
-            self._unwanted.clear()
-        if self._subscriptions:
-            connection.subscribe(self._subscriptions.items())
+        if connection.session:
+            self._faults.session_lost_at = -math.inf
+        elif self._expects_session:
+            self.stats.sessions_lost += 1
+            self._backoff.note_restart()
+            self._faults.session_lost_at = time.monotonic()
+            _LOG.warning("broker %s: it did not keep the session: messages may be lost there", self._address)
+        self._expects_session = not self._options.clean
+        self._arrivals.connected(connection)
+        self._subscriptions.connected(connection)
         _LOG.info("broker %s: connected, %s", self._address, connection, extra=Event.BROKER_UP.about())
         self._call(self.on_up)
-        self._send_waiting()
+        self._publications.connected(connection)
 
-    def _on_delivery(self, delivery: Delivery) -> None:
-        self.stats.received += 1
-        self._call(self.on_message, delivery)
+    def _hand_out(self, delivery: Delivery) -> None:
+        try:
+            self.on_message(delivery)
+        except Exception as error:  # noqa: BLE001  an exception must not pass through paho
+            self.on_error(error)
 
-    def _on_acknowledged(self, mid: int, code: ReasonCode) -> None:
-        outgoing = self._sent.pop(mid, None)
-        if outgoing is None:
-            return
-        outcome = Outcome.TAKEN
-        if code.is_failure:
-            outcome = Outcome.REFUSED
-            self.stats.refused += 1
-            self.on_error(
-                RefusedError(f"broker {self._address}: it refuses a message on {outgoing.message.topic}: {code}")
-            )
-        else:
-            self.stats.delivered += 1
-            if code.value == _NO_SUBSCRIBER:
-                outcome = Outcome.UNHEARD
-                self.stats.unheard += 1
-        self._call(self.on_delivered, outgoing.token, outcome)
-        self._send_waiting()
+    def _hand_repeated(self, delivery: Delivery) -> None:
+        self._call(self.on_repeated, delivery)
 
-    def _on_subscribed(self, topic: str, code: ReasonCode) -> None:
-        if code.is_failure:
-            self.on_error(
-                RefusedError(
-                    f"broker {self._address}: it refuses the subscription to {topic}: {code}",
-                    hint="see what the broker allows this client (its ACL)",
-                )
-            )
+    def _tell_delivered(self, token: int, outcome: Outcome) -> None:
+        self._call(self.on_delivered, token, outcome)
 
-    def _send_waiting(self) -> None:
-        connection = self._connection
-        if connection is None or not connection.up:
-            return
-        while self._waiting and len(self._sent) < connection.window:
-            outgoing = self._waiting.popleft()
-            self._sent[connection.publish(outgoing.message)] = outgoing
+    def _tell_error(self, error: BrokerError) -> None:
+        self.on_error(error)
 
     def _call(self, callback: Callable[..., None], *args: object) -> None:
         try:
@@ -305,8 +340,9 @@ def run_once(brokers: Iterable[Broker], timeout: float) -> None:
     poll = select.poll()
     longest = min(timeout, *[broker.prepare(poll) for broker in brokers])
     ready = dict(poll.poll(max(0.0, longest) * 1000))
+    now = time.monotonic()
     for broker in brokers:
-        broker.turn(ready)
+        broker.turn(ready, now)
 
 
 def _log_error(error: Exception) -> None:

@@ -1,15 +1,13 @@
 """One connection: a paho client over one open socket, from CONNECT to its end.
 
 Paho's own reconnecting is not used. A fresh client for each connection knows no message ids of the last one, honours
-what this broker allows, and can speak another version of MQTT.
+what this broker allows, and can speak another version of MQTT. Nor is paho's keepalive: it waits for twice as long.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import NamedTuple
 
 from paho.mqtt import client as mqtt
@@ -17,30 +15,21 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edged.base.errors import BrokerError
-from edged.base.nothing import nothing
 from edged.broker.dial import TIMEOUT, explain
-from edged.broker.lean_paho import LeanClient, Publish, Wire
-from edged.broker.options import Address, BrokerOptions, Delivery, Message
+from edged.broker.lean_paho import PROTOCOL_ERROR, LeanClient, ProtocolError, Publish
+from edged.broker.limits import BrokerLimits, Filter
+from edged.broker.options import Address, BrokerOptions, Message
+from edged.broker.reasons import PACKET_TOO_LARGE, UNSUPPORTED_VERSION, hint, why
+from edged.broker.wire import Wire
 
 MQTT5, MQTT311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
-MOST_UNACKNOWLEDGED = 1000
-"""Messages that are sent ahead of their acknowledgement, unless the broker takes fewer."""
 
-_UNSUPPORTED_VERSION = 132
 _TURN = 0.005
-_CHECK_EVERY = 1.0
-
-_REFUSALS = {
-    _UNSUPPORTED_VERSION: ("it speaks neither MQTT 5 nor 3.1.1", None),
-    133: ("it refuses the client id", "give this client another id"),
-    134: ("it refuses the user name or password", "check broker.username and broker.password"),
-    135: ("not authorised", "check broker.username, broker.password and broker.cert, and what the broker allows them"),
-    136: ("it is not available now", None),
-    137: ("it is busy", None),
-    138: ("it has banned this client", "ask whoever runs the broker"),
-}
+_DO_NOT_SEND_RETAINED = 2
+_UNSPECIFIED = 0x80
 
 
 class Events(NamedTuple):
@@ -48,14 +37,18 @@ class Events(NamedTuple):
 
     :ivar connected: the broker has accepted this client.
     :ivar delivered: a message arrived.
-    :ivar acknowledged: the broker's answer to the message of that id; for QoS 0 success, once it is on its way.
-    :ivar subscribed: the broker's answer to the subscription to that topic.
+    :ivar acknowledged: reason code for the message of that id; for QoS 0 it is 0, once the message was written.
+    :ivar subscribed: reason code for the subscription to that topic.
+    :ivar pinged: a PINGREQ goes out behind all packets so far.
+    :ivar ponged: the broker has read all that was sent before the last PINGREQ.
     """
 
     connected: Callable[[], None]
-    delivered: Callable[[Delivery], None]
-    acknowledged: Callable[[int, ReasonCode], None]
-    subscribed: Callable[[str, ReasonCode], None]
+    delivered: Callable[[Publish], None]
+    acknowledged: Callable[[int, int], None]
+    subscribed: Callable[[Filter, int], None]
+    pinged: Callable[[], None]
+    ponged: Callable[[], None]
 
 
 class Connection:
@@ -66,8 +59,10 @@ class Connection:
     :ivar lost: the reason for its end; None while it lasts.
     :ivar code: the reason code that the broker gave when it refused or ended the connection; 0 if none.
     :ivar other_version: the broker refused this version of MQTT, or hung up without an answer, as some do then.
-    :ivar window: messages that may be sent ahead of their acknowledgement.
-    :ivar most_bytes: bytes of a packet that the broker takes (MQTT 5, section 3.2.2.3.6).
+    :ivar session: the broker has the session of an earlier connection.
+    :ivar limits: the broker's, once it has accepted this client.
+    :ivar pinging: a PINGREQ waits for its answer.
+    :ivar drained_at: when everything that had arrived was last handled (monotonic).
     """
 
     def __init__(self, wire: Wire, options: BrokerOptions, protocol: MQTTProtocolVersion, events: Events) -> None:
@@ -77,22 +72,22 @@ class Connection:
         self.lost: BrokerError | None = None
         self.code = 0
         self.other_version = False
-        self.window = MOST_UNACKNOWLEDGED
-        self.most_bytes = math.inf
+        self.session = False
+        self.limits = BrokerLimits()
+        self.pinging = False
         self._accepted = False
         self._wire = wire
         self._address = Address.parse(options.url)
         self._events = events
-        self._give_up_at = time.monotonic() + TIMEOUT
-        self._check_at = 0.0
-        self._turn_ends = 0.0
-        self._subscribing: dict[int, list[str]] = {}
-        self._client = client = LeanClient(
-            wire, options, protocol, on_publish_packet=self._on_message, on_puback=events.acknowledged
-        )
+        self._keepalive = options.keepalive
+        self.drained_at = now = time.monotonic()
+        self._give_up_at = now + TIMEOUT
+        self._check_at = self._turn_ends = self._pinged_at = 0.0
+        self._subscribing: dict[int, list[Filter]] = {}
+        self._client = client = LeanClient(wire, options, protocol, self)
+        self.acknowledge = client.acknowledge
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
         if options.username is not None:
             client.username_pw_set(options.username, options.password)  # type: ignore[arg-type]  # bytes are fine
         if options.will is not None:
@@ -103,7 +98,7 @@ class Connection:
         host = self._address.host or "localhost"
         if self.protocol == MQTT5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.ReceiveMaximum = options.receive_maximum
+            properties.ReceiveMaximum = options.most_ahead
             properties.SessionExpiryInterval = options.session_expiry
             self._client.connect(host, keepalive=options.keepalive, clean_start=options.clean, properties=properties)
         else:
@@ -128,49 +123,73 @@ class Connection:
         """True while data waits for the kernel."""
         return self._wire.unsent
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until a turn is due even if nothing arrives."""
+        return max(0.0, self._check_at - time.monotonic())
+
     def publish(self, message: Message) -> int:
-        """Send a message with the next turn or flush; return its message id."""
+        """Send a message with the next turn or flush, as the broker takes it; return its message id."""
+        topic, payload, qos, retain = message
         while True:
-            info = self._client.publish(*message)
+            info = self._client.publish(topic, payload, min(qos, self.limits.most_qos), retain and self.limits.retains)
             # after 65,535 messages ids start again; one that is still unacknowledged is passed over
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 return info.mid
 
-    def subscribe(self, topics: Iterable[tuple[str, int]]) -> None:
-        """Subscribe to topics, each with its QoS; at least one."""
-        wanted = list(topics)
-        _, mid = self._client.subscribe(wanted)
-        if mid is not None:
-            self._subscribing[mid] = [topic for topic, _ in wanted]
+    def subscribe(self, filters: Iterable[Filter]) -> None:
+        """Subscribe, in packets that the broker takes."""
+        for some in self.limits.portions(filters):
+            if not self.limits.fits_filter(some[0]):
+                self._events.subscribed(some[0], PACKET_TOO_LARGE)
+                continue
+            wanted = [(one.topic, self._options_of(one)) for one in some]
+            _, mid = self._client.subscribe(wanted)  # type: ignore[arg-type]  # one kind of options in a list
+            if mid is not None:
+                self._subscribing[mid] = some
+
+    def _options_of(self, one: Filter) -> SubscribeOptions | int:
+        if self.protocol != MQTT5:
+            return one.qos
+        return SubscribeOptions(one.qos, retainHandling=0 if one.retained else _DO_NOT_SEND_RETAINED)
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
-        """Unsubscribe from topics; at least one."""
-        self._client.unsubscribe(list(topics))
+        """Unsubscribe, in packets that the broker takes."""
+        for some in self.limits.portions(Filter(topic, 0) for topic in topics):
+            self._client.unsubscribe([one.topic for one in some])
 
-    def _ack(self, mid: int) -> None:
-        if self.lost is None:
-            self._client.ack(mid, 1)
+    def ping(self) -> None:
+        """Send PINGREQ behind all packets so far."""
+        self.pinging = True
+        self._pinged_at = time.monotonic()
+        self._client.ping()
+        self._events.pinged()
 
-    def turn(self, *, readable: bool) -> None:
+    def turn(self, *, readable: bool, now: float) -> None:
         """Handle arrived packets: one read, and as many of its packets as begin within a few milliseconds.
 
-        :param readable: True if there is something to read.
+        :param readable: True if there was something to read.
+        :param now: when that was seen (monotonic).
         """
-        now = time.monotonic()
-        self._turn_ends = now + _TURN
+        wire = self._wire
+        self._turn_ends = time.monotonic() + _TURN
         try:
-            if readable and not self._wire.unread:
-                self._wire.fill()
-            while self.lost is None and self._wire.unread:
+            if readable and not wire.unread:
+                wire.fill()
+            while self.lost is None and wire.unread:
                 self._client.loop_read()
                 if self._accepted:
                     self._accepted = False
                     self._events.connected()
-            self._wire.held = False
+            wire.held = False
+            if not wire.unread:
+                self.drained_at = wire.emptied_at if readable else now
             self.flush()
-            if now >= self._check_at:
-                self._check_at = now + _CHECK_EVERY
-                self._check(now)
+            if now >= self._check_at and self.lost is None:
+                self._check_at = now + self._step
+                self._check(now, idle=not readable and not wire.unread)
+        except ProtocolError as error:
+            self.leave(error.code, str(error))
         except Exception as error:  # noqa: BLE001  whatever paho makes of bytes that are no MQTT
             self._lose(f"it sent what cannot be read ({type(error).__name__}: {error})")
 
@@ -181,18 +200,40 @@ class Connection:
         if self._wire.unsent:
             self._wire.flush()
 
-    def _check(self, now: float) -> None:
-        if not self.up and now >= self._give_up_at:
-            self._lose("it does not answer", hint="is it an MQTT broker?")
-        else:
-            self._client.loop_misc()
+    def _check(self, now: float, *, idle: bool) -> None:
+        """Ping a silent broker, and give up one that is silent for a keepalive.
+
+        :param idle: nothing waits to be read: what arrives while this process is held up is no silence.
+        """
+        silent = now - self._wire.heard_at
+        if not self.up:
+            if now >= self._give_up_at:
+                self._lose("it does not answer", hint="is it an MQTT broker?")
+        elif not self.pinging:
+            if now - min(self._wire.heard_at, self._wire.said_at) >= self._keepalive / 2:
+                self.ping()
+        elif idle and silent >= self._keepalive - self._step and now - self._pinged_at >= self._keepalive / 4:
+            self._lose(
+                f"nothing came from it for {silent:.0f} s, not even an answer to a ping",
+                hint="the broker's machine, or the network to it, went away without a word: check both",
+            )
+
+    @property
+    def _step(self) -> float:
+        return min(1.0, self._keepalive / 8)
+
+    def leave(self, code: int, what: str = "connection closed") -> None:
+        """Disconnect with a reason code (MQTT 5). Blocks for about three seconds at most."""
+        self._wire.linger = self.up
+        self._note_loss(what)
+        reason = ReasonCode(PacketTypes.DISCONNECT, identifier=code) if code and self.protocol == MQTT5 else None
+        self._client.disconnect(reasoncode=reason)
+        self.flush()
+        self._lose(what)
 
     def close(self) -> None:
         """Disconnect, so that no will is published. Blocks for about three seconds at most."""
-        self._wire.linger = self.up
-        self._client.disconnect()
-        self.flush()
-        self._lose("connection closed")
+        self.leave(0)
 
     def _lose(self, what: str, *, hint: str | None = None) -> None:
         self.up = False
@@ -203,54 +244,72 @@ class Connection:
         """Keep the first reason: what follows it is its consequence."""
         self.lost = self.lost or BrokerError(f"broker {self._address}: {what}", hint=hint)
 
-    # paho's callbacks
+    # called by the client
 
     def _on_connect(
-        self, _client: object, _userdata: object, _flags: object, code: ReasonCode, info: Properties | None
+        self, _client: object, _userdata: object, flags: mqtt.ConnectFlags, _code: object, info: Properties | None
     ) -> None:
-        if code.is_failure:
-            self.code = code.value
-            self.other_version = code.value == _UNSUPPORTED_VERSION
-            what, hint = _REFUSALS.get(code.value, (_words(code), None))
-            self._note_loss(what, hint=hint)
-            return
-        self.window = min(MOST_UNACKNOWLEDGED, getattr(info, "ReceiveMaximum", MOST_UNACKNOWLEDGED))
-        self.most_bytes = getattr(info, "MaximumPacketSize", math.inf)
+        self.session = flags.session_present
+        self.limits = limits = BrokerLimits.read(info)
+        if not limits.window or not limits.most_bytes:
+            raise ProtocolError(PROTOCOL_ERROR, "it takes no message at all: its Receive Maximum or packet size is 0")
+        # a longer one would hide for longer that the broker has gone
+        self._keepalive = min(self._keepalive, limits.keepalive or self._keepalive)
         self.up = True
         self.up_since = time.monotonic()
         self._accepted = True  # reported later: paho would trip over what is published from within
 
+    def on_refused(self, code: int) -> None:
+        """See :class:`PacketHandler`."""
+        self.code = code
+        self.other_version = code == UNSUPPORTED_VERSION
+        self._note_loss(why(code), hint=hint(code))
+
+    def on_ended(self, code: int) -> None:
+        """See :class:`PacketHandler`."""
+        self.code = code
+        self.up = False
+        self._note_loss(f"it ended the connection: {why(code)}", hint=hint(code))
+
     def _on_disconnect(
-        self, _client: object, _userdata: object, flags: mqtt.DisconnectFlags, code: ReasonCode, _info: object
+        self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _info: object
     ) -> None:
         error = self._wire.error
-        if flags.is_disconnect_packet_from_server:
-            self.code = code.value
-            self._note_loss(f"it ended the connection: {_words(code)}")
-        elif not self.up_since and (error is None or isinstance(error, ConnectionError)):
+        behind = time.monotonic() - self.drained_at
+        if not self.up_since and (error is None or isinstance(error, ConnectionError)):
             self.other_version = self.other_version or self.lost is None
             self._note_loss(
                 "it closed the connection without an answer",
                 hint="is this its TLS port? then broker.url starts with mqtts://",
             )
+        elif self.up_since and behind >= self._keepalive / 2:
+            self._note_loss(
+                f"the connection ended while messages waited here for {behind:.0f} s",
+                hint="this machine does not keep up, or was suspended: see its load, or send less often",
+            )
         elif error is not None:
             self.lost = self.lost or explain(error, self._address)
         else:
-            self._note_loss(f"connection lost: {_words(code)}")
+            self._note_loss("connection lost" if code.value == _UNSPECIFIED else f"connection lost: {why(code.value)}")
         self.up = False
 
-    def _on_message(self, message: Publish) -> None:
-        ack = partial(self._ack, message.mid) if message.qos else nothing
-        self._events.delivered(Delivery(message.topic, message.payload, message.qos, message.retain, message.dup, ack))
+    def on_publish(self, publish: Publish) -> None:
+        """See :class:`PacketHandler`."""
+        self._events.delivered(publish)
         if time.monotonic() > self._turn_ends:
             self._wire.held = True
 
-    def _on_subscribe(
-        self, _client: object, _userdata: object, mid: int, codes: list[ReasonCode], _info: object
-    ) -> None:
-        for topic, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
-            self._events.subscribed(topic, code)
+    def on_puback(self, mid: int, code: int) -> None:
+        """See :class:`PacketHandler`."""
+        self._events.acknowledged(mid, code)
 
+    def on_suback(self, mid: int, codes: list[int]) -> None:
+        """See :class:`PacketHandler`."""
+        for one, code in zip(self._subscribing.pop(mid, ()), codes, strict=False):
+            self._events.subscribed(one, code)
 
-def _words(code: ReasonCode) -> str:
-    return str(code).lower()
+    def on_pong(self) -> None:
+        """See :class:`PacketHandler`."""
+        if self.pinging:
+            self.pinging = False
+            self._events.ponged()

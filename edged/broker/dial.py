@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import random
 import socket
@@ -11,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 
 from edged.base.errors import BrokerError
-from edged.broker.lean_paho import Wire
 from edged.broker.options import Address, BrokerOptions
+from edged.broker.reasons import TAKEN_OVER
 from edged.broker.tpm_key import is_tpm_key, use_tpm
+from edged.broker.wire import Wire
 
 TIMEOUT = 10.0
 """Seconds for each of: the connection, the TLS handshake, the broker's answer."""
@@ -111,10 +113,17 @@ def _distrust(error: ssl.SSLCertVerificationError, address: Address) -> tuple[st
     if error.verify_code in _UNKNOWN_CA:
         return "its certificate is from an unknown CA", "broker.ca must name the certificate of the CA that signed it"
     if error.verify_code == _EXPIRED:
-        return "its certificate has expired", "renew the broker's certificate, or set this machine's clock"
+        return (
+            f"its certificate has expired ({_clock()})",
+            "renew the broker's certificate, or set this machine's clock",
+        )
     if error.verify_code == _NOT_YET_VALID:
-        return "its certificate is not valid yet", "set this machine's clock"
+        return f"its certificate is not valid yet ({_clock()})", "set this machine's clock: see timedatectl"
     return f"its certificate is refused: {error.verify_message}", "have the certificate made anew"
+
+
+def _clock() -> str:
+    return f"this machine's clock says {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _tls_failure(error: ssl.SSLError) -> tuple[str, str]:
@@ -171,16 +180,21 @@ class Dialling:
 _FIRST, _LONGEST, _MOST_DOUBLINGS = 1.0, 15.0, 4
 """Seconds. Results should not wait for minutes after a broker is back."""
 _STABLE = 5.0
-_TAKEN_OVER = 142  # MQTT 5 reason code
 _TAKEOVERS, _WITHIN = 3, 60.0
+_IN_A_ROW = 5
 
 
 class Backoff:
-    """Jittered exponential backoff, reset by a stable connection; and a count of connections that were taken over."""
+    """Jittered exponential backoff, reset by a stable connection; and signs of another client with this client's id.
+
+    MQTT 5 has a reason code for a connection that another client took over. MQTT 3.1.1 has none, and Mosquitto 2.0.11
+    sends none: there it shows only by connections that end soon after they were accepted, in a row.
+    """
 
     def __init__(self) -> None:
         self._failures = 0
         self._takeovers: deque[float] = deque(maxlen=_TAKEOVERS)
+        self._short = 0
 
     def delay(self) -> float:
         """Return the seconds to wait after one more failure: 1 to 15, less up to half, out of step with others."""
@@ -191,13 +205,20 @@ class Backoff:
     def note_loss(self, now: float, held: float, code: int) -> None:
         """Note the end of a connection that stood for ``held`` seconds.
 
-        :param code: the broker's reason, or 0: MQTT 3.1.1 gives none, and a takeover shows there by coming soon only.
+        :param code: the broker's reason, or 0.
         """
         if held >= _STABLE:
             self._failures = 0
-        if code == _TAKEN_OVER or (not code and held < _STABLE):
+        if code == TAKEN_OVER:
             self._takeovers.append(now)
+        # another edged comes back within the longest delay
+        self._short = self._short + 1 if not code and held <= _LONGEST + 1 else 0
+
+    def note_restart(self) -> None:
+        """Note a sign that the broker itself was away: an attempt to connect that failed, or a session that is gone."""
+        self._short = 0
 
     def contested(self, now: float) -> bool:
-        """Return True if another client seems to take each connection over: three within the last minute."""
-        return len(self._takeovers) == _TAKEOVERS and now - self._takeovers[0] <= _WITHIN
+        """Return True if another client seems to take each connection over."""
+        said_so = len(self._takeovers) == _TAKEOVERS and now - self._takeovers[0] <= _WITHIN
+        return said_so or self._short >= _IN_A_ROW

@@ -14,6 +14,7 @@ from edged.base.units import parse_duration
 from edged.config.board import BrokerTable
 from edged.config.secret import read_secret, secret_path
 
+_MOST_BYTES_AHEAD = 32 << 20
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -29,9 +30,8 @@ class Message(NamedTuple):
 class Delivery(NamedTuple):
     """A message that arrived.
 
-    :ivar dup: the broker may have delivered it before.
-    :ivar ack: acknowledges it (QoS 1); does nothing once the connection that brought it has gone, because the same
-        message id may name another message by then.
+    :ivar dup: the broker may have delivered it before, to an earlier process: this one did not get it.
+    :ivar ack: acknowledges it (QoS 1), also if the broker redelivers it on a later connection.
     """
 
     topic: str
@@ -48,21 +48,37 @@ class Outcome(Enum):
     TAKEN = "taken"
     UNHEARD = "unheard"
     """The broker took it (MQTT 5), but nobody subscribes to it: nobody receives it."""
+    POSTPONED = "postponed"
+    """The broker does not take it now, and may later."""
     REFUSED = "refused"
+    """The broker never takes it."""
+    TOO_LARGE = "too large"
+    """Its packet is larger than the broker takes (Maximum Packet Size)."""
 
 
 @dataclass
 class Stats:
     """Counts since the start.
 
+    :ivar refused: published messages that the broker never takes, those that are too large among them.
+    :ivar refusal: the reason of the last of these, or of one that was postponed, in words.
     :ivar unheard: messages that the broker took (MQTT 5) although nobody subscribes to them.
+    :ivar postponed: times that the broker did not take a message for now.
+    :ivar repeated: copies of messages that the caller had got already.
+    :ivar turned_away: messages that were neither handed to the caller nor acknowledged: it had too many in hand.
+    :ivar sessions_lost: connections without the session that the broker was to keep: it may have lost messages.
     """
 
     connections: int = 0
     received: int = 0
     delivered: int = 0
     refused: int = 0
+    refusal: str = ""
     unheard: int = 0
+    postponed: int = 0
+    repeated: int = 0
+    turned_away: int = 0
+    sessions_lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +126,9 @@ class BrokerOptions:
     :ivar ca: certificates to trust, PEM; None for the system's.
     :ivar cert: this client's certificate, PEM; read again at each connection, so that a renewed one is taken.
     :ivar key: its private key, PEM without a passphrase; or a key in this machine's TPM (``TSS2 PRIVATE KEY``).
-    :ivar keepalive: seconds after which a silent connection is asked for a sign of life.
-    :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5).
+    :ivar keepalive: seconds of silence after which a connection is given up; half of them after which a PINGREQ asks.
+    :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5), at most.
+    :ivar longest_message: bytes of the longest message to come, if known: no more than 32 MiB of them are asked for.
     :ivar session_expiry: seconds for which the broker keeps subscriptions and messages while this client is away;
         0 starts clean each time.
     :ivar will: the message that the broker publishes when this client is lost.
@@ -126,6 +143,7 @@ class BrokerOptions:
     password: bytes | None = field(default=None, repr=False)
     keepalive: int = 30
     receive_maximum: int = 1000
+    longest_message: int | None = None
     session_expiry: int = 3600
     will: Message | None = None
 
@@ -133,6 +151,11 @@ class BrokerOptions:
     def clean(self) -> bool:
         """True if each connection starts without a session."""
         return not self.session_expiry or not self.client_id
+
+    @property
+    def most_ahead(self) -> int:
+        """Receive Maximum to ask for (MQTT 5.0, section 3.1.2.11.3)."""
+        return max(1, min(self.receive_maximum, _MOST_BYTES_AHEAD // (self.longest_message or 1)))
 
 
 def configured(table: BrokerTable, client_id: str, will: Message | None = None) -> BrokerOptions:

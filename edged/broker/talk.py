@@ -6,18 +6,21 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from paho.mqtt.enums import MQTTProtocolVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.base.errors import BrokerError
 from edged.base.nothing import nothing
 from edged.broker.connection import MQTT5, MQTT311, Connection, Events
 from edged.broker.dial import Dialling
-from edged.broker.lean_paho import Wire
+from edged.broker.lean_paho import Publish
+from edged.broker.limits import Filter
 from edged.broker.options import Address, BrokerOptions, Delivery, Message
+from edged.broker.reasons import is_failure, why
+from edged.broker.wire import Wire
 
 _ANSWER_WITHIN = 5.0
 _SHORTEST_SILENCE, _LONGEST_SILENCE = 0.4, 2.0
@@ -36,7 +39,7 @@ class Talk:
     def __init__(self, options: BrokerOptions, timeout: float, protocol: MQTTProtocolVersion = MQTT5) -> None:
         self.heard: list[Delivery] = []
         self._granted: dict[str, int | None] = {}
-        self._answers: dict[int, ReasonCode] = {}
+        self._answers: dict[int, int] = {}
         self._slowest = 0.0
         self._address = Address.parse(options.url)
         began = time.monotonic()
@@ -55,7 +58,7 @@ class Talk:
         wire = dialling.outcome
         if not isinstance(wire, Wire):
             raise wire or self._silent()
-        events = Events(nothing, self.heard.append, self._answers.__setitem__, self._on_subscribed)
+        events = Events(nothing, self._on_publish, self._answers.__setitem__, self._on_subscribed, nothing, nothing)
         asked = time.monotonic()
         self._connection = connection = Connection(wire, options, protocol, events)
         self.wait(lambda: connection.up, deadline - asked)
@@ -100,7 +103,7 @@ class Talk:
         """Return the QoS that is granted; None for a refusal, for no answer, and if the connection ends upon it."""
         self._granted.pop(topic, None)
         asked = time.monotonic()
-        self._connection.subscribe([(topic, qos)])
+        self._connection.subscribe([Filter(topic, qos)])
         self.wait(lambda: topic in self._granted, _ANSWER_WITHIN)
         self._slowest = max(self._slowest, time.monotonic() - asked)
         return self._granted.get(topic)
@@ -119,7 +122,7 @@ class Talk:
             return sum(mid not in self._answers for mid in mids)
 
         for payload in payloads:
-            self.wait(lambda: unanswered() < connection.window, deadline - time.monotonic())
+            self.wait(lambda: unanswered() < connection.limits.window, deadline - time.monotonic())
             if connection.lost is not None or time.monotonic() > deadline:
                 break
             mids.append(connection.publish(Message(topic, payload, 1, retain)))
@@ -128,8 +131,8 @@ class Talk:
             return "it ends the connection upon a message there"
         if unanswered() or len(mids) < len(payloads):
             return "it does not acknowledge messages there"
-        refusals = [self._answers[mid] for mid in mids if self._answers[mid].is_failure]
-        return f"it refuses messages there: {str(refusals[0]).lower()}" if refusals else ""
+        refusals = [self._answers[mid] for mid in mids if is_failure(self._answers[mid])]
+        return f"it refuses messages there: {why(refusals[0])}" if refusals else ""
 
     def hears(self, topic: str, payload: bytes) -> bool:
         """Wait for a message, for as long as it may take judging by other answers."""
@@ -170,11 +173,17 @@ class Talk:
             poll = select.poll()
             poll.register(connection, select.POLLIN | (select.POLLOUT if connection.unsent else 0))
             ready = poll.poll(0 if connection.unread else min(left, 1.0) * 1000)
-            connection.turn(readable=any(events & ~select.POLLOUT for _, events in ready))
+            readable = any(events & ~select.POLLOUT for _, events in ready)
+            connection.turn(readable=readable, now=time.monotonic())
         return True
 
-    def _on_subscribed(self, topic: str, code: ReasonCode) -> None:
-        self._granted[topic] = None if code.is_failure else code.value
+    def _on_publish(self, publish: Publish) -> None:
+        topic, payload, qos, retain, dup, mid = publish
+        ack = partial(self._connection.acknowledge, mid) if qos else nothing
+        self.heard.append(Delivery(topic, payload, qos, retain, dup, ack))
+
+    def _on_subscribed(self, one: Filter, code: int) -> None:
+        self._granted[one.topic] = None if is_failure(code) else code
 
 
 class _OtherVersionError(Exception):

@@ -10,14 +10,16 @@ import click
 
 from edged.base.errors import MismatchError, UsageError, error_context
 from edged.base.files import read_bounded, write_atomically
+from edged.base.nothing import nothing
+from edged.base.owner import acting_as_owner
 from edged.board.audit import Entry, Verdict, export, parse_export, verify
-from edged.board.installation import Board
 from edged.board.state import State
 from edged.cli.common import config_option, json_option, path_type, print_json, print_table, say
 from edged.config.load import load_board
 from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Role
-from edged.keystore.records import read_record
+from edged.keystore import DIRECTORY
+from edged.keystore.records import read_own, read_record, read_signers
 
 _EXPORT_MODE = 0o644
 _MOST = 64 * 1024 * 1024
@@ -74,9 +76,10 @@ def _read(
         boards = [read_record(path, Role.DEVICE) for path in records]
         with error_context(source):
             return *parse_export(read_bounded(source, _MOST)), boards[0].id, [board.sign for board in boards]
-    board = Board(load_board(config))
-    with board.as_owner(), closing(State(board.directory)) as state:
-        return *state.audit(), board.record().id, board.keys.signers()
+    directory = Path(load_board(config).device.state)
+    with acting_as_owner(directory, nothing), closing(State(directory)) as state:
+        keys = directory / DIRECTORY
+        return *state.audit(), read_own(keys).id, read_signers(keys)
 
 
 def _show(entries: list[Entry], *, as_json: bool) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, get_args
 
 import click
+import numpy as np
 
-from edged.base.errors import UsageError, error_context
+from edged.base.errors import EdgedError, UsageError, error_context
 from edged.base.files import read_whole, write_atomically
 from edged.board.installation import Board
 from edged.cli.common import config_option, path_type, print_json, say, say_text
@@ -19,9 +21,11 @@ from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
 from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
-from edged.model.runtime import Interpreter, choose
+from edged.model.pictures import SUFFIXES, read_picture_samples
+from edged.model.runtime import Engine, Interpreter, choose, installed
 from edged.model.runtime.anatomy import dissect
 from edged.model.samples import read_samples
+from edged.model.verdict import verdict
 
 _MANIFEST_MODE = 0o644
 
@@ -41,6 +45,8 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
     """
     engine = choose("auto")
     anatomy = dissect(engine, model)
+    if anatomy.refusal is not None:
+        raise anatomy.refusal
     with error_context(model):
         signature = signature or choose_signature(anatomy.graph)
     interpreter = Interpreter(engine, str(model), signature=signature)
@@ -59,7 +65,12 @@ def manifest_command(model: Path, signature: str | None, output: Path | None) ->
 @click.argument("model", type=path_type)
 @click.option("-m", "--manifest", type=path_type, help="The author's manifest; a package brings its own.")
 @click.option(
-    "-i", "--input", "source", type=path_type, required=True, help="Recorded rows or windows: .npz, .csv, .jsonl."
+    "-i",
+    "--input",
+    "source",
+    type=path_type,
+    required=True,
+    help="Recorded rows or windows: .npz, .csv, .jsonl; a picture, or a folder of them (a folder for each label).",
 )
 @click.option("--array", help="Array of samples in an .npz.")
 @click.option("--labels", "label_array", help="Array of labels in an .npz (a CSV or JSON-lines file has `label`).")
@@ -90,24 +101,29 @@ def try_command(
     Example: edged try dnn.tflite --manifest gearbox.toml --input windows.npz --labels y
     """
     chain, opened = _open(model, manifest, engine, config)
-    samples = read_samples(source, array=array, label_array=label_array)
+    for name, order in opened.orders.items():
+        if not order.certain:
+            at = f"tensors.{name}" if name else "input"
+            say(
+                f"the shape of the model's input does not say its layout: {at}.layout = {order.layout!r} is taken",
+                err=True,
+            )
+    pictures = source.is_dir() or source.suffix.lower() in SUFFIXES
+    if pictures:
+        samples = read_picture_samples(source, chain.input)
+    else:
+        samples = read_samples(source, array=array, label_array=label_array)
     tried: list[TriedWindow] = []
     try:
         for number, window in enumerate(try_samples(opened, chain, samples)):
             print_json(_shown(number, window), indent=None, file=output)
             tried.append(window)
         if record is not None:
-            tolerance = chain.tolerance if isinstance(chain, Author) else TOLERANCE
-            recorded = record_self_test(opened, chain, tried, record, tolerance)
-            say(f"{record}  {recorded.written} vectors", err=True)
-            if recorded.unclear:
-                say(
-                    f"left out {recorded.unclear} windows whose two best labels lie closer than twice the tolerance",
-                    err=True,
-                )
+            _record(chain, opened, model, choose(engine), tried, record)
     finally:
         opened.close()
-    _say_accuracy(tried)
+    for line in verdict(chain, tried):
+        say(line, err=True)
 
 
 def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path) -> tuple[Chain, Model]:
@@ -122,25 +138,50 @@ def _open(model: Path, manifest: Path | None, engine: EngineChoice, config: Path
     return author, open_model(author, model, choose(engine))
 
 
+def _record(chain: Chain, opened: Model, model: Path, engine: Engine, tried: Sequence[TriedWindow], path: Path) -> None:
+    """Record a self-test with every engine that is installed; of a package, which brings its own, with one."""
+    models = {engine.title: opened}
+    tolerance = TOLERANCE
+    if isinstance(chain, Author):
+        if chain.self_test is not None and chain.self_test.tolerance is not None:
+            tolerance = chain.self_test.tolerance
+        for other in installed():
+            if other.name != engine.name:
+                try:
+                    models[other.title] = open_model(chain, model, other)
+                except EdgedError as error:
+                    say(f"not recorded with {other.title}: {error.message}", err=True)
+    try:
+        recorded = record_self_test(opened, chain, tried, path, tolerance, engines=models)
+    finally:
+        for one in models.values():
+            if one is not opened:
+                one.close()
+    say(f"{path}  {recorded.written} vectors by {', '.join(models)}, tolerance {recorded.tolerance:.3g}", err=True)
+    if recorded.unclear:
+        say(
+            f"left out {recorded.unclear} windows whose label another engine may turn over: their best labels, or score"
+            " and threshold, lie too close",
+            err=True,
+        )
+    if recorded.apart > tolerance / 2:
+        say(f"the engines lie up to {recorded.apart:.1%} of the scores' spread apart", err=True)
+
+
 def _shown(number: int, window: TriedWindow) -> dict[str, object]:
     shown: dict[str, object] = {"window": number}
     if window.best is None:
-        shown["value"] = window.decision.value
+        shown["value"] = _in_full(window.decision.value or 0.0)
     else:
-        shown |= {"label": window.decision.label, "score": round(window.decision.score or 0.0, 6)}
-    shown["scores"] = [round(float(score), 6) for score in window.scores]
+        shown |= {"label": window.decision.label, "score": _in_full(window.decision.score or 0.0)}
+    shown["scores"] = [_in_full(score) for score in window.scores]
+    if window.clipped:
+        shown["clipped"] = round(window.clipped, 4)
     if window.right is not None:
         shown["right"] = window.right
     return shown
 
 
-def _say_accuracy(tried: list[TriedWindow]) -> None:
-    judged = [window for window in tried if window.right is not None]
-    if not judged:
-        say(f"{len(tried)} windows", err=True)
-        return
-    best = sum(window.best == window.right for window in judged)
-    decided = sum(window.decision.label == window.right for window in judged)
-    say(f"{len(tried)} windows: {best} of {len(judged)} right ({best / len(judged):.2%})", err=True)
-    if decided != best:
-        say(f"after [decide]: {decided} of {len(judged)} right ({decided / len(judged):.2%})", err=True)
+def _in_full(score: float) -> float:
+    """Return a float32 by the shortest decimal that stands for it, and for no other."""
+    return float(str(np.float32(score)))

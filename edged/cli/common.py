@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +54,8 @@ def say_text(text: str, *, err: bool = False) -> None:
 
 def print_json(value: object, *, indent: int | None = 2, file: IO[str] | None = None) -> None:
     """Print ``value`` as one JSON document, in one line if ``indent`` is None."""
+    import json  # noqa: PLC0415  not for tables
+
     lines = json.dumps(value, indent=indent, ensure_ascii=False).split("\n")
     click.echo("\n".join(map(printable, lines)), file=file)
 

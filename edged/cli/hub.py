@@ -82,7 +82,8 @@ def status_command(config: Path, *, as_json: bool) -> None:
             "boards": ", ".join(f"{one['device']} ({one['state']})" for one in status["boards"]) or "none",
             "results": f"{counts['opened']} opened, {counts['repeated']} repeated, {counts['held']} held,"
             f" {counts['dropped']} dropped",
-            "refused": ", ".join(f"{kind} {count}" for kind, count in counts["refused"].items()) or "nothing",
+            "refused": _counted(counts["refused"]) or "nothing",
+            "messages": f"{counts['heard']}; beside results {_counted(counts['other']) or 'none'}",
             "not enrolled": ", ".join(status["strangers"]) or "none heard",
             "problems": "; ".join(f"{what}: {why}" for what, why in status["problems"].items()) or "none",
         }
@@ -115,7 +116,7 @@ def devices_command(config: Path, *, as_json: bool) -> None:
             ", ".join(f"{model['name']} {_version(model)}" for model in one["models"]) or "-",
             _health(one["report"]),
             one["opened"],
-            ", ".join(f"{kind} {count}" for kind, count in one["refused"].items()) or "-",
+            _counted(one["refused"]) or "-",
             one["fingerprint"],
         )
         for one in status["boards"]
@@ -149,6 +150,10 @@ def _health(report: dict[str, Any] | None) -> str:
         return "-"
     degraded = "; ".join(report["degraded"])
     return degraded or f"{report['rate']:.1f}/s" + (f", {report['waiting']} wait" if report["waiting"] else "")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items())
 
 
 def _time(seconds: float | None) -> str:

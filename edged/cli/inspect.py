@@ -153,15 +153,22 @@ def _judge_signature(package: Package, manifest: Manifest, publishers: Iterable[
 
 
 def inspect_model(path: Path, engine: Engine, *, every: bool, as_json: bool) -> None:
-    """Print what the model at ``path`` is.
+    """Print what the model at ``path`` is, also where the runtime refuses it.
 
     :param every: list all its tensors, not only those that go in and come out.
-    :raises ModelError: as :func:`edged.model.runtime.anatomy.dissect`.
+    :raises ModelError: as :func:`edged.model.runtime.anatomy.dissect`; or the runtime refuses it, or its metadata are
+        damaged: what can be read was printed then.
     """
     anatomy = dissect(engine, path)
     if as_json:
         print_json(_document(path, anatomy, engine))
-        return
+    else:
+        _print_model(path, anatomy, engine, every=every)
+    if error := anatomy.refusal or anatomy.lost:
+        raise error
+
+
+def _print_model(path: Path, anatomy: Anatomy, engine: Engine, *, every: bool) -> None:
     print_facts({name: value for name, value in _facts(path, anatomy, engine).items() if value})
     _print_rows(anatomy, ("operator", "count", "XNNPACK"), list(_operators(anatomy)))
     _print_rows(anatomy, ("tensor", "is", "type", "shape", "quantisation"), list(_tensors(anatomy, every=every)))
@@ -190,7 +197,9 @@ def _facts(path: Path, anatomy: Anatomy, engine: Engine) -> dict[str, str]:
         "schema": str(graph.schema),
         "needs": f"TFLite {anatomy.needs} or later" if anatomy.needs else "",
         "runtime": f"{engine.name} {engine.version} ({engine.reason})",
-        "XNNPACK": f"runs {len(anatomy.accelerated)} of {len(graph.subgraphs[0].operators)} operators{of}",
+        "XNNPACK": f"runs {len(anatomy.accelerated)} of {len(graph.subgraphs[0].operators)} operators{of}"
+        if anatomy.refusal is None
+        else "",
         "state": ", ".join(sorted({kept for subgraph in graph.subgraphs for kept in subgraph.state})),
     }
     if notes is not None:
@@ -208,7 +217,8 @@ def _counted(anatomy: Anatomy) -> list[list[tuple[str, int, int | None]]]:
     """Return the operators of each subgraph: name, how many, and how many of them XNNPACK runs, where that is known."""
     counted: list[list[tuple[str, int, int | None]]] = []
     for number, subgraph in enumerate(anatomy.graph.subgraphs):
-        run = Counter(subgraph.operators[at].name for at in anatomy.accelerated) if number == 0 else None
+        known = number == 0 and anatomy.refusal is None
+        run = Counter(subgraph.operators[at].name for at in anatomy.accelerated) if known else None
         found = Counter(operator.name for operator in subgraph.operators)
         counted.append([(name, n, None if run is None else run[name]) for name, n in found.most_common()])
     return counted
@@ -271,12 +281,13 @@ def _note(notes: TensorNotes) -> str:
     said = [notes.description, "" if notes.picture is None else f"a picture, {notes.picture}"]
     if notes.mean or notes.std:
         said.append(f"normalised by mean {_numbers(notes.mean)} and std {_numbers(notes.std)}")
+    kind = "labels of its values" if notes.by_value else "labels"
     if notes.label_file and not notes.labels:
-        said.append(f"labels from {notes.label_file}, which is not packed to the model")
+        said.append(f"{kind} from {notes.label_file}, which is not packed to the model")
     elif notes.label_file:
         more = "" if len(notes.labels) <= _MOST_LABELS else " ..."
         shown = ", ".join(notes.labels[:_MOST_LABELS])
-        said.append(f"{len(notes.labels)} labels from {notes.label_file}: {shown}{more}")
+        said.append(f"{len(notes.labels)} {kind} from {notes.label_file}: {shown}{more}")
     return "; ".join(filter(None, said))
 
 
@@ -293,6 +304,7 @@ def _document(path: Path, anatomy: Anatomy, engine: Engine) -> dict[str, Any]:
         "description": graph.description,
         "schema": graph.schema,
         "needs": anatomy.needs or None,
+        "refusal": None if anatomy.refusal is None else anatomy.refusal.message,
         "runtime": {"name": engine.name, "version": engine.version, "reason": engine.reason},
         "signatures": {key: signature._asdict() for key, signature in graph.signatures.items()},
         "subgraphs": [

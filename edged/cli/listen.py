@@ -25,7 +25,7 @@ from edged.keystore.records import read_record
 
 KEYS = (
     *("device", "channel", "model", "version", "source", "time", "count", "label", "score", "value", "values"),
-    *("counts", "boxes", "scores", "top", "late", "digest", "input", "tune", "kid", "signed"),
+    *("counts", "boxes", "scores", "top", "late", "redelivered", "digest", "input", "tune", "kid", "signed"),
 )
 _ABSENT = "-"
 _TIMED_OUT = 27  # as mosquitto_sub -W

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from edged.base.errors import UsageError, error_context
+from edged.base.errors import EdgedError, UsageError, error_context
 from edged.base.files import read_whole, write_atomically
-from edged.cli.common import path_type, say
+from edged.cli.common import iso_date, path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
 from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Role
 from edged.formats.package.manifest import Manifest
 from edged.formats.package.pack import Chunks, Contents, grant, make_grant, pack, preferred_aead, repack
@@ -115,11 +116,15 @@ def pack_command(
             raise UsageError("no manifest", hint="--manifest FILE, or --from PACKAGE")
         author, base = Author.read(manifest), manifest.parent
         weights = author.weights_path(base, model)
-        check_weights(author, base, weights)
+        author, outputs, tested, failures = check_weights(author, base, weights)
+        for engine, error in failures.items():
+            say(f"edged: warning: boards with {engine} will refuse it: {error.message}", err=True)
         fields, content, self_test = author.fields(base), read_whole(weights), author.read_self_test(base)
         if learned is not None:
             changed, content, self_test = _learned(author, base, content, learned, aggregator, version)
             fields |= changed
+        fields["outputs"] = outputs
+        fields["tested"] = tested if learned is None else tested[:1]
         minimum = fields["minimum"] = minimum or author.minimum
         signer = open_personal_keys(key, passphrase_file).need_publisher(key)
         name, version = fields["name"], fields["version"]
@@ -127,13 +132,34 @@ def pack_command(
         chunks = pack(fields, contents, signer=signer, **sealing)
     output = output or Path(f"{name}-{version}.edged")
     _write(output, chunks)
+    expires = _read_back(output, signer.public)
     say(f"{output}  {name} {version}, sealed to {len(recipients)} keys, {output.stat().st_size} bytes")
+    if expires is not None and expires < time.time():
+        say(f"edged: warning: no board installs it: it expired on {iso_date(expires)}", err=True)
     if minimum is not None:
         say(
             f"edged: warning: boards that accept it never go back below version {minimum}: where it fails its trial and"
             " none from there on is installed, nothing answers",
             err=True,
         )
+
+
+def _read_back(path: Path, publisher: PublicKey) -> int | None:
+    """Check a package that was just written as a board does that installs it, and return when it expires.
+
+    :raises EdgedError: boards would refuse it; the file is gone then.
+    """
+    try:
+        package = parse_package(path)
+        name = Manifest.parse(package.signed.unverified).name
+        verified = package.verify(Publishers({publisher.thumbprint: (publisher, frozenset({name}))}))
+        verified.check_release()
+        verified.check_sizes()
+        verified.check_ciphertexts()
+    except EdgedError:
+        path.unlink()
+        raise
+    return verified.manifest.expires
 
 
 def _learned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from edged import __version__
 from edged.base.errors import MissingFileError, StateLockedError, UsageError
 from edged.base.files import write_atomically
 from edged.base.lock import Lock
-from edged.base.machine import acting_as_owner
 from edged.base.notify import runtime_directory
+from edged.base.owner import acting_as_owner
 from edged.board.state import OutboxStore, Quarantined, QuarantineStore, State
 from edged.cli.common import config_option, json_option, path_type, print_facts, print_json, print_table, say
 from edged.config.board import BoardConfig
@@ -72,6 +72,7 @@ def _facts(board: BoardConfig, directory: Path, state: State) -> dict[str, Any]:
         "version": __version__,
         "running": running,
         "degraded": reported["degraded"] if running and reported is not None else [],
+        "books": reported.get("books", {}) if running and reported is not None else {},
         "outbox": {"results": waiting, "bytes": size},
         "reported": reported,
         "examples": _examples(directory),
@@ -164,7 +165,9 @@ def _is_running(directory: Path) -> bool:
 def _reported() -> dict[str, Any] | None:
     """Return what the daemon last said of itself, where systemd gave it a directory in RAM."""
     with suppress(OSError, ValueError):
-        reported: dict[str, Any] = json.loads(((runtime_directory() or _RUNTIME) / _FILE).read_text())
+        reported: dict[str, Any] = msgspec.json.decode(
+            ((runtime_directory() or _RUNTIME) / _FILE).read_bytes(), type=dict
+        )
         return reported
     return None
 

@@ -1,8 +1,7 @@
 """An aggregator's configuration: every key of ``aggregator.toml`` with its default."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -39,7 +38,7 @@ class AggregatorConfig(SiteTable, frozen=True):
     keystore: KeystoreTable = KeystoreTable()
     log: LogTable = LogTable()
 
-    def resolved(self, base: Path) -> AggregatorConfig:
+    def resolved(self, base: Path) -> Self:
         """Return this configuration with every relative path made absolute, from ``base``."""
         replace = msgspec.structs.replace
         return replace(

@@ -1,7 +1,5 @@
 """A board's configuration: what is true of this board and site. Every key of ``edged.toml`` with its default."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, Self
 
@@ -157,19 +155,15 @@ class Limits(SiteTable, frozen=True):
 
     :ivar message: the longest message.
     :ivar rate: messages a second; a second's worth may come at once. What comes beyond is lost; default: all is taken.
-    :ivar windows: whole windows that wait for their results; further ones wait unacknowledged, or are lost with QoS 0.
     """
 
     message: str = "1 MB"
     rate: float | None = None
-    windows: int = 1000
 
     def __post_init__(self) -> None:
         check_quantity("limits.message", parse_size, self.message)
         if self.rate is not None and not self.rate >= 1:
             raise ConfigError("limits.rate: at least 1 message a second")
-        if self.windows < 1:
-            raise ConfigError("limits.windows: at least 1")
 
 
 class DelegateTable(SiteTable, frozen=True):
@@ -263,7 +257,7 @@ class BoardConfig(SiteTable, frozen=True):
             for signed in publisher.models:
                 check_name(f"publishers.{name}.models", signed)
 
-    def resolved(self, base: Path) -> BoardConfig:
+    def resolved(self, base: Path) -> Self:
         """Return this configuration with every relative path made absolute, from ``base``."""
         replace = msgspec.structs.replace
 

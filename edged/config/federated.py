@@ -1,7 +1,5 @@
 """``[federated]`` of a board: whom it learns with, how much it gives away, and when."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Self
@@ -12,9 +10,9 @@ from edged.base.errors import ConfigError
 from edged.base.names import check_name
 from edged.config.model import SiteTable
 
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
-_HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]) ?- ?([01][0-9]|2[0-3]):([0-5][0-9])")
-_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
+_ADDRESS = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})"
+_HOURS = r"([01][0-9]|2[0-3]):([0-5][0-9]) ?- ?([01][0-9]|2[0-3]):([0-5][0-9])"
+_FINGERPRINT = r"[0-9a-f]{32}"
 _MOST_PORT = 65_535
 _LEAST_MASKED = 3
 """Boards in a masked round: with two, each can subtract itself from the sum."""
@@ -28,7 +26,7 @@ def check_address(key: str, text: str) -> str:
 
     :raises ConfigError: it is not.
     """
-    match = _ADDRESS.fullmatch(text)
+    match = re.fullmatch(_ADDRESS, text)
     if not match or not 0 < int(match[1]) <= _MOST_PORT:
         raise ConfigError(f"{key}: {text!r} is not HOST:PORT", hint='"fleet.example:8443"; it is always TLS')
     return text
@@ -55,13 +53,13 @@ class When(SiteTable, frozen=True):
             raise ConfigError("federated.when.temperature: degrees Celsius, above 0 and below 200")
         if self.idle is not None and not 0 <= self.idle <= 1:
             raise ConfigError("federated.when.idle: between 0 and 1: the share of all CPUs")
-        if self.hours is not None and not _HOURS.fullmatch(self.hours):
+        if self.hours is not None and not re.fullmatch(_HOURS, self.hours):
             raise ConfigError(f"federated.when.hours: {self.hours!r} is not a time of day", hint='"22:00-06:00"')
 
     @property
     def window(self) -> MinutesOfDay | None:
         """``hours`` as minutes of the day."""
-        match = None if self.hours is None else _HOURS.fullmatch(self.hours)
+        match = None if self.hours is None else re.fullmatch(_HOURS, self.hours)
         if match is None:
             return None
         begins, ends = (60 * int(match[at]) + int(match[at + 1]) for at in (1, 3))
@@ -131,7 +129,7 @@ class FederatedTable(SiteTable, frozen=True):
             )
         for name, digits in self.peers_by_name.items():
             check_name("federated.peers", name)
-            if digits and not _FINGERPRINT.fullmatch(digits):
+            if digits and not re.fullmatch(_FINGERPRINT, digits):
                 raise ConfigError(
                     f"federated.peers: {digits!r} is no fingerprint of {name}",
                     hint="32 digits, with or without spaces, as `edged init` printed them on that board",

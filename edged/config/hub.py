@@ -1,8 +1,7 @@
 """A hub's configuration: every key of ``hub.toml`` with its default."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -111,7 +110,7 @@ class HubConfig(SiteTable, frozen=True):
         for name in self.upstream:
             check_name("upstream", name)
 
-    def resolved(self, base: Path) -> HubConfig:
+    def resolved(self, base: Path) -> Self:
         """Return this configuration with every relative path made absolute, from ``base``."""
         replace = msgspec.structs.replace
         return replace(

@@ -1,7 +1,5 @@
 """``[[model]]``: where a model's readings come from at this site, and where its answers go."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable
@@ -18,14 +16,17 @@ MOST_TOPICS = 64
 _MOST_TRIAL = 1_000_000
 
 _LEVEL = r"(?:\+|[^+#/\0]*)"
-_TOPIC_FILTER = re.compile(rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*")
+_TOPIC_FILTER = rf"(?!\Z){_LEVEL}(?:/{_LEVEL})*"
 
 Each = Literal["row", "rows", "window"]
 TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
 
 
 class SiteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file: its keys and no others."""
+    """A table of the file: its keys and no others.
+
+    Modules of tables do without ``from __future__ import annotations``: msgspec would compile each annotation.
+    """
 
 
 class Calibration(SiteTable, frozen=True):
@@ -147,7 +148,7 @@ class CollectTable(SiteTable, frozen=True):
             raise ConfigError("model.collect.topic: goes with label = 'sensor'")
         if self.topic is None and (self.field is not None or self.names):
             raise ConfigError("model.collect: field and names are of the messages on `topic`")
-        if self.topic is not None and not _TOPIC_FILTER.fullmatch(self.topic):
+        if self.topic is not None and not re.fullmatch(_TOPIC_FILTER, self.topic):
             raise ConfigError(f"model.collect.topic: {self.topic!r} is no topic filter")
 
 
@@ -158,6 +159,8 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     :ivar topics: topic filter of each of the manifest's channels, where each comes on its own; what `+` stands for
         tells which belong together.
     :ivar from_: channel of a model that stands above: its answers are this one's rows.
+    :ivar retained: what a retained message counts for, which is old: the ``value`` of its topic where topics are joined
+        (and nothing elsewhere), a new ``reading``, or nothing at all.
     :ivar fields: JSON pointer (RFC 6901) of each of the manifest's channels, or column of a CSV.
     :ivar time: when rows were measured; default: when they arrive.
     :ivar image: what raw pictures are.
@@ -177,6 +180,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     format: Format = "json"
     each: Each = "row"
     qos: Literal[0, 1] = 1
+    retained: Literal["value", "reading", "ignore"] = "value"
     sensor: str | tuple[str, ...] | None = None
     journal: bool = False
     fields: dict[str, str] = {}
@@ -198,7 +202,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
         if (self.topic is not None) + bool(self.topics) + (self.from_ is not None) != 1:
             raise ConfigError(f"{where}: topic: wanted, or `topics`, or `from`: exactly one of them")
         for topic in self.filters:
-            if not _TOPIC_FILTER.fullmatch(topic):
+            if not re.fullmatch(_TOPIC_FILTER, topic):
                 raise ConfigError(
                     f"{where}: topic: {topic!r} is no topic filter",
                     hint="+ stands for one whole level; # is not taken",
@@ -249,6 +253,11 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     def sensors(self) -> tuple[str, ...]:
         """The files of the sensor's keys: each that it may still use."""
         return () if self.sensor is None else (self.sensor,) if isinstance(self.sensor, str) else self.sensor
+
+    @property
+    def wants_retained(self) -> bool:
+        """True if the broker is to send retained messages with the subscription."""
+        return self.retained == "reading" or (self.retained == "value" and bool(self.topics))
 
     @property
     def filters(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edged.base.errors import EdgedError, FormatError, MismatchError, MissingFileError, UsageError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, write_atomically
-from edged.base.machine import acting_as_owner
+from edged.base.owner import acting_as_owner
 from edged.config.aggregator import AggregatorConfig
 from edged.config.secret import KeystoreSecrets
 from edged.federated.nodes import NodeRecord

@@ -103,7 +103,7 @@ class Learned:
                 scores = [opened.scores(to_floats(case.window).reshape(shape)) for case in before.cases]
             finally:
                 opened.close()
-        clear = clear_ones(scores, before.tolerance, author.output.kind)
+        clear = clear_ones(scores, before.tolerance, author)
         if not clear:
             raise ConfigError(
                 "with these weights no window of the self-test has a clear best label",

@@ -7,8 +7,9 @@ COSE_Sign1 over the same bytes, made with the older record's key (docs/formats.m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
 
 from edged.base.errors import FormatError, MismatchError, UnknownSignerError
 from edged.base.names import NAME
@@ -32,8 +33,7 @@ class Role(StrEnum):
     AGGREGATOR = "aggregator"
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """An enrolment record whose signature holds.
 
     :ivar ecdh: the key to seal to; None for a publisher, to whom nothing is sealed.
@@ -102,7 +102,7 @@ class Record:
         endorsement = Sign1.parse(items[1])
         if endorsement.unverified != own.unverified:
             raise FormatError("the second signature of the enrolment record is over other bytes")
-        return replace(record, endorsement=endorsement)
+        return msgspec.structs.replace(record, endorsement=endorsement)
 
     def check_replaces(self, older: Record) -> None:
         """Check that this record may take the place of ``older``: the same keys, or endorsed by the older key.

@@ -107,9 +107,9 @@ class Hub:
         return upstreams, local
 
     @property
-    def brokers(self) -> tuple[Broker, ...]:
-        """All brokers, the local one first."""
-        return (self.local, *self.upstreams.values())
+    def links(self) -> dict[str, Broker]:
+        """All brokers by their names, the local one first."""
+        return {"local": self.local, **self.upstreams}
 
     @property
     def problems(self) -> dict[str, str]:
@@ -117,6 +117,8 @@ class Hub:
         found = dict(self.boards.problems)
         if self.intake.error:
             found["state"] = self.intake.error
+        for link, broker in self.links.items():
+            found |= {f"{link}: {part}": fault for part, fault in broker.faults.items()}
         return found
 
     def queued(self) -> int | None:
@@ -150,17 +152,20 @@ class Hub:
             self.sweep()
 
     def sweep(self) -> None:
-        """Remove the retained messages of boards that are gone, and drop queued messages beyond the limit."""
+        """Drop queued messages beyond the limit, and look at boards that are gone and versions that have come."""
         with suppress(EdgedError):
             self.republisher.tidy()
         if self.retained is not None:
-            self.retained.sweep(packages=self.config.hub.packages is not None)
+            self.retained.sweep()
+            if self.config.hub.packages is not None:
+                for view in self.views.values():
+                    self.retained.update(view)
 
     def close(self) -> None:
         """Close the sinks, the connections and the state."""
         for sink in self.sinks:
             sink.close()
-        for broker in self.brokers:
+        for broker in self.links.values():
             broker.close()
         self.state.close()
         self._lock.close()
@@ -175,6 +180,7 @@ class Hub:
         return 0
 
     def _on_removed(self, device: str) -> None:
+        self.intake.forget(device)
         for sink in self.sinks:
             sink.forget(device)
 
@@ -194,7 +200,7 @@ class Hub:
         delivery.ack()
         home = self.retained
         if home is not None and delivery.topic == home.birth_topic and delivery.payload == b"online":
-            home.home_assistant_started()
+            home.home_assistant_started(time.monotonic())
 
     def _on_local_up(self) -> None:
         self.republisher.read_queue()

@@ -224,7 +224,6 @@ class Boards:
     def _remove(self, device: str) -> None:
         del self.views[device]
         self._receiver.forget(device)
-        self._counters.forget(device)
         for subscriptions in self._subscriptions:
             subscriptions.remove(device)
         with suppress(StateError), self._state.batch():

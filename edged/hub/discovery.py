@@ -7,7 +7,7 @@ follows for a manifest). Every component states its ``unique_id``; entity ids ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,19 +111,20 @@ def config_topic(prefix: str, device: str) -> str:
     return f"{prefix}/device/edged_{device}/config"
 
 
-def config(
-    device: str, fingerprint: str, inventory: Inventory, topics: Topics, release: str, gone: Iterable[str] = ()
-) -> dict[str, Any]:
+def device_of_config(prefix: str, topic: str) -> str:
+    """Return the board whose configuration is on a topic; empty for any other topic."""
+    start, end = config_topic(prefix, "\n").split("\n")
+    return topic[len(start) : -len(end)] if topic.startswith(start) and topic.endswith(end) else ""
+
+
+def config(device: str, fingerprint: str, inventory: Inventory, topics: Topics, release: str) -> dict[str, Any]:
     """Return the configuration of a board's device.
 
     :param release: of this hub.
-    :param gone: components that it had before: they are named without anything else, which removes them.
     """
     components = {**_board(device, inventory, topics)}
     for model in inventory.models:
         components |= _model(device, model, topics)
-    for component, platform in _platforms(gone):
-        components.setdefault(component, {"platform": platform})
     return {
         "device": {
             "identifiers": [f"edged_{device}"],
@@ -140,13 +141,29 @@ def config(
     }
 
 
-def components_of(configuration: Mapping[str, Any]) -> list[str]:
-    """Return the components of a configuration, each as ``platform/id``, as ``gone`` of :func:`config`."""
-    return [f"{component['platform']}/{key}" for key, component in configuration["components"].items()]
+def removal(before: bytes, after: bytes) -> bytes | None:
+    """Return the message that removes the components which one configuration has and the next has no more.
+
+    None if there are none. Home Assistant removes a component that has nothing but its platform.
+
+    :param before: the configuration of before; empty if there was none.
+    :param after: the next configuration; empty removes the whole device.
+    """
+    if not before or not after:
+        return after if before else None
+    was, now = (json.loads(one) for one in (before, after))
+    for key in was["components"].keys() - now["components"].keys():
+        now["components"][key] = {"platform": was["components"][key]["platform"]}
+    return None if now == json.loads(after) else json.dumps(now).encode()
 
 
-def _platforms(components: Iterable[str]) -> list[tuple[str, str]]:
-    return [(key, platform) for platform, _, key in (one.partition("/") for one in components)]
+def union(older: bytes, newer: bytes) -> bytes:
+    """Return the newer of two configurations with the components of both; ``older`` may be empty."""
+    if not older:
+        return newer
+    both = json.loads(newer)
+    both["components"] = {**json.loads(older)["components"], **both["components"]}
+    return json.dumps(both).encode()
 
 
 def _expiry(seconds: float | None) -> dict[str, int]:

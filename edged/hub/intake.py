@@ -1,7 +1,7 @@
 """Messages of boards in: opened, accepted once, and handed to the result sinks in the same transaction.
 
-Messages are acknowledged once that transaction is durable. A result under a key that was not announced yet waits,
-unacknowledged and within one budget, for the announcement.
+All messages of a turn are served in one transaction. Each yields an outcome, a value; once the transaction is durable
+the outcomes are applied, and the messages acknowledged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -23,13 +23,16 @@ from edged.base.errors import (
     ReplayError,
     StateError,
     UnknownKeyError,
+    UnknownSignerError,
 )
 from edged.base.events import Event
-from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
+from edged.formats.channel.inventory import Inventory
 from edged.formats.channel.receiver import Receiver
+from edged.formats.channel.report import Report
 from edged.hub.boards import BoardView
 from edged.hub.counters import HubCounters
+from edged.hub.early import Arrived, EarlyMessages
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 
@@ -39,80 +42,29 @@ _RETRY_SECONDS = 1.0
 _ECHO_SECONDS = 1.0
 """An announcement that arrives twice within this time came through two subscriptions: those to it overlap."""
 
-_BUDGET = 4 << 20
-_EACH = 8192
-"""Bytes that each message counts for beside its own: some 500 are held, fewer than brokers hand out ahead of their
-acknowledgement where they speak MQTT 5."""
-_SECONDS = 600.0
+
+_NOT_ANNOUNCED = UnknownKeyError("its key was not announced in time")
 
 
-class Arrived(NamedTuple):
-    """A message of an enrolled board.
+class Announced(NamedTuple):
+    """An announcement that was believed.
 
-    :ivar level: last level of its topic.
-    :ivar since: time of arrival, monotonic seconds.
+    :ivar epoch: its number if that is new, else None.
+    :ivar opens: True if messages that wait may open now.
     """
 
-    broker: Broker
-    delivery: Delivery
-    device: str
-    level: str
-    since: float
+    epoch: int | None
+    opens: bool
 
 
-class EarlyResults:
-    """Results that arrived before the announcement of their epoch.
+class Status(NamedTuple):
+    """A board's status topic, which anybody can write."""
 
-    Above the budget the board with the most bytes loses its oldest result: a board that floods loses its own.
-    """
-
-    def __init__(self) -> None:
-        self._boards: dict[str, deque[Arrived]] = {}
-        self._costs: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._boards.values()))
-
-    def add(self, arrived: Arrived) -> list[Arrived]:
-        """Hold a message; return those that are given up to make room.
-
-        A broker that hands out few messages ahead of their acknowledgement gets it at once: a handful would stop it.
-        """
-        if arrived.broker.limits_redelivery:
-            arrived.delivery.ack()
-            arrived = arrived._replace(delivery=arrived.delivery._replace(ack=nothing))
-        self._boards.setdefault(arrived.device, deque()).append(arrived)
-        self._costs[arrived.device] = self._costs.get(arrived.device, 0) + _cost(arrived)
-        given_up = []
-        while sum(self._costs.values()) > _BUDGET:
-            given_up.append(self._pop(max(self._costs, key=self._costs.__getitem__)))
-        return given_up
-
-    def take(self, device: str) -> list[Arrived]:
-        """Remove and return all messages of a board."""
-        self._costs.pop(device, None)
-        return list(self._boards.pop(device, ()))
-
-    def expired(self, now: float) -> list[Arrived]:
-        """Remove and return the messages that have waited too long."""
-        return [
-            self._pop(device)
-            for device, held in list(self._boards.items())
-            for one in list(held)
-            if now - one.since > _SECONDS
-        ]
-
-    def _pop(self, device: str) -> Arrived:
-        held = self._boards[device]
-        oldest = held.popleft()
-        self._costs[device] -= _cost(oldest)
-        if not held:
-            del self._boards[device], self._costs[device]
-        return oldest
+    online: bool
 
 
-def _cost(arrived: Arrived) -> int:
-    return _EACH + len(arrived.delivery.payload)
+Outcome = AcceptedResult | Report | Inventory | Status | Announced | EdgedError | None
+"""Outcome of a message: an error where it was refused, None where it asks nothing of this hub."""
 
 
 class Intake:
@@ -120,6 +72,8 @@ class Intake:
 
     :param sinks: the places that accepted results go to.
     :param on_change: called with a board's name when its status, report or inventory may have changed.
+    :ivar early: messages that wait for the announcement of their key.
+    :ivar error: the state's failure, for as long as nothing can be accepted.
     """
 
     def __init__(
@@ -131,6 +85,8 @@ class Intake:
         sinks: Sequence[ResultSink],
         on_change: Callable[[str], None],
     ) -> None:
+        self.early = EarlyMessages()
+        self.error = ""
         self._receiver = receiver
         self._state = state
         self._views = views
@@ -138,50 +94,41 @@ class Intake:
         self._sinks = sinks
         self._on_change = on_change
         self._batch: list[Arrived] = []
-        self._early = EarlyResults()
         self._asked: dict[str, float] = {}
         self._refused: dict[str, tuple[bytes, float]] = {}
         self._retry_at = 0.0
-        self._after: list[Callable[[], None]] = []
-        self._levels: dict[str, Callable[[str, Delivery], None]] = {
-            "announce": self._announce,
-            "inventory": self._inventory,
-            "status": self._status,
-            "health": self._report,
-            "nonce": nothing,  # hubs speak there, not boards
-        }
-        self.error = ""
 
     @property
-    def waiting(self) -> bool:
-        """True if :meth:`turn` has work to do."""
-        return bool(self._batch)
+    def held(self) -> Counter[str]:
+        """Numbers of messages without an outcome, by board: they wait for an announcement, or for the state."""
+        return Counter(one.device for one in (*self.early, *self._batch))
 
-    @property
-    def held(self) -> int:
-        """Results that wait for their epoch's announcement."""
-        return len(self._early)
+    def due_in(self, now: float) -> float:
+        """Return the seconds until :meth:`turn` has work to do."""
+        return max(0.0, self._retry_at - now) if self._batch else math.inf
 
     def take(self, broker: Broker, delivery: Delivery) -> None:
         """Accept one message, for :meth:`turn` to handle."""
         _, device, level = f"//{delivery.topic}".rsplit("/", 2)
-        if device not in self._views:
-            if level == "announce":
-                self._counters.stranger(device)
-            delivery.ack()
+        if device in self._views:
+            self._counters.of(device).heard += 1
+            self._batch.append(Arrived(broker, delivery, device, level, time.monotonic()))
             return
-        self._batch.append(Arrived(broker, delivery, device, level, time.monotonic()))
+        if level == "announce":
+            self._counters.stranger(device)
+        delivery.ack()
 
     def turn(self, now: float) -> None:
         """Handle all messages since the last call, or none of them if the state fails."""
         if not self._batch or now < self._retry_at:
             return
-        batch = self._batch
+        batch, self._batch = self._batch, []
+        retried: list[Arrived] = []
         try:
             with self._state.batch():
-                settled = [arrived for arrived in batch if self._serve(arrived)]
+                outcomes, early = self._serve_all(batch, retried)
         except StateError as error:
-            self._after.clear()
+            self._batch = retried + batch
             self._take_back(batch)
             self.error = error.message
             self._retry_at = now + _RETRY_SECONDS
@@ -190,12 +137,38 @@ class Intake:
         if self.error:
             self.error = ""
             _LOG.info("the state works again", extra=Event.RECOVERED.about())
-        self._batch = []
-        after, self._after = self._after, []
-        for act in after:
-            act()
-        for arrived in settled:
+        for arrived, outcome in outcomes:
+            self._apply(arrived, outcome)
             arrived.delivery.ack()
+        for arrived in early:
+            self._give_up(self.early.add(arrived))
+
+    def _serve_all(
+        self, batch: Iterable[Arrived], retried: list[Arrived]
+    ) -> tuple[list[tuple[Arrived, Outcome]], list[Arrived]]:
+        """Return the outcomes of messages, in order, and the messages that wait for an announcement.
+
+        Behind an announcement follow those that waited for it, then those that arrived after it.
+
+        :param retried: the messages that waited since an earlier turn are appended to it.
+        """
+        outcomes: list[tuple[Arrived, Outcome]] = []
+        early: list[Arrived] = []
+        queue = deque(batch)
+        while queue:
+            arrived = queue.popleft()
+            outcome = self._serve(arrived)
+            if isinstance(outcome, UnknownKeyError):
+                early.append(arrived)
+                continue
+            outcomes.append((arrived, outcome))
+            if isinstance(outcome, Announced) and outcome.opens:
+                waited = self.early.take(arrived.device)
+                retried += waited
+                waited += [one for one in early if one.device == arrived.device]
+                early = [one for one in early if one.device != arrived.device]
+                queue.extendleft(reversed(waited))
+        return outcomes, early
 
     def _take_back(self, batch: Iterable[Arrived]) -> None:
         """Forget announcements that could not be made durable: they are handled once more."""
@@ -204,32 +177,105 @@ class Intake:
             self._receiver.enrol(self._views[device].record)
 
     def tidy(self, now: float) -> None:
-        """Refuse results that have waited too long for the announcement of their epoch."""
-        self._give_up(self._early.expired(now))
+        """Refuse messages that have waited too long for the announcement of their epoch."""
+        self._give_up(self.early.expired(now))
 
-    def _give_up(self, messages: Iterable[Arrived]) -> None:
+    def forget(self, device: str) -> None:
+        """Refuse what waits of a board that is no longer enrolled."""
+        gone = self.early.take(device) + [one for one in self._batch if one.device == device]
+        self._batch = [one for one in self._batch if one.device != device]
+        self._give_up(gone, UnknownSignerError(f"{device} is no longer enrolled"))
+
+    def _give_up(self, messages: Iterable[Arrived], error: EdgedError = _NOT_ANNOUNCED) -> None:
         for one in messages:
-            error = UnknownKeyError(f"{one.device} has not announced the key of a result")
             self._counters.refuse(one.delivery.topic, one.device, error)
             one.delivery.ack()
 
-    def _serve(self, arrived: Arrived) -> bool:
-        """Handle one message; return False if it waits for an announcement."""
-        broker, delivery, device, level, _ = arrived
+    # --- within the transaction: nothing but the state and the receiver changes
+
+    def _serve(self, arrived: Arrived) -> Outcome:
+        _, delivery, device, level, _ = arrived
+        topic, payload, now = delivery.topic, delivery.payload, time.time()
+        outcome: Outcome = None  # as of a question, which other hubs ask
         try:
-            self._levels.get(level, self._result)(device, delivery)
+            match level:
+                case "announce":
+                    outcome = self._announce(device, payload, now)
+                case "inventory":
+                    outcome = self._receiver.open_inventory(topic, payload, now)
+                    self._state.keep_inventory(device, outcome.encode())
+                case "health":
+                    outcome = self._receiver.open_report(topic, payload, now)
+                case "status":
+                    outcome = Status(payload == b"online")
+                case "nonce":
+                    pass
+                case _:
+                    outcome = self._accept(device, delivery, now)
         except StateError:
             raise
-        except UnknownKeyError:
-            if level != "health":  # the next report says more
-                self._after.append(lambda: self._give_up(self._early.add(arrived)))
-                return False
         except EdgedError as error:
-            if isinstance(error, ExpiredError):
-                self._after.append(lambda: self._ask(broker, delivery.topic, device))
-            if level != "announce" or not self._is_echo(device, delivery.payload):
-                self._refuse(delivery.topic, device, error, redelivered=delivery.dup)
-        return True
+            says_more = level == "health" and isinstance(error, UnknownKeyError)  # the next report does
+            return None if says_more else error
+        return outcome
+
+    def _announce(self, device: str, payload: bytes, now: float) -> Announced:
+        before = self._receiver.epoch(device)
+        opens = self._receiver.announce(device, payload, now)
+        epoch = self._receiver.epoch(device)
+        return Announced(None if epoch == before else epoch, opens)
+
+    def _accept(self, device: str, delivery: Delivery, now: float) -> AcceptedResult:
+        if delivery.retain:
+            raise FormatError("a retained message is no result: boards retain none")
+        epoch = self._receiver.epoch(device)
+        if (believed := self._state.believed(device)) and believed.epoch != epoch:
+            raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
+        opened = self._receiver.open(delivery.topic, delivery.payload, now)
+        payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
+        is_live = not opened.result.late and opened.epoch == epoch
+        newest = is_live and self._state.show(device, opened.channel, opened.epoch, opened.count, payload)
+        result = AcceptedResult(opened, payload, newest)
+        for sink in self._sinks:
+            sink.store(result)
+        return result
+
+    # --- after it
+
+    def _apply(self, arrived: Arrived, outcome: Outcome) -> None:
+        """Count and show a message, once its outcome is durable."""
+        device, view = arrived.device, self._views[arrived.device]
+        match outcome:
+            case AcceptedResult():
+                self._counters.of(device).opened += 1
+                for sink in self._sinks:
+                    sink.deliver(outcome)
+                return
+            case EdgedError():
+                self._refuse(arrived, outcome)
+                return
+            case Report():
+                view.note_report(outcome)
+            case Inventory():
+                view.inventory = outcome
+            case Status():
+                view.status = outcome.online
+            case Announced(int(epoch), _):
+                _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
+        self._counters.of(device).other[arrived.level] += 1
+        if isinstance(outcome, Report | Inventory | Status):
+            self._on_change(device)
+
+    def _refuse(self, arrived: Arrived, error: EdgedError) -> None:
+        broker, delivery, device, level, _ = arrived
+        if isinstance(error, ExpiredError):
+            self._ask(broker, delivery.topic, device)
+        if level == "announce" and self._is_echo(device, delivery.payload):
+            self._counters.of(device).other[level] += 1
+        elif isinstance(error, RepeatedError) or (delivery.dup and isinstance(error, ReplayError)):
+            self._counters.of(device).repeated += 1
+        else:
+            self._counters.refuse(delivery.topic, device, error)
 
     def _is_echo(self, device: str, announcement: bytes) -> bool:
         """Return True if the same announcement was refused just now: it counts once."""
@@ -237,71 +283,6 @@ class Intake:
         before, at = self._refused.get(device, (b"", -math.inf))
         self._refused[device] = announcement, now
         return announcement == before and now - at < _ECHO_SECONDS
-
-    def _refuse(self, topic: str, device: str, error: EdgedError, *, redelivered: bool = False) -> None:
-        if isinstance(error, RepeatedError) or (redelivered and isinstance(error, ReplayError)):
-            self._after.append(lambda: self._counters.repeated(device))
-        else:
-            self._after.append(lambda: self._counters.refuse(topic, device, error))
-
-    def _announce(self, device: str, delivery: Delivery) -> None:
-        before = self._receiver.epoch(device)
-        self._receiver.announce(device, delivery.payload, time.time())
-        epoch = self._receiver.epoch(device)
-        if epoch != before:
-            _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
-        # looked at afterwards: results that came ahead of it in the same turn are held by then
-        self._after.append(lambda: self._retry_early(device))
-
-    def _retry_early(self, device: str) -> None:
-        self._batch += self._early.take(device)
-
-    def _inventory(self, device: str, delivery: Delivery) -> None:
-        inventory = self._receiver.open_inventory(delivery.topic, delivery.payload, time.time())
-        self._state.keep_inventory(device, inventory.encode())
-
-        def shown() -> None:
-            self._views[device].inventory = inventory
-            self._on_change(device)
-
-        self._after.append(shown)
-
-    def _status(self, device: str, delivery: Delivery) -> None:
-        def shown() -> None:
-            self._views[device].status = delivery.payload == b"online"
-            self._on_change(device)
-
-        self._after.append(shown)
-
-    def _report(self, device: str, delivery: Delivery) -> None:
-        report = self._receiver.open_report(delivery.topic, delivery.payload, time.time())
-
-        def shown() -> None:
-            self._views[device].note_report(report)
-            self._on_change(device)
-
-        self._after.append(shown)
-
-    def _result(self, device: str, delivery: Delivery) -> None:
-        if delivery.retain:
-            raise FormatError("a retained message is no result: boards retain none")
-        if (believed := self._state.believed(device)) and believed.epoch != self._receiver.epoch(device):
-            raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
-        opened = self._receiver.open(delivery.topic, delivery.payload, time.time())
-        payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
-        newest = not opened.result.late and self._state.show(
-            opened.device, opened.channel, opened.epoch, opened.count, payload
-        )
-        result = AcceptedResult(opened, payload, newest)
-        for sink in self._sinks:
-            sink.store(result)
-
-        def shown() -> None:
-            self._counters.opened(opened.device)
-            for sink in self._sinks:
-                sink.deliver(result)
-
-        self._after.append(shown)
 
     def _ask(self, broker: Broker, topic: str, device: str) -> None:
         """Ask a board to show that it is alive: its next announcement echoes our nonce."""

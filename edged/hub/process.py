@@ -74,12 +74,12 @@ class HubProcess:
             if interval := notify.watchdog_interval():
                 timers.append(Timer(interval / 3, notify.watchdog))
             due = Timers(timers)
-            for broker in hub.brokers:
+            for broker in hub.links.values():
                 broker.connect()
             now = time.monotonic()
             while not self._stopping:
-                waiting = 0.0 if hub.intake.waiting and not hub.intake.error else due.at - now
-                run_once(hub.brokers, max(0.0, min(waiting, *(sink.due_in(now) for sink in hub.sinks))))
+                waiting = min(due.at - now, hub.intake.due_in(now), *(sink.due_in(now) for sink in hub.sinks))
+                run_once(hub.links.values(), max(0.0, waiting))
                 now = time.monotonic()
                 due.run_due(now)
                 self._after_turn(now)
@@ -100,7 +100,7 @@ class HubProcess:
             hub.open_up()
         for sink in hub.sinks:
             sink.turn(now)
-        if not self._ready and all(broker.tried for broker in hub.brokers):
+        if not self._ready and all(broker.tried for broker in hub.links.values()):
             self._ready = True
             self._say_status()
             notify.ready()
@@ -134,7 +134,7 @@ class HubProcess:
         if self._metrics is not None:
             self._metrics.close()
         if hub.retained is not None:
-            hub.retained.end()
+            hub.retained.end(time.monotonic())
         until = time.monotonic() + _GOODBYE
         while hub.local.is_up and hub.local.pending and time.monotonic() < until:
             hub.local.run_once(0.1)

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from edged.base.database import Database, Layout
 from edged.formats.channel import Believed
-from edged.formats.channel.ledger import ANSWERED
+from edged.formats.channel.ledger import ANSWERED, Answers, is_repeated
 
 _BLOCK = 4096
 """Counts whose bits stand in one row."""
@@ -21,7 +21,7 @@ _PRUNE_EVERY = 512
 
 HUB = Layout(
     "hub.db",
-    1,
+    2,
     """
 CREATE TABLE IF NOT EXISTS believed (
     device TEXT PRIMARY KEY, epoch INTEGER NOT NULL, serial INTEGER NOT NULL, kid BLOB NOT NULL, signs INTEGER NOT NULL
@@ -30,9 +30,10 @@ CREATE TABLE IF NOT EXISTS accepted (
     device TEXT NOT NULL, kid BLOB NOT NULL, block INTEGER NOT NULL, bits BLOB NOT NULL,
     PRIMARY KEY (device, kid, block)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answered (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, what BLOB NOT NULL, kid BLOB NOT NULL,
-    UNIQUE (device, what)
+DROP TABLE IF EXISTS answered;
+CREATE TABLE IF NOT EXISTS answers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, what BLOB NOT NULL, epoch INTEGER NOT NULL,
+    fresh INTEGER NOT NULL, redelivered INTEGER NOT NULL, UNIQUE (device, what, epoch)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS queue (
     number INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
@@ -149,20 +150,28 @@ class HubState(Database):
             bits = self._bits[key] = bytearray(row[0]) if row else bytearray(_BLOCK // 8)
         return bits
 
-    def answer(self, device: str, what: bytes, kid: bytes) -> bytes | None:
-        """Note what a result answers; return the key id under which that was answered before, if it was."""
-        row = self.db.execute("SELECT kid FROM answered WHERE device = ? AND what = ?", (device, what)).fetchone()
-        self.db.execute("INSERT OR REPLACE INTO answered (device, what, kid) VALUES (?, ?, ?)", (device, what, kid))
+    def answer(self, device: str, what: bytes, epoch: int, *, redelivered: bool) -> bool:
+        """Note a result; return True if it answers a reading that no result before has answered."""
+        rows = self.db.execute(
+            "SELECT epoch, fresh, redelivered FROM answers WHERE device = ? AND what = ?", (device, what)
+        )
+        answers = {number: Answers(*counts) for number, *counts in rows}
+        repeated = is_repeated(answers, epoch, redelivered=redelivered)
+        self.db.execute(
+            "INSERT OR REPLACE INTO answers (device, what, epoch, fresh, redelivered) VALUES (?, ?, ?, ?, ?)",
+            (device, what, epoch, *answers[epoch]),
+        )
         self._answers += 1
         if self._answers % _PRUNE_EVERY == 0:
             self._prune(device)
-        return row[0] if row else None
+        return not repeated
 
     def _prune(self, device: str) -> None:
-        self.db.execute(
-            "DELETE FROM answered WHERE device = ?1 AND number <= (SELECT number FROM answered WHERE device = ?1"
-            " ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-            (device, ANSWERED),
+        """Forget the oldest answers; redelivered ones for themselves: what they repeat may wait behind many others."""
+        self.db.executemany(
+            "DELETE FROM answers WHERE device = ?1 AND (redelivered > 0) = ?3 AND number <= (SELECT number FROM answers"
+            " WHERE device = ?1 AND (redelivered > 0) = ?3 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            [(device, ANSWERED, again) for again in (False, True)],
         )
 
     # --- the queue
@@ -234,9 +243,14 @@ class HubState(Database):
             self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
         self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
 
+    def removed_config(self, topic: str) -> bytes:
+        """Return the configuration that was removed from a topic; empty if there is none."""
+        row = self.db.execute("SELECT payload FROM farewell WHERE topic = ?", (topic,)).fetchone()
+        return row[0] if row else b""
+
     def keep_removed_config(self, topic: str, payload: bytes) -> None:
         """Keep a configuration that was removed, until Home Assistant is known to have received its removal."""
-        self.db.execute("INSERT OR IGNORE INTO farewell VALUES (?, ?)", (topic, payload))
+        self.db.execute("INSERT OR REPLACE INTO farewell VALUES (?, ?)", (topic, payload))
 
     def configurations(self) -> dict[str, bytes]:
         """Return the configuration that was published last of each board. Wants no transaction."""

@@ -13,23 +13,29 @@ from edged import __version__
 from edged.base.notify import runtime_directory
 from edged.base.web.prometheus import PROCESS, Family, MetricsServer, one, process_values, render
 from edged.hub.assembly import Hub
+from edged.hub.counters import Counts
 
 STATUS_FILE = "status.json"
 _LOOKING = 15.0
 """Seconds after its last request for which a page counts as open."""
 
 
+HEARD = Family("edged_hub_messages_total", "counter", "Messages of boards; each ends in one of the next five.")
 OPENED = Family("edged_hub_results_total", "counter", "Results that were opened.", ("device",))
-REPEATED = Family("edged_hub_repeated_total", "counter", "Results that came again.")
+REPEATED = Family("edged_hub_repeated_total", "counter", "Messages that came again.")
 REFUSED = Family("edged_hub_refused_total", "counter", "Messages that are not to be believed.", ("reason",))
+OTHER = Family("edged_hub_other_total", "counter", "Announcements, reports, statuses and the like.", ("kind",))
 PUBLISHED = Family("edged_hub_published_total", "counter", "Messages that the local broker has taken.")
 DROPPED = Family("edged_hub_dropped_total", "counter", "Messages that the local broker never gets.")
-HELD = Family("edged_hub_held_results", "gauge", "Results that wait for the announcement of their key.")
+HELD = Family("edged_hub_held_messages", "gauge", "Messages that wait for an announcement, or for the state.")
+AT_RISK = Family("edged_hub_held_acknowledged", "gauge", "Those of them that are lost if the hub dies now.")
 QUEUED = Family("edged_hub_queued_messages", "gauge", "Messages that wait for the local broker.")
 BOARD = Family("edged_hub_board_up", "gauge", "Whether an enrolled board is online.", ("device",))
+DEGRADED = Family("edged_hub_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 BROKER = Family("edged_hub_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
 
-FAMILIES = (OPENED, REPEATED, REFUSED, PUBLISHED, DROPPED, HELD, QUEUED, BOARD, BROKER, *PROCESS)
+BOOKS = (HEARD, OPENED, REPEATED, REFUSED, OTHER, HELD)
+FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, DEGRADED, BOARD, BROKER, *PROCESS)
 
 
 def status_path(state: Path) -> Path:
@@ -80,12 +86,11 @@ class Snapshot:
                 "queued": hub.queued(),
             },
             "counts": {
-                "opened": counters.all.opened,
+                **counters.all.to_json(),
+                "held": hub.intake.held.total(),
+                "held_acknowledged": hub.intake.early.acknowledged,
                 "published": counters.published,
-                "repeated": counters.all.repeated,
                 "dropped": counters.dropped,
-                "held": hub.intake.held,
-                "refused": dict(counters.all.refused),
             },
             "refused_lately": [one._asdict() for one in list(counters.lately)],
             "strangers": dict(counters.strangers),
@@ -95,13 +100,11 @@ class Snapshot:
 
     def _board(self, device: str, now: float) -> dict[str, Any]:
         hub = self._hub
-        counts = hub.counters.boards.get(device)
         return {
             **hub.views[device].to_json(now),
             "epoch": hub.epoch(device),
-            "opened": counts.opened if counts else 0,
-            "repeated": counts.repeated if counts else 0,
-            "refused": dict(counts.refused) if counts else {},
+            **hub.counters.boards.get(device, Counts()).to_json(),
+            "held": hub.intake.held[device],
         }
 
     def page(self) -> bytes:
@@ -129,19 +132,24 @@ class Snapshot:
 def show_metrics(server: MetricsServer, hub: Hub) -> None:
     """Serve a hub's numbers as they are now."""
     counters, now = hub.counters, time.monotonic()
-    links, queued = {**hub.upstreams, "local": hub.local}, hub.queued()
+    counts = counters.all
+    queued = hub.queued()
     server.show(
         render(
             {
-                OPENED: {(device,): counts.opened for device, counts in counters.boards.items()},
-                REPEATED: one(counters.all.repeated),
-                REFUSED: {(reason,): count for reason, count in counters.all.refused.items()},
+                HEARD: one(counts.heard),
+                OPENED: {(device,): own.opened for device, own in counters.boards.items()},
+                REPEATED: one(counts.repeated),
+                REFUSED: {(reason,): count for reason, count in counts.refused.items()},
+                OTHER: {(kind,): count for kind, count in counts.other.items()},
                 PUBLISHED: one(counters.published),
                 DROPPED: one(counters.dropped),
-                HELD: one(hub.intake.held),
+                HELD: one(hub.intake.held.total()),
+                AT_RISK: one(hub.intake.early.acknowledged),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},
-                BROKER: {(name,): broker.is_up for name, broker in links.items()},
+                DEGRADED: {(what,): 1 for what in hub.problems},
+                BROKER: {(name,): broker.is_up for name, broker in hub.links.items()},
                 **process_values("hub"),
             }
         )

@@ -9,19 +9,22 @@ distributions are installed. A class is imported when a URI names its scheme, an
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from edged.base.errors import ConfigError, KeystoreError, SignatureError
 
 if TYPE_CHECKING:  # commands that only look at installed packages need no cryptography
     from edged.formats.cose.keys import Agreement, Signer
+
+DIRECTORY = "keystore"
+"""A board's keys, records and packages, below its state."""
 
 GROUP = "edged.keystores"
 """Entry points: a scheme on the left, ``module:class`` on the right."""
@@ -38,8 +41,7 @@ SHARED_SECRET = "the shared secret of each agreement (z), and the content keys a
 PIN = "the PIN, as long as the process runs"
 
 
-@dataclass(frozen=True)
-class Protection:
+class Protection(msgspec.Struct, frozen=True):
     """The guards of a key store's private keys.
 
     :ivar store: what holds them.
@@ -54,8 +56,7 @@ class Protection:
     ram: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(msgspec.Struct, frozen=True):
     """Median seconds that each of the two operations takes."""
 
     sign: float
@@ -172,6 +173,8 @@ def exercise(signer: Signer, agreement: Agreement | None) -> Times:
     :param agreement: None for a publisher, who has none; its time is 0 then.
     :raises KeystoreError: an operation fails, or is wrong.
     """
+    import hashlib  # noqa: PLC0415  OpenSSL: as above
+
     message = os.urandom(32)
     digest = hashlib.sha256(message).digest()
 

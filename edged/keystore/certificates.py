@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 
 # TLS keys of this machine's own, not edged's keys: those are made and used in edged.formats.cose alone
@@ -26,8 +26,7 @@ _PUBLIC_FILE = 0o644
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
-@dataclass(frozen=True)
-class TlsFiles:
+class TlsFiles(msgspec.Struct, frozen=True):
     """PEM files of one side of a TLS connection."""
 
     ca: Path

@@ -7,9 +7,9 @@ which the TPM or the host key protects) the COSE_Key is sealed under it, so that
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -26,8 +26,7 @@ _LIMIT = 1024
 _SCALAR = -4
 
 
-@dataclass(frozen=True)
-class FileKeystore:
+class FileKeystore(msgspec.Struct, frozen=True):
     """Both keys in this process's memory, from their files in ``directory``."""
 
     signer: PrivateKey

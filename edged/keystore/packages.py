@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from edged.base.errors import FormatError, OutputError
 from edged.base.files import (
@@ -23,6 +24,7 @@ from edged.base.files import (
     sync_directory,
     write_atomically,
 )
+from edged.keystore import DIRECTORY
 
 GRANT_LIMIT = 4096
 """Bytes of a grant, which is about 200 long."""
@@ -31,8 +33,7 @@ _FILE = re.compile(r"([a-z0-9][a-z0-9_-]{0,63})-([1-9][0-9]{0,9})\.edged")
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, order=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True, order=True):
     """One installed package; what its file name says is checked against the signed manifest before anything is used."""
 
     name: str
@@ -152,4 +153,4 @@ class PackageStore:
 
 def installed_packages(state: Path) -> PackageStore:
     """Return the packages below a board's state directory."""
-    return PackageStore(state / "keystore" / "packages")
+    return PackageStore(state / DIRECTORY / "packages")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.base.errors import ConfigError, EdgedError, KeystoreError
 from edged.base.files import PRIVATE_FILE, read_private, write_atomically
@@ -17,8 +18,7 @@ _BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.D
 _LIMIT = 16 * 1024
 
 
-@dataclass(frozen=True)
-class PersonalKeys:
+class PersonalKeys(msgspec.Struct, frozen=True):
     """The keys of one person or hub.
 
     :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).

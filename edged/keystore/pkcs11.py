@@ -7,10 +7,11 @@ the session, which the token hands out: it is in this process's memory from ther
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import msgspec
 
 from edged.base.errors import FormatError, KeystoreError, OutputError
 from edged.formats.cose.keys import PublicKey
@@ -131,8 +132,7 @@ class TokenKey:
         return list(session.get_objects({pkcs11.Attribute.CLASS: kind, pkcs11.Attribute.LABEL: self.label}))
 
 
-@dataclass(frozen=True)
-class TokenKeystore:
+class TokenKeystore(msgspec.Struct, frozen=True):
     """A board's keys on a token."""
 
     token: Token

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import msgspec
 
-from edged.base.errors import EdgedError, KeystoreError, MismatchError, error_context
+from edged.base.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
 from edged.config.board import KeystoreTable
 from edged.formats.cose import cbor
-from edged.formats.cose.keys import ContentKey
+from edged.formats.cose.keys import ContentKey, PublicKey
 from edged.formats.identity import RECORD_LIMIT, Record, Role
 
+OWN, FORMER = "device.enrol", "former"
+"""A board's own record, and the directory of its former keys."""
 _SENSOR_KEY_LIMIT = 256
 _FORMER_LIMIT = 4096
 
@@ -30,6 +32,27 @@ def read_record(path: Path, role: Role) -> Record:
             f"{path} is the record of a {record.role}, not of a {role}", hint=f"name the {role}'s record instead"
         )
     return record
+
+
+def read_own(directory: Path) -> Record:
+    """Return a board's own record.
+
+    :param directory: of its records and keys.
+    :raises MissingFileError: `edged init` has not run.
+    """
+    try:
+        return read_record(directory / OWN, Role.DEVICE)
+    except MissingFileError as error:
+        raise MissingFileError(error.message, hint="`edged init` makes this board's keys and record") from error
+
+
+def read_signers(directory: Path) -> list[PublicKey]:
+    """Return every key that a board signed with, the one in use first.
+
+    :param directory: of its records and keys.
+    """
+    former = [read_record(path, Role.DEVICE).sign for path in FormerKeys(directory / FORMER).records()]
+    return list(dict.fromkeys([read_own(directory).sign, *former]))
 
 
 def write_sensor_key(path: Path, key: ContentKey) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+import msgspec
 
 from edged.base.errors import ConfigError
 
@@ -13,8 +14,7 @@ _MODULE = "p11-kit-proxy.so"
 """The default module: it stands for all modules that the system has configured (RFC 7512, section 2.4)."""
 
 
-@dataclass(frozen=True)
-class TokenUri:
+class TokenUri(msgspec.Struct, frozen=True):
     """``pkcs11:token=NAME;object=LABEL?module-path=FILE``.
 
     :ivar wanted: what the token must say of itself: token (its label), manufacturer, serial, model.

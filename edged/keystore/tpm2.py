@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
+
+import msgspec
 
 from edged.base.errors import ConfigError, KeystoreError, OutputError
 from edged.base.files import PRIVATE_FILE, check_private, erase, make_private_directory, read_private, write_atomically
@@ -61,8 +62,7 @@ _TURN = threading.Lock()
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Tpm:
+class Tpm(msgspec.Struct, frozen=True):
     """The address of one TPM, and the PIN of the keys."""
 
     tcti: str
@@ -215,8 +215,7 @@ class TpmKey:
         return f"{purpose} key: {origin}, {leaves}"
 
 
-@dataclass(frozen=True)
-class TpmKeystore:
+class TpmKeystore(msgspec.Struct, frozen=True):
     """A board's keys in its TPM, with their files in ``directory``."""
 
     directory: Path

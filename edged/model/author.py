@@ -20,7 +20,7 @@ from edged.formats.spec import Chain, ModelTable
 _CARD_LIMIT = 256 * 1024
 _SELF_TEST_LIMIT = 64 * 1024 * 1024
 TOLERANCE = 0.02
-"""Of the spread of the scores, where an author says nothing."""
+"""Of the spread of the scores, where neither an author nor a recording says more."""
 
 
 class ModelFile(ModelTable, frozen=True):
@@ -36,15 +36,17 @@ class SelfTestFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[self_test]``: known answers, written by ``edged try --record-self-test``.
 
     :ivar file: below the manifest's folder, an .npz with ``scores`` (float32 [n, outputs]) and ``windows`` ([n, rows,
-        channels]), or, where windows have different sizes, ``window_0`` and so on.
-    :ivar tolerance: how far each score may lie from the recorded one, as a share of the spread of the recorded ones.
+        channels]), or, where windows have different sizes, ``window_0`` and so on; and, where it was recorded, with
+        ``tolerance`` and the names of the ``engines`` that answered.
+    :ivar tolerance: how far each score may lie from the recorded one, as a share of the spread of the recorded ones;
+        default: what was recorded with them.
     """
 
     file: str
-    tolerance: float = TOLERANCE
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < float("inf"):
+        if self.tolerance is not None and not 0 <= self.tolerance < float("inf"):
             raise ConfigError("self_test.tolerance: a number from 0")
 
 
@@ -85,11 +87,6 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ConfigError(f"{path}: minimum: {author.minimum} is not between 1 and version, {author.version}")
         return author
 
-    @property
-    def tolerance(self) -> float:
-        """The tolerance of its self-test, by default or as it says."""
-        return TOLERANCE if self.self_test is None else self.self_test.tolerance
-
     def weights_path(self, base: Path, given: Path | None) -> Path:
         """Return the model file: the one ``given`` on the command line, else the manifest's, beside it.
 
@@ -116,7 +113,11 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return fields
 
     def read_self_test(self, base: Path) -> SelfTest:
-        """Read the self-test vectors.
+        """Read the self-test, as :meth:`read_recording` does."""
+        return self.read_recording(base)[0]
+
+    def read_recording(self, base: Path) -> tuple[SelfTest, tuple[str, ...]]:
+        """Read the self-test vectors, and the engines that they were recorded with.
 
         :raises ConfigError: there are none, they lie outside of ``base``, or do not fit the manifest.
         """
@@ -132,6 +133,8 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
             path = path_below(base, self.self_test.file)
             with open_npz(path, _SELF_TEST_LIMIT) as archive:
                 scores = archive.read("scores")
+                recorded = float(archive.read("tolerance")) if "tolerance" in archive.names else TOLERANCE
+                engines = tuple(map(str, archive.read("engines"))) if "engines" in archive.names else ()
                 if "windows" in archive.names:
                     windows = list(archive.read("windows"))
                 else:
@@ -150,7 +153,8 @@ class Author(Chain, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 f" n of [{rows}, {channels}] and [n, outputs] with n from 1 to {MOST_CASES}"
             )
         with error_context(f"self_test.file: {path}"):
-            return make_self_test(self, self.self_test.tolerance, windows, list(scores))
+            tolerance = recorded if self.self_test.tolerance is None else self.self_test.tolerance
+            return make_self_test(self, tolerance, windows, list(scores)), engines
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Literal
 
 from edged.base.errors import ModelError
 from edged.model import toml
-from edged.model.draft_tables import guess_input, last_operator, write_inputs, write_output
+from edged.model.draft_normalise import range_of
+from edged.model.draft_tables import guess_input, last_operator, why_not, write_inputs, write_output
 from edged.model.runtime import Interpreter
 from edged.model.runtime.anatomy import Anatomy
 from edged.model.runtime.graph import Graph
@@ -20,6 +22,12 @@ _USUAL = ("serving_default", "infer", "inference", "predict", "serve")
 """Usual names of signatures for inference."""
 
 _STATE = re.compile("state|hidden|memory|cell", re.IGNORECASE)
+
+_RECURRENT = {
+    *("WHILE", "RNN", "LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    *("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM"),
+}
+"""Operators that go through the rows of a window one by one."""
 
 _SELF_TEST = (
     "",
@@ -34,13 +42,14 @@ def choose_signature(graph: Graph) -> str | None:
 
     None: the main subgraph is all that there is to ask.
 
-    :raises ModelError: no signature both takes and gives something.
+    :raises ModelError: neither a signature nor the main subgraph both takes and gives something.
     """
     usable = [key for key, one in graph.signatures.items() if one.inputs and one.outputs]
     main = [key for key in usable if graph.signatures[key].subgraph == 0]
-    if graph.signatures and not usable:
+    runs = any(one.inputs and one.outputs for one in graph.subgraphs[:1])
+    if graph.signatures and not usable and not runs:
         raise ModelError("model.signature: none of the model's takes and gives something")
-    if len(graph.signatures) == len(main) <= 1:
+    if not usable or len(graph.signatures) == len(main) <= 1:
         return None
     return next(key for key in (*_USUAL, *main, *usable) if key in usable)
 
@@ -58,19 +67,24 @@ def draft(anatomy: Anatomy, interpreter: Interpreter, signature: str | None, fil
             f"{file} takes {len(inputs)} inputs and gives {len(outputs)} outputs: nothing can be asked of it"
         )
     feedback = _feedback(inputs, outputs)
-    answer = next(place for place, tensor in enumerate(outputs) if tensor.name not in feedback.values())
+    written = _notes(anatomy, interpreter, "outputs")
+    free = [place for place, tensor in enumerate(outputs) if tensor.name not in feedback.values()]
+    answer = next((place for place in free if _has_labels(outputs[place], written[place])), free[0])
+    subgraph = anatomy.graph.subgraphs[interpreter.subgraph]
+    recurrent = any(operator.name in _RECURRENT for operator in subgraph.operators)
     parts = [
-        guess_input(tensor, notes)
-        for tensor, notes in zip(inputs, _notes(anatomy, interpreter, "inputs"), strict=True)
+        guess_input(tensor, notes, recurrent=recurrent)._replace(held=range_of(tensor, subgraph, number))
+        for tensor, notes, number in zip(
+            inputs, _notes(anatomy, interpreter, "inputs"), interpreter.input_indices, strict=True
+        )
         if tensor.name not in feedback
     ]
-    subgraph = anatomy.graph.subgraphs[interpreter.subgraph]
     operator = last_operator(subgraph, interpreter.output_indices[answer])
     lines = [
         *_head(anatomy, file),
         *_model(anatomy, interpreter, signature, file, outputs[answer].name, feedback),
         *write_inputs(parts),
-        *write_output(parts, outputs[answer], _notes(anatomy, interpreter, "outputs")[answer], operator),
+        *write_output(parts, outputs[answer], written[answer], operator),
         *_SELF_TEST,
     ]
     return "\n".join(lines) + "\n"
@@ -85,6 +99,8 @@ def _head(anatomy: Anatomy, file: str) -> Iterator[str]:
     yield f"name = {toml.text(_name(file))}"
     yield "version = 1"
     yield f"summary = {toml.text(toml.line(notes.description if notes else ''))}"
+    if anatomy.lost:
+        yield from toml.remark(f"Nothing of its author's notes is used: {anatomy.lost.message}")
     if notes is not None and toml.line(notes.license):
         yield f"license = {toml.text(toml.line(notes.license))}"
 
@@ -116,6 +132,11 @@ def _model(
         yield 'reset = "gap"  # it keeps state from window to window'
     elif interpreter.has_variables:
         yield '# reset = "gap"  # for state that is kept from window to window; by default each one begins anew'
+
+
+def _has_labels(tensor: TensorInfo, notes: TensorNotes | None) -> bool:
+    """Return True if a manifest can have the labels that the notes on an output bring along."""
+    return notes is not None and bool(notes.labels) and not why_not(math.prod(tensor.shape), notes)
 
 
 def _feedback(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> Mapping[str, str]:

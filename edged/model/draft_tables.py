@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from edged.base.errors import ModelError
+from edged.formats.channel.result import MOST_SCORES
 from edged.formats.spec.output import LONGEST_LABEL, MOST_LABELS
 from edged.model import toml
+from edged.model.draft_normalise import Range, write_normalise
 from edged.model.runtime.graph import Subgraph
 from edged.model.runtime.metadata import TensorNotes
 from edged.model.signal.tensor import TensorInfo
@@ -33,6 +35,8 @@ class InputGuess(NamedTuple):
     :ivar rows: pixels, of a picture.
     :ivar channels: values of a row.
     :ivar size: width and height of a picture.
+    :ivar held: the numbers that its quantised tensor stands for.
+    :ivar first: the channels come before the rows; None: the shape does not say.
     """
 
     tensor: TensorInfo
@@ -40,43 +44,75 @@ class InputGuess(NamedTuple):
     rows: int
     channels: int
     size: tuple[int, int] | None = None
+    first: bool | None = False
+    held: Range | None = None
 
 
-def guess_input(tensor: TensorInfo, notes: TensorNotes | None) -> InputGuess:
-    """Guess the kind of an input: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out."""
+def guess_input(tensor: TensorInfo, notes: TensorNotes | None, *, recurrent: bool = False) -> InputGuess:
+    """Guess the kind of an input: a picture [H, W, 1 or 3], a window [T, C], or a row [C]; the batch is left out.
+
+    Channels may come first: [1 or 3, H, W], [C, T].
+
+    :param recurrent: the model goes through the rows one by one, so that they come first.
+    """
     sizes = list(tensor.shape)
     if len(sizes) > 1 and sizes[0] == 1:
         del sizes[0]
-    if _is_picture(sizes, notes):
-        height, width, colours = sizes
-        return InputGuess(tensor, notes, height * width, colours, (width, height))
-    while len(sizes) > 2 and sizes[-1] == 1:  # noqa: PLR2004  a window has two sizes
-        del sizes[-1]
+    for colours_first, (height, width, colours) in _as_pictures(sizes):
+        if _is_picture(height, width, colours, notes):
+            first = colours_first and colours > 1
+            return InputGuess(tensor, notes, height * width, colours, (width, height), first)
+    while len(sizes) > 2 and 1 in sizes:  # noqa: PLR2004  a window has two sizes
+        del sizes[len(sizes) - 1 - sizes[::-1].index(1)]
     values = math.prod(sizes)
-    channels = sizes[-1] if len(sizes) > 1 else values if values <= _MOST_CHANNELS else 1
-    return InputGuess(tensor, notes, values // channels, channels)
+    if len(sizes) < 2:  # noqa: PLR2004  as above
+        channels = values if values <= _MOST_CHANNELS else 1
+        return InputGuess(tensor, notes, values // channels, channels)
+    guess = False if recurrent else _are_channels_first(sizes)
+    channels = sizes[0] if guess else sizes[-1]
+    return InputGuess(tensor, notes, values // channels, channels, first=guess)
 
 
-def _is_picture(sizes: Sequence[int], notes: TensorNotes | None) -> bool:
-    if len(sizes) != _HEIGHT_WIDTH_COLOURS or sizes[2] not in _COLOURS:
+def _as_pictures(sizes: Sequence[int]) -> Iterator[tuple[bool, Sequence[int]]]:
+    """Yield height, width and colours as the shape may have them: with the colours last, and with them first."""
+    if len(sizes) == _HEIGHT_WIDTH_COLOURS:
+        yield False, sizes
+        yield True, (*sizes[1:], sizes[0])
+
+
+def _is_picture(height: int, width: int, colours: int, notes: TensorNotes | None) -> bool:
+    if colours not in _COLOURS:
         return False
     if notes is not None and notes.picture is not None:
         return True
-    height, width, colours = sizes
     return min(height, width) > _LEAST_SIDE and (colours > 1 or height == width)  # a grey oblong is a spectrogram
 
 
-def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
-    """Write the tables of the inputs.
+_MORE = 4
+"""Times that a window is longer than it has channels, if a shape shall say which is which."""
 
-    :raises ModelError: a picture is not the only input.
-    """
+
+def _are_channels_first(sizes: Sequence[int]) -> bool | None:
+    """Guess by the shape; None where it does not say: windows have more rows than channels, mostly."""
+    channels, *rows = sizes
+    if len(rows) > 1:
+        return rows[0] == rows[1] != channels  # of planes such as those of a radar
+    if channels > _MOST_CHANNELS or channels * _MORE > rows[0]:
+        return None if channels <= rows[0] else False
+    return channels > 1
+
+
+def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
+    """Write the tables of the inputs. A picture beside others becomes rows of pixels: readings are pictures or rows."""
     pictures = [part for part in parts if part.size is not None]
     if pictures and len(parts) > 1:
-        raise ModelError(
-            f"tensors: {pictures[0].tensor.name!r} takes a picture, and a manifest fills no input beside one",
-            hint=f"the model takes {', '.join(repr(part.tensor.name) for part in parts)}",
+        yield ""
+        yield from toml.remark(
+            f"{pictures[0].tensor.name!r} takes a picture, and another input something else: readings hold rows of"
+            " pixels here, with the other values beside them."
         )
+        parts = [part._replace(size=None) for part in parts]
+        pictures = []
     channels = _channels(parts)
     yield ""
     for part in parts:
@@ -95,6 +131,8 @@ def write_inputs(parts: Sequence[InputGuess]) -> Iterator[str]:
     for part in parts:
         name = f"tensors.{toml.key(part.tensor.name)}"
         yield from toml.table(name, toml.assign("channels", list(map(toml.text, channels[part.tensor.name]))))
+        if part.rows == window:
+            yield from _layout([part])
         if part.rows != window:
             yield 'features = { use = ["mean"] }  # a guess: it takes one value a channel, out of the whole window'
         yield from _normalise(f"{name}.normalise", part)
@@ -105,9 +143,20 @@ def _input(parts: Sequence[InputGuess], channels: Sequence[str]) -> Iterator[str
     yield from toml.assign("channels", list(map(toml.text, channels)), "" if size else "name them, in this order")
     if size:
         yield f"image = {{ width = {size[0]}, height = {size[1]} }}"
+        yield from _layout(parts)
         return
+    yield from _layout(parts)
     yield '# unit = "m/s²"'
     yield '# rate = "100 Hz"'
+
+
+def _layout(parts: Sequence[InputGuess]) -> Iterator[str]:
+    """Write the layout of the only input, where it is not the usual one."""
+    if len(parts) == 1 and parts[0].first:
+        rows = ["height", "width"] if parts[0].size else ["rows"]
+        yield f'layout = "channels_first"  # a guess by its shape: [{", ".join(("channels", *rows))}]'
+    elif len(parts) == 1 and parts[0].first is None:
+        yield '# layout = "channels_first"  # where the model takes them before the rows: swap channels and window.size'
 
 
 def _channels(parts: Sequence[InputGuess]) -> Mapping[str, Sequence[str]]:
@@ -145,21 +194,7 @@ def _feature_hint(part: InputGuess) -> Iterator[str]:
 
 
 def _normalise(name: str, part: InputGuess) -> Iterator[str]:
-    notes = part.notes
-    given = () if notes is None else (notes.mean, notes.std)
-    if given and all(len(one) in {1, part.channels} and np.isfinite(one).all() for one in given) and all(given[1]):
-        yield from toml.table(
-            name, ['method = "zscore"', f"mean = {toml.numbers(given[0])}", f"std = {toml.numbers(given[1])}"]
-        )
-    elif part.size is not None and part.tensor.dtype.kind == "f":
-        yield from (
-            "",
-            "# Colours are 0 to 255 here; for a model that was trained on 0 to 1:",
-            f"# [{name}]",
-            '# method = "minmax"',
-            "# min = 0.0",
-            "# max = 255.0",
-        )
+    return write_normalise(name, part.notes, part.channels, part.held, picture=part.size is not None)
 
 
 _PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST"}
@@ -190,6 +225,8 @@ def write_output(
     size = math.prod(tensor.shape)
     yield ""
     yield from toml.remark(describe(f"Out of {operator or 'it'} comes", tensor, notes))
+    if notes is not None and (why := why_not(size, notes)):
+        yield from toml.remark(f"Not used: its labels from {notes.label_file}: {why}.")
     yield "[output]"
     if size > 1 and operator != "SOFTMAX" and [part.tensor.shape for part in parts] == [tensor.shape]:
         yield from _anomaly()
@@ -197,6 +234,8 @@ def write_output(
         yield from _detector(notes)
     elif size == 1 or size != max(tensor.shape) or size > MOST_LABELS:
         yield from ('kind = "regressor"', '# unit = "°C"', "# scale = 1.0", "# offset = 0.0")
+        if size > MOST_SCORES:
+            yield f'tell = "score"  # results hold {MOST_SCORES} scores at most'
     else:
         yield from _classifier(size, notes, operator)
 
@@ -230,6 +269,19 @@ def _classifier(size: int, notes: TensorNotes | None, operator: str) -> Iterator
 
 def _labels(size: int, notes: TensorNotes | None) -> Sequence[str]:
     """Return the labels that the model brings along, if a manifest may have them."""
-    labels = () if notes is None else notes.labels
-    fits = len(labels) == len(set(labels)) == size and all(len(one.encode()) <= LONGEST_LABEL for one in labels)
-    return labels if fits else ()
+    return notes.labels if notes is not None and notes.labels and not why_not(size, notes) else ()
+
+
+def why_not(size: int, notes: TensorNotes) -> str:
+    """Return why an output of ``size`` values cannot have the labels of its notes; empty if it can, or has none."""
+    if notes.by_value:
+        return "they name the values that it gives, and not its outputs"
+    if len(notes.labels) != size:
+        return f"{len(notes.labels)} labels for {size} outputs" if notes.label_file else ""
+    if twice := [label for label, count in Counter(notes.labels).items() if count > 1]:
+        return f"{twice[0]!r} stands there more than once"
+    if long := [label for label in notes.labels if len(label.encode()) > LONGEST_LABEL]:
+        return f"{long[0]!r} is longer than {LONGEST_LABEL} bytes"
+    if size > MOST_LABELS:
+        return f"a manifest has {MOST_LABELS} labels at most"
+    return ""

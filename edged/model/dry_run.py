@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from edged.base.errors import ConfigError, OutputError, ReadingShapeError
+from edged.base.errors import ConfigError, EdgedError, FormatError, OutputError, ReadingShapeError
+from edged.formats.channel.epoch import MAX_COUNT
+from edged.formats.channel.result import LONGEST_SOURCE, Answer, Result, Sealed
 from edged.formats.channel.result_encoder import ResultEncoder
-from edged.formats.package.self_test import ARRAYS
-from edged.formats.spec import Chain
-from edged.model.author import Author
-from edged.model.known_answers import clear_ones, make_self_test
+from edged.formats.package.self_test import ARRAYS, SELF_TEST_LIMIT, SelfTest
+from edged.formats.spec import Chain, Layout, Tensor
+from edged.model.author import TOLERANCE, Author
+from edged.model.known_answers import Judge, clear_ones, make_self_test, spread
 from edged.model.live import Floats, Memory, Model
-from edged.model.runtime import DelegateLibrary, Engine, choose
+from edged.model.runtime import DelegateLibrary, Engine, choose, installed
 from edged.model.samples import Samples
+from edged.model.signal.axes import axes_of, fits
 from edged.model.signal.decide import Decider, Decision
 from edged.model.signal.rows import Cleaner, Piece, Timeline
 from edged.model.signal.window import new_window
 
 _SELF_TESTS, _CANDIDATES = 8, 64
+_ROOM = SELF_TEST_LIMIT - 128 * 1024
+"""Bytes for the windows of a self-test; scores take the rest."""
 
 
 class TriedWindow(NamedTuple):
@@ -31,6 +36,7 @@ class TriedWindow(NamedTuple):
     :ivar best: the label of this window by itself, of a classifier the one with the highest score; None for a
         regressor.
     :ivar right: the label that the file gives, where it gives one.
+    :ivar clipped: share of its values that the model's integer inputs clip.
     """
 
     rows: Floats
@@ -38,20 +44,76 @@ class TriedWindow(NamedTuple):
     decision: Decision
     best: str | None
     right: str | None
+    clipped: float
 
 
-def check_weights(author: Author, base: Path, weights: Path, delegates: Sequence[DelegateLibrary] = ()) -> None:
-    """Refuse weights that the runtime refuses, that do not fit the manifest, or that fail its self-test.
+class CheckedWeights(NamedTuple):
+    """Weights that answer the self-test of their manifest.
+
+    :ivar author: the manifest, with the layouts stated that the shapes of the model's inputs decide: they stay as they
+        are when the next version has other shapes.
+    :ivar outputs: number of scores.
+    :ivar tested: engines that answer the self-test: those that it was recorded with, and those that are installed here.
+    :ivar failures: of engines that are installed here, by their names.
+    """
+
+    author: Author
+    outputs: int
+    tested: tuple[str, ...]
+    failures: Mapping[str, EdgedError]
+
+
+def check_weights(author: Author, base: Path, weights: Path) -> CheckedWeights:
+    """Refuse weights that the preferred engine refuses, that do not fit the manifest, or that fail its self-test.
 
     :raises ModelError: so they do.
     :raises ConfigError: the manifest or its self-test cannot be used.
     """
-    model = open_model(author, weights, choose("auto"), delegates)
+    test, recorded = author.read_recording(base)
+    preferred = choose("auto")
+    author, outputs = _check_with(preferred, author, weights, test)
+    tested, failures = [preferred.title], {}
+    for engine in installed():
+        if engine.name != preferred.name:
+            try:
+                _check_with(engine, author, weights, test)
+                tested.append(engine.title)
+            except EdgedError as error:
+                failures[engine.title] = error
+    others = [one for one in recorded if one not in tested and one not in failures]
+    return CheckedWeights(author, outputs, (*tested, *others), failures)
+
+
+def _check_with(engine: Engine, author: Author, weights: Path, test: SelfTest) -> tuple[Author, int]:
+    model = open_model(author, weights, engine)
     try:
-        model.self_test(author.read_self_test(base))
-        ResultEncoder.of(author, author.name, author.version, bytes(32), outputs=model.outputs, tune={})
+        model.self_test(test)
+        ResultCheck(author, model.outputs).check(Decider(author, {}).step(np.zeros(model.outputs, np.float32), 0.0))
+        return author.with_layouts({name: order.layout for name, order in model.orders.items()}), model.outputs
     finally:
         model.close()
+
+
+class ResultCheck:
+    """Encodes decisions as a board does, and opens them as a hub does.
+
+    :raises ConfigError: a result holds more scores than hubs accept.
+    """
+
+    def __init__(self, chain: Chain, outputs: int) -> None:
+        self._encoder = ResultEncoder.of(chain, "tried", 1, bytes(32), outputs=outputs, tune={})
+
+    def check(self, decision: Decision) -> None:
+        """Check that hubs accept the result of a decision.
+
+        :raises ConfigError: they refuse it.
+        """
+        label, score, value, scores, top, _ = decision
+        answer = Answer(label, score, value, scores, top, "+" * LONGEST_SOURCE)
+        try:
+            Result.parse(self._encoder.encode(answer, MAX_COUNT, 0.0, Sealed(bytes(8), 0, MAX_COUNT)))
+        except FormatError as error:
+            raise ConfigError(f"output: hubs would refuse its results: {error.message}") from error
 
 
 def open_model(chain: Chain, weights: Path, engine: Engine, delegates: Sequence[DelegateLibrary] = ()) -> Model:
@@ -80,8 +142,9 @@ def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[TriedW
 
     :raises ReadingShapeError: the samples have another shape than the manifest's windows.
     :raises ReadingValueError: they hold a value that the manifest wants refused.
+    :raises ConfigError: hubs would refuse the results.
     """
-    decider = Decider(chain, {})
+    decider, results = Decider(chain, {}), ResultCheck(chain, model.outputs)
     memory = None if chain.model.reset == "window" else Memory()
     labels = chain.output.labels
     for window in _windows(chain, samples):
@@ -90,16 +153,20 @@ def try_samples(model: Model, chain: Chain, samples: Samples) -> Iterator[TriedW
         scores = model.scores(window.rows, memory)
         best = labels[int(np.argmax(scores))] if chain.output.kind == "classifier" else None
         decision = decider.step(scores, time.monotonic())
-        yield TriedWindow(window.rows, scores, decision, best or decision.label, _label_name(window.right, labels))
+        results.check(decision)
+        right, clipped = _label_name(window.right, labels), model.clipped(window.rows)
+        yield TriedWindow(window.rows, scores, decision, best or decision.label, right, clipped)
 
 
 def _windows(chain: Chain, samples: Samples) -> Iterator[_SampleWindow]:
     values, labels = samples.values, samples.labels
     rows, channels = chain.rows, len(chain.input.channels)
     clean = Cleaner(chain.input)
-    if values.ndim > 2 and values[0].size == (rows or values.shape[1]) * channels:  # noqa: PLR2004  whole windows
+    if values.ndim > 2 and (layout := _layout_of(chain, values.shape[1:])) is not None:  # noqa: PLR2004  whole windows
         for at, window in enumerate(values):
-            yield _SampleWindow(clean(window.reshape(-1, channels)), None if labels is None else labels[at], at == 0)
+            ordered = window.reshape(channels, -1).T if layout == "channels_first" else window.reshape(-1, channels)
+            whole = clean(ordered.astype(np.float32, copy=False))
+            yield _SampleWindow(whole, None if labels is None else labels[at], at == 0)
         return
     if values.ndim != 2 or values.shape[1] != channels:  # noqa: PLR2004  rows of channels
         raise ReadingShapeError(
@@ -107,6 +174,15 @@ def _windows(chain: Chain, samples: Samples) -> Iterator[_SampleWindow]:
             f" ({'rows' if rows is None else rows}, {channels})"
         )
     yield from _rows_to_windows(chain, samples, clean(values))
+
+
+def _layout_of(chain: Chain, shape: tuple[int, ...]) -> Layout | None:
+    """Return the layout of whole windows of a shape; None if they are none."""
+    channels = len(chain.input.channels)
+    if chain.rows is None:
+        return "channels_last" if shape[1:] == (channels,) else None
+    axes = axes_of(chain, Tensor(layout=chain.input.layout))
+    return next((layout for layout, of in axes.items() if fits(of, shape)), None)
 
 
 def _rows_to_windows(chain: Chain, samples: Samples, values: Floats) -> Iterator[_SampleWindow]:
@@ -135,39 +211,58 @@ def _label_name(right: str | None, labels: Sequence[str]) -> str | None:
 class Recorded(NamedTuple):
     """Windows that were written as a self-test, and those that were left out.
 
-    :ivar unclear: windows whose two best labels lie too close: another runtime may well turn them over.
+    :ivar unclear: windows whose label another engine turns over, or may well turn over.
+    :ivar tolerance: that was written with them.
+    :ivar apart: largest difference of two engines' scores, as a share of their spread.
     """
 
     written: int
     unclear: int
+    tolerance: float
+    apart: float
 
 
 def record_self_test(
-    model: Model, chain: Chain, tried: Sequence[TriedWindow], path: Path, tolerance: float
+    model: Model,
+    chain: Chain,
+    tried: Sequence[TriedWindow],
+    path: Path,
+    tolerance: float = TOLERANCE,
+    *,
+    engines: Mapping[str, Model] | None = None,
 ) -> Recorded:
-    """Write windows with their scores for ``[self_test]``: a few, spread over the labels.
+    """Write windows with their scores for ``[self_test]``: a few, spread over the labels, or over the values.
 
-    The state of a model is cleared before each.
+    The state of a model is cleared before each. Windows on which the engines agree come first; the tolerance that is
+    written is at least twice as large as what lies between them.
 
-    :param tolerance: of the manifest's self-test.
+    :param tolerance: the least.
+    :param engines: the same model in each engine that shall answer, too, by the engines' names.
     :raises ConfigError: there is nothing to record.
     :raises OutputError: it cannot be written.
     """
     if not tried:
         raise ConfigError("there is no window to record a self-test from")
-    by_label: dict[str | None, list[TriedWindow]] = {}
-    for window in tried:
-        by_label.setdefault(window.best, []).append(window)
-    rounds = max(map(len, by_label.values()))
-    chosen = [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_CANDIDATES]
-    scores = [model.scores(window.rows) for window in chosen]
-    clear = clear_ones(scores, tolerance, chain.output.kind)
+    chosen = _candidates(tried)
+    scores = np.stack([model.scores(window.rows) for window in chosen])
+    others = [np.stack([other.scores(window.rows) for window in chosen]) for other in (engines or {}).values()]
+    judge, kind = Judge(chain), chain.output.kind
+    apart = np.max([np.abs(scores - one) for one in others], axis=0) if others else np.zeros_like(scores)
+    close = (apart <= tolerance / 2 * spread(scores, kind)).all(axis=1)
+    clear = [
+        at
+        for at in clear_ones(list(scores), tolerance, chain)
+        if all(judge.agree(one[at], scores[at]) for one in others)
+    ]
+    clear.sort(key=lambda at: not close[at])
     if not clear:
         raise ConfigError(
             f"none of {len(chosen)} windows has a clear best label: another runtime may answer any of them otherwise",
             hint="record from windows that the model is surer of, or with a smaller self_test.tolerance",
         )
-    kept = clear[:_SELF_TESTS]
+    kept = clear[: max(1, min(_SELF_TESTS, _ROOM // _encoded_size(chain, chosen[clear[0]].rows)))]
+    share = float((apart[kept] / spread(scores[kept], kind)).max())
+    tolerance = max(tolerance, 2 * share)
     test = make_self_test(chain, tolerance, [chosen[at].rows for at in kept], [scores[at] for at in kept])
     windows = [
         np.frombuffer(case.window.data, ARRAYS[case.window.tag]).reshape(chosen[at].rows.shape)
@@ -177,9 +272,27 @@ def record_self_test(
         arrays = {"windows": np.stack(windows)}
     else:
         arrays = {f"window_{number}": window for number, window in enumerate(windows)}
+    names = np.array(list(engines or ()), np.str_)
     try:
-        np.savez(path, allow_pickle=False, scores=np.stack([scores[at] for at in kept]), **arrays)
+        np.savez(path, allow_pickle=False, scores=scores[kept], tolerance=tolerance, engines=names, **arrays)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-    unclear = len(chosen) - len(clear)
-    return Recorded(len(kept), unclear)
+    return Recorded(len(kept), len(chosen) - len(clear), tolerance, share)
+
+
+def _candidates(tried: Sequence[TriedWindow]) -> Sequence[TriedWindow]:
+    """Return windows in turn of each label; of a regressor those of the lowest and highest values, and between them."""
+    by_label: dict[str | None, list[TriedWindow]] = {}
+    for window in tried:
+        by_label.setdefault(window.best, []).append(window)
+    if None in by_label:
+        ordered = sorted(tried, key=lambda window: float(window.scores[0]))
+        places = np.linspace(0, len(ordered) - 1, min(_SELF_TESTS, len(ordered)))
+        return [ordered[round(place)] for place in places]
+    rounds = max(map(len, by_label.values()))
+    return [group[at] for at in range(rounds) for group in by_label.values() if at < len(group)][:_CANDIDATES]
+
+
+def _encoded_size(chain: Chain, window: Floats) -> int:
+    """Return the bytes that a window takes in a self-test, at most."""
+    return window.size * (1 if chain.input.image is not None else window.itemsize)

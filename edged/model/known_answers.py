@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ConfigError, FormatError, SelfTestError
 from edged.formats.package.self_test import ARRAYS, FLOAT32, SELF_TEST_LIMIT, SelfTest, SelfTestCase, TypedArray
-from edged.formats.spec import Chain
+from edged.formats.spec import Chain, Decide, Needed
+from edged.model.signal.decide import chooser
 
 Floats = npt.NDArray[np.float32]
 _TAGS = {np.dtype(form): tag for tag, form in ARRAYS.items()}
@@ -75,8 +77,43 @@ def spread(scores: Floats, kind: str) -> Floats:
     return np.broadcast_to(found, scores.shape[1:]).astype(np.float32)
 
 
-def check_answer(got: Floats, expected: Floats, *, within: Floats, kind: str) -> None:
-    """Check an answer against the signed one: each output, and which of a classifier's is the best.
+class Judge:
+    """Judges answers by what they come to: the label of each window by itself, by the manifest's own thresholds.
+
+    A regressor has no labels.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self._output = chain.output
+        self._labels = chain.all_labels
+        decide = chain.decide or Decide()
+        self._decide = msgspec.structs.replace(decide, smooth=None, needed=Needed())
+
+    def label(self, scores: Floats) -> int:
+        """Return the number of the label of a window; 0 for a regressor."""
+        if self._output.kind == "regressor":
+            return 0
+        return chooser(self._labels, self._output, self._decide)(scores)
+
+    def agree(self, got: Floats, expected: Floats) -> bool:
+        """Return True if two answers come to one label, or to two that were signed as equal."""
+        mine, signed = self.label(got), self.label(expected)
+        return mine == signed or (max(mine, signed) < len(expected) and bool(expected[mine] == expected[signed]))
+
+    def is_clear(self, scores: Floats, within: Floats) -> bool:
+        """Return True if no change of each score by at most ``within`` turns the label over."""
+        label, others = self.label(scores), scores + within
+        if label < len(scores):
+            others[label] = scores[label] - within[label]
+        return all(self.label(changed) == label for changed in (others, scores + within, scores - within))
+
+    def name(self, scores: Floats) -> str:
+        """Return the label of a window."""
+        return self._labels[self.label(scores)]
+
+
+def check_answer(got: Floats, expected: Floats, *, within: Floats, judge: Judge) -> None:
+    """Check an answer against the signed one: each output, and the label that they come to.
 
     :param within: the largest difference of each output.
     :raises SelfTestError: it is another answer.
@@ -88,17 +125,16 @@ def check_answer(got: Floats, expected: Floats, *, within: Floats, kind: str) ->
     if not (error <= within).all():
         worst = int(np.argmax(np.where(np.isnan(error), np.inf, error) / np.maximum(within, np.finfo("f4").tiny)))
         raise SelfTestError(f"off by {error[worst]:.4g}, more than {within[worst]:.4g}", hint=hint)
-    if kind == "classifier" and expected[np.argmax(got)] != expected.max():
-        best, signed = int(np.argmax(got)), int(np.argmax(expected))
-        raise SelfTestError(f"output {best} is the best, and output {signed} was signed as the best", hint=hint)
+    if not judge.agree(got, expected):
+        raise SelfTestError(f"it comes to {judge.name(got)!r}, and {judge.name(expected)!r} was signed", hint=hint)
 
 
-def clear_ones(scores: Sequence[Floats], tolerance: float, kind: str) -> list[int]:
+def clear_ones(scores: Sequence[Floats], tolerance: float, chain: Chain) -> list[int]:
     """Return the numbers of those scores whose label no runtime may turn over within the tolerance."""
-    if kind != "classifier" or not scores or len(scores[0]) == 1:
-        return list(range(len(scores)))
-    least = 2 * tolerance * spread(np.stack(scores), kind)[0]
-    return [number for number, one in enumerate(scores) if np.diff(np.sort(one)[-2:])[0] >= least]
+    if not scores:
+        return []
+    judge, within = Judge(chain), tolerance * spread(np.stack(scores), chain.output.kind)
+    return [number for number, one in enumerate(scores) if judge.is_clear(one, within)]
 
 
 def answers_of(test: SelfTest) -> Iterable[tuple[Floats, Floats]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from edged.formats.cose.keys import Agreement
 from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import VerifiedPackage
 from edged.formats.spec import Chain
-from edged.model.known_answers import answers_of, check_answer, spread, to_floats
+from edged.model.known_answers import Judge, answers_of, check_answer, spread, to_floats
 from edged.model.runtime import DelegateLibrary, Engine, Runner
 from edged.model.signal.chain import CompiledChain, shapes_for
 
+_LOG = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
 
 
@@ -40,8 +42,10 @@ class Model:
     """A signal chain around an interpreter: windows in, scores out.
 
     :ivar outputs: number of scores.
+    :ivar orders: the order of each input's values, by its name in the manifest.
     :ivar keeps_state: state stays inside the interpreter, where only one stream of windows can have it.
     :ivar seconds: of the quickest answer of the self-test, the chain included; infinite before it.
+    :ivar clipped: returns the share of a window's values that an integer input clips.
     :ivar prepare: turns a window into the model's tensors; it holds nothing of the weights.
     :raises ModelError: the chain does not fit the model's tensors.
     """
@@ -55,9 +59,11 @@ class Model:
         self.prepare = self._chain.prepare
         self._feedback = self._chain.feedback
         self._channels = len(chain.input.channels)
-        self._kind = chain.output.kind
+        self._kind, self._judge = chain.output.kind, Judge(chain)
         self._has_state = interpreter.has_variables or interpreter.has_resources
         self.outputs = self._chain.outputs
+        self.orders = self._chain.orders
+        self.clipped = self._chain.clipped
         self.keeps_state = self._has_state and chain.model.reset == "gap"
         self.seconds = float("inf")
         if interpreter.has_resources and chain.model.reset != "gap":
@@ -91,12 +97,12 @@ class Model:
 
         :raises SelfTestError: an answer is not the signed one.
         """
-        kind = self._kind
-        within = test.tolerance * spread(np.stack([to_floats(case.scores) for case in test.cases]), kind)
+        signed = np.stack([to_floats(case.scores) for case in test.cases])
+        within = test.tolerance * spread(signed, self._kind)
         for number, (window, expected) in enumerate(answers_of(test), 1):
             got = self._timed(window.reshape(-1, self._channels))
             with error_context(f"self-test {number} of {len(test.cases)}"):
-                check_answer(got, expected, within=within, kind=kind)
+                check_answer(got, expected, within=within, judge=self._judge)
         self._timed(to_floats(test.cases[0].window).reshape(-1, self._channels))  # warm by now
         self.interpreter.reset()
 
@@ -121,6 +127,8 @@ class LiveModel(Model):
     def __init__(self, package: VerifiedPackage, buffer: SecretBuffer, interpreter: Runner) -> None:
         super().__init__(package.manifest, interpreter)
         self.manifest = package.manifest
+        if self.manifest.outputs not in {None, self.outputs}:
+            raise ModelError(f"the model gives {self.outputs} scores, and {self.manifest.outputs} were signed")
         self.identity = package.identity
         self.locked = buffer.locked
         self._buffer = buffer
@@ -165,5 +173,10 @@ def load(
         undo.callback(interpreter.close)
         model = LiveModel(package, buffer, interpreter)
         model.self_test(SelfTest.parse(room.view, manifest))
+        if manifest.tested and engine.name not in {one.partition(" ")[0] for one in manifest.tested}:
+            _LOG.warning(
+                "model %s: its publisher tried it on %s, and not on %s: it answers the self-test as it should",
+                *(manifest.name, ", ".join(manifest.tested), engine.title),
+            )
         undo.pop_all()
         return model  # closing `room` trims this thread's freed memory: it may end long before the model is closed

@@ -29,13 +29,13 @@ _Lines = Iterable[tuple[int, list[Any]]]
 class Samples:
     """The content of a file.
 
-    :ivar values: float32, rows [n, channels] or whole windows [n, size, channels].
+    :ivar values: float32, or pixels as uint8: rows [n, channels] or whole windows [n, size, channels].
     :ivar names: one for each channel, where the file names them.
     :ivar labels: one for each row or window, where the file has them: text, or the number of a label.
     :ivar times: float64 [n], seconds, where the file has them.
     """
 
-    values: Floats
+    values: npt.NDArray[Any]
     names: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     times: npt.NDArray[np.float64] | None = None

@@ -38,7 +38,7 @@ export class NotYetValidError extends EdgedError {}
 /** Accepted before, or older than what was. */
 export class ReplayError extends EdgedError {}
 
-/** A late result whose readings were answered before: no attack, but a board that was not told of its success. */
+/** A result whose readings were answered before: no attack, but a board that died before it heard of its success. */
 export class RepeatedError extends ReplayError {}
 
 /** Sealed under a key id that the board has not announced (yet). */

@@ -26,6 +26,7 @@ const MOST_COUNT = 2 ** 20
 const MOST_AHEAD = 24 * 3600 // seconds that a board's clock may run ahead of the hub's
 const REMEMBERED = 4096 // results of a board whose readings are remembered
 const MOST_CHANNELS = 64
+const MOST_EPOCHS = 32 // with results to the same readings
 const RESERVED = new Set(['announce', 'health', 'inventory', 'nonce', 'status'])
 
 /** Opens the results of enrolled boards. What it has accepted it remembers for as long as it lives, in memory alone. */
@@ -109,10 +110,10 @@ export class Receiver {
     }
     const result = parseResult(plaintext)
     if (result.count !== count) throw new MismatchError(`sealed as count ${count}, and says ${result.count}`)
-    if (epoch !== board.current && !(result.late && count <= epoch.last)) {
+    if (count > epoch.last) {
       throw new ReplayError(`epoch ${epoch.number} of ${device} is closed to count ${count}`)
     }
-    board.accept(kid, count, channel, result)
+    board.accept(kid, count, channel, epoch, result)
     return { device, channel, kid, signed: epoch.signs, result }
   }
 
@@ -144,7 +145,7 @@ class Board {
   asked = -Infinity
   #signs = false // whether it ever announced signed results
   #seen = new Map() // by key id: which counts were accepted, 32 to an entry
-  #answered = new Map() // by channel, source and input: the key id of the result, the longest ago first
+  #answered = new Map() // by channel, source and input: results of each epoch; the longest ago first
 
   constructor(record) {
     this.record = record
@@ -194,16 +195,27 @@ class Board {
     return count
   }
 
-  /** Accept a count, once. Then refuse a late result of readings that were answered under another key. */
-  accept(kid, count, channel, { late, input, source = '' }) {
+  /** Accept a count, once. Then refuse a result that only repeats another to the same readings. */
+  accept(kid, count, channel, { number }, { redelivered = false, input, source = '' }) {
     this.channels.add(channel)
     const seen = this.#seen.get(kid) ?? new Map()
     this.#seen.set(kid, seen.set(count >> 5, seen.get(count >> 5) | (1 << (count & 31))))
     const what = `${channel} ${source.length} ${source} ${[input].flat().map((one) => (Buffer.isBuffer(one) ? one.toString('hex') : one))}`
-    const before = this.#answered.get(what) ?? kid
+    const answers = this.#answered.get(what) ?? new Map()
     this.#answered.delete(what)
-    this.#answered.set(what, kid)
+    this.#answered.set(what, answers)
     if (this.#answered.size > REMEMBERED) this.#answered.delete(this.#answered.keys().next().value)
-    if (late && before !== kid) throw new RepeatedError(`what a late result answers was answered under key ${before}`)
+    const before = fewestReadings(answers)
+    const of = answers.get(number) ?? { fresh: 0, redelivered: 0 }
+    of[redelivered ? 'redelivered' : 'fresh'] += 1
+    answers.set(number, of)
+    if (answers.size > MOST_EPOCHS) answers.delete(Math.min(...answers.keys()))
+    if (fewestReadings(answers) === before) throw new RepeatedError(`a result of ${this.record.id} repeats another`)
   }
+}
+
+/** The least number of readings that explain results by epoch: a redelivered one may repeat one of each older epoch. */
+function fewestReadings(answers) {
+  const epochs = [...answers].sort(([one], [other]) => one - other)
+  return epochs.reduce((fewest, [, { fresh, redelivered }]) => Math.max(fewest, redelivered) + fresh, 0)
 }

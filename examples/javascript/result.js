@@ -26,6 +26,7 @@ const REQUIRED = {
   pad: (value) => isBytes(value) && value.length >= 256 && value.length <= 65_535 && value.every((byte) => byte === 0),
 }
 const OPTIONAL = {
+  redelivered: (value) => value === true,
   source: (value) => isText(value) && value.length > 0 && Buffer.byteLength(value) <= 128,
   label: isText,
   score: isFloat,

@@ -13,8 +13,10 @@ import pytest
 
 from edged.base.clock import Clock
 from edged.base.errors import UnknownKeyError
-from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.announcing import Announcing
+from edged.board.delivery.results import Results
 from edged.board.health import Health
+from edged.board.pipeline import Answered
 from edged.board.state import OutboxStore, State
 from edged.broker import Broker, BrokerOptions, Delivery
 from edged.formats.channel.announce import MOST_EPOCHS, split
@@ -25,6 +27,7 @@ from edged.formats.cose.algorithms import Aead
 from support.broker import Client, PlainBroker, spin
 from support.parties import ANSWER, Board, Hub, encoder
 from support.promises import NOTHING_LOST
+from support.serving import topic
 
 pytestmark = [pytest.mark.broker, NOTHING_LOST]
 
@@ -42,12 +45,12 @@ class Run:
             "press-07", board.sign, aead=Aead.A256GCM, hubs=[hub.record], sign_results=False, max_age=86_400,
             begin_epoch=self.state.begin_epoch,
         )  # fmt: skip
-        self.outgoing = Outgoing(
-            self.broker, announcer, Health(), OutboxStore(self.state), base="edged/press-07", most_waiting=10**7,
-            longest_waiting=1e9, read_clock=lambda: Clock(time.time(), synchronised=True),
-        )  # fmt: skip
-        self.broker.on_delivered = self.outgoing.on_delivered
-        self.broker.on_up = self.outgoing.on_up
+        health = Health()
+        announcing = Announcing(self.broker, announcer, health, topic, lambda: Clock(time.time(), synchronised=True))
+        self.results = Results(
+            self.broker, announcing, health, OutboxStore(self.state), topic=topic, most=10**7, longest=1e9
+        )
+        self.broker.on_delivered, self.broker.on_up = self.results.on_delivered, self.results.on_up
 
     def __enter__(self) -> Self:
         return self
@@ -58,8 +61,9 @@ class Run:
     def answer(self, number: int) -> bytes:
         """Answer a reading; return its name once its result is stored."""
         name = hashlib.sha256(number.to_bytes(8, "big")).digest()
-        self.outgoing._seal("c1", encoder(), ANSWER, Plain(name), None, late=False)
-        self.outgoing.outbox.flush(time.monotonic())
+        answered = Answered(ANSWER, Plain(name), publish=True, redelivered=False)
+        self.results.publish("c1", encoder(), answered, None)
+        self.results.outbox.flush(time.monotonic())
         return name
 
 
@@ -103,8 +107,8 @@ def test_results_of_forty_five_runs_without_a_broker_all_open(
             last.broker.connect()
 
             def is_done() -> bool:
-                last.outgoing.turn(time.monotonic())
-                return last.outgoing.outbox.idle and len(accepted) >= _RUNS
+                last.results.turn(time.monotonic())
+                return last.results.outbox.is_idle and len(accepted) >= _RUNS
 
             spin(hearing, last.broker, until=is_done, timeout=30)
             assert OutboxStore(last.state).epochs() == []

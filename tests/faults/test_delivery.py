@@ -38,23 +38,18 @@ def sending(stage: Stage, rate: float) -> Iterator[None]:
         thread.join()
 
 
-def settled(stage: Stage) -> int:
-    """Return how many readings the board has acknowledged."""
-    return sum(1 for one in stage.observer.readings if one.settled)
-
-
 def test_results_go_to_the_outbox_while_the_uplink_is_half_open(setting: Setting) -> None:
     """More readings than one topic may have waiting: the silence of the uplink must not stop them."""
     with setting.stage(table=WINDOWS) as stage:
         stage.ask(10)
         stage.far.hold()
         stage.send(1100)
-        before = settled(stage)
+        before = stage.settled
         with sending(stage, 100):
             wait_until(
-                lambda: stored(stage.site) > 200, told=lambda: f"{stored(stage.site)} stored, {settled(stage)} settled"
+                lambda: stored(stage.site) > 200, told=lambda: f"{stored(stage.site)} stored, {stage.settled} settled"
             )
-            wait_until(lambda: settled(stage) > before + 200)
+            wait_until(lambda: stage.settled > before + 200)
         stage.far.restore()
         stage.end()
 
@@ -103,7 +98,7 @@ def test_no_result_is_lost_over_forty_five_channel_keys_without_an_uplink(settin
         stage.cut_uplink()
         for number in range(RUNS):
             stage.send()
-            wait_until(lambda: settled(stage) > number)  # noqa: B023
+            wait_until(lambda: stage.settled > number)  # noqa: B023
         wait_until(lambda: stored(stage.site) >= RUNS)
         stage.far.restore()
         stage.end()

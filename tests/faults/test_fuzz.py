@@ -26,11 +26,11 @@ from support.hub import Hub
 from support.process import DaemonProcess
 from support.storm import FENCE, Judge, Storm, prepare, topic_of
 from support.targets import Target, decoder, targets
+from support.yardstick import second
 
 COUNT = int(os.environ.get("EDGED_FUZZ", "3000"))
 BATCH = 10
 
-SECOND = 1.0
 GROWTH = 5_000_000
 
 
@@ -121,7 +121,7 @@ def test_every_generated_message_is_answered_taken_or_refused_within_a_second(
     assert (len(board.hub.results), board.hub.refused) == (judge.results, [])
     assert "Traceback" not in log
     assert all(hasattr(errors, kind) for kind in re.findall(r"WARNING factory/\S+: (\w+): ", log))
-    assert board.dearest < SECOND
+    assert board.dearest < second()
     assert growth < GROWTH
 
 
@@ -151,7 +151,7 @@ def test_bytes_open_or_are_refused_within_a_second_and_a_bound_of_memory(
             f" of CPU; {spent['grown'] / 1e6:.1f} MB more at most\n"
         )
     assert spent["cases"] == CASES
-    assert spent["longest"] < SECOND
+    assert spent["longest"] < second()
     assert spent["grown"] < GROWN
 
 

@@ -93,7 +93,9 @@ def test_killed_after_an_acknowledgement_and_a_new_announcement_before_the_resul
     """The hub forgets what it accepted under an epoch that is announced no more: this one still is."""
     stage.cut_uplink()
     stage.send()
-    wait_until(lambda: stored(stage.site) == 1)
+    wait_until(
+        lambda: stage.settled == 2
+    )  # its result is stored, and that of the first one if its acknowledgement is lost
     stage.daemon.reload()  # as above
     stage.board.kill()
     stage.board.start()  # that result's epoch is closed now
@@ -122,7 +124,7 @@ def test_killed_in_an_outage_after_the_result_is_stored(stage: Stage) -> None:
     """The result itself waits on the disk."""
     stage.cut_uplink()
     stage.send(5)
-    wait_until(lambda: stored(stage.site) == 5)
+    wait_until(lambda: stage.settled == 6)
     stage.daemon.reload()  # as above
     stage.board.kill()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -234,7 +235,7 @@ def test_a_node_key_opens_for_its_board_alone(tmp_path: Path, board: tuple[FileK
     with pytest.raises(KeystoreError, match=r"node\.key"):
         open_node_key(path, record, another)
     with pytest.raises(KeystoreError):
-        open_node_key(path, replace(record, id="press-08"), keystore)
+        open_node_key(path, msgspec.structs.replace(record, id="press-08"), keystore)
     with pytest.raises(KeystoreError) as absent:
         open_node_key(tmp_path / "absent", record, keystore)
     assert "edged federate init" in (absent.value.hint or "")
@@ -244,7 +245,7 @@ def test_a_node_record_of_another_board_is_refused(tmp_path: Path, board: tuple[
     """A board cannot vouch for a node key under another board's record."""
     keystore, record, encoded = board
     other = FileKeystore.create("file:", tmp_path / "others", None)
-    theirs = replace(record, id="press-08", sign=other.signer.public, ecdh=other.agreement.public)
+    theirs = msgspec.structs.replace(record, id="press-08", sign=other.signer.public, ecdh=other.agreement.public)
     mine = make_node_key(tmp_path / "node.key", record, encoded, keystore)
     with pytest.raises(EdgedError):
         NodeRecord.parse(theirs.encode(other.signer) + mine[len(encoded) :])

@@ -19,15 +19,18 @@ from edged.formats.channel.result import Plain
 from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import Box, parse
 from edged.formats.cose.keys import ContentKey
+from support.books import check_books, check_numbers
 from support.faults import often
 from support.hub_process import board_of
 from support.parties import ANSWER, Board, Hub, encoder
 from support.played import Played, Scene, Sent
 from support.promises import HUB
+from support.scrape import scrape
 
 pytestmark = pytest.mark.broker
 
 DAY = 86_400
+METRICS = "metrics.sock"
 NAMES = [f"board-{number}" for number in range(30)]
 SECONDS = 15.0
 """Within which a good result comes through after each attack."""
@@ -38,7 +41,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Pla
     """A hub, a good board that it shows, and boards for tests to play."""
     path = tmp_path_factory.mktemp("stage")
     path.chmod(0o700)
-    with Scene(path) as scene:
+    with Scene(path, more_local=f'[metrics]\nlisten = "{path / METRICS}"') as scene:
         for one in NAMES:
             scene.enrol(Board(one))
             scene.enrol(Board(f"{one}-other"))
@@ -52,7 +55,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Pla
 
 @pytest.fixture
 def scene(stage: tuple[Scene, Played]) -> Iterator[Scene]:
-    """The stage; after the test a good result comes through."""
+    """The stage; after the test a good result comes through, and the hub's books balance."""
     scene, good = stage
     scene.home.deliveries.clear()
     scene.tap.deliveries.clear()
@@ -60,6 +63,8 @@ def scene(stage: tuple[Scene, Played]) -> Iterator[Scene]:
     sent = good.send()
     scene.wait_arrived(sent, timeout=SECONDS)
     assert scene.refused("good") == {}
+    check_books(scene.hub.status())
+    check_numbers(scrape(scene.hub.path.parent / METRICS))
 
 
 @pytest.fixture
@@ -361,7 +366,7 @@ def test_readings_answered_again_by_a_board_that_had_died_are_no_attack(scene: S
     again.announce()
     believed(scene, again)
 
-    scene.tap.publish(board.topic("c1"), again.announcer.seal("c1", encoder(), ANSWER, of, late=True)[2], qos=1)
+    scene.tap.publish(board.topic("c1"), again.announcer.seal("c1", encoder(), ANSWER, of, redelivered=True)[2], qos=1)
 
     status = scene.wait(lambda status: board_of(status, name).get("repeated") == 1)
     assert (board_of(status, name)["opened"], scene.refused(name, status)) == (1, {})

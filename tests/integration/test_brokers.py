@@ -231,9 +231,9 @@ def test_what_a_board_cannot_do_without_is_an_error_where_it_needs_it(lacking: B
 # --- what an ACL forbids ---------------------------------------------------------------------
 
 ACLS = {
-    "the board may do nothing there": ("topic read factory/#", "not authorized"),
+    "the board may do nothing there": ("topic read factory/#", "not authorised"),
     "the board may only write there": ("topic write edged/press-07/#", "does not come back"),
-    "the board may only read there": ("topic read edged/press-07/#", "not authorized"),
+    "the board may only read there": ("topic read edged/press-07/#", "not authorised"),
 }
 
 

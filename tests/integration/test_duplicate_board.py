@@ -13,9 +13,7 @@ from support.bench import GOOD, Bench, live_bench
 from support.broker import Client, PrivateBroker, spin
 from support.hub import Hub
 from support.process import DaemonProcess, Listener
-from support.waiting import wait_until
-
-PATIENCE = 30.0
+from support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edged import __version__
+from support.books import check_numbers, is_the_same
 from support.played import Scene
 from support.scrape import scrape
 from support.site import Site
@@ -80,7 +81,10 @@ def test_a_hubs_numbers_are_what_it_did(tmp_path: Path) -> None:
         scene.hub.start()
         scene.wait_arrived(board.send(), board.send())
         numbers = wait(path, lambda numbers: numbers.get(("edged_hub_results_total", "press")) == 2)
+        wait(path, lambda numbers: is_the_same(scene.hub.status(), numbers))
+        wait(path, lambda numbers: is_the_same(scene.hub.command("status"), numbers))
         assert scene.hub.stop() == 0
+    check_numbers(numbers)
     assert numbers[("edged_hub_broker_up", "u0")] == numbers[("edged_hub_broker_up", "local")] == 1
     assert ("edged_hub_board_up", "press") in numbers
     assert numbers[("edged_hub_dropped_total",)] == 0

@@ -100,7 +100,7 @@ def test_a_self_test_that_was_recorded_holds(models: Path, engine: Engine, autho
     samples = read_samples(models / "gearbox" / "golden.npz", array="raw_windows", label_array="raw_y")
 
     tried = list(try_samples(model, author, samples))
-    recorded = record_self_test(model, author, tried, tmp_path / "selftest.npz", author.tolerance)
+    recorded = record_self_test(model, author, tried, tmp_path / "selftest.npz")
     test = author.read_self_test(tmp_path)
     model.self_test(test)
 

@@ -21,7 +21,7 @@ from edged.base.web.address import Listen
 from edged.base.web.prometheus import MetricsServer
 from edged.base.web.server import Server
 from edged.board.audit import parse_export, verify
-from edged.board.delivery.outgoing import _parse_nonce
+from edged.board.delivery.announcing import _parse_nonce
 from edged.board.pipeline.example_selector import ExampleSelector
 from edged.config.aggregator import TEMPLATE
 from edged.config.load import load_aggregator, load_board, load_hub

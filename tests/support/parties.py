@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.receiver import Opened, Receiver
-from edged.formats.channel.result import Answer, Plain
+from edged.formats.channel.result import Answer, Input, Plain
 from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
@@ -89,9 +89,9 @@ class Board:
         )
 
 
-def seal(announcer: Announcer, channel: str = "c1", *, late: bool = False) -> bytes:
-    """Seal one result."""
-    return announcer.seal(channel, encoder(), ANSWER, INPUT, late=late)[2]
+def seal(announcer: Announcer, channel: str = "c1", of: Input = INPUT, **flags: bool) -> bytes:
+    """Seal one result; ``flags`` are those of the announcer's ``seal``."""
+    return announcer.seal(channel, encoder(), ANSWER, of, **flags)[2]
 
 
 def hear(receiver: Receiver, announcer: Announcer, now: float = NOW) -> bytes:

@@ -21,7 +21,7 @@ from support.broker import DURABLE, Client, PlainBroker, spin
 from support.hub_process import HubProcess, board_of
 from support.parties import ANSWER, Board, encoder, epochs
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Sent(NamedTuple):
@@ -174,6 +174,15 @@ class Scene:
     def settle(self) -> None:
         """Have what the test has said reach the broker."""
         self.until(lambda: not self.tap.pending)
+
+    def send_heard(self, board: Played) -> Sent:
+        """Have a board send results until the broker says that somebody subscribes to them; return that one."""
+        while True:
+            before = self.tap.stats.unheard
+            sent = board.send()
+            self.settle()
+            if self.tap.stats.unheard == before:
+                return sent
 
     def arrived(self, topic: str = "") -> Counter[tuple[str, int]]:
         """Return how often each result has come at home, live, by key id and count."""

@@ -77,7 +77,7 @@ class ScriptedBroker:
     :ivar connack: the answer to each CONNECT; None for no answer.
     :ivar puback: returns the reason code for a PUBLISH of QoS 1, or None for no answer.
     :ivar suback: returns the code for a filter and the QoS that is asked for.
-    :ivar on_connected: called with the broker after each CONNACK, from its thread: hands out messages, say.
+    :ivar on_connected: called with the broker after each CONNACK that accepts, from its thread: hands out messages, say.
     :ivar pings: answer PINGREQ.
     :ivar silent: say nothing at all from now on, and read nothing: a half-open connection.
     :ivar heard: packets of clients.
@@ -215,7 +215,8 @@ class ScriptedBroker:
                 if answer is not None:
                     extra = _properties(answer.properties) if modern else b""
                     self._say("CONNACK", 0, bytes([answer.session, answer.code]) + extra)
-                    self.on_connected(self)
+                    if not answer.code:
+                        self.on_connected(self)
             case "PUBLISH" if packet.qos:
                 code = self.puback(packet)
                 if code is not None:

@@ -97,6 +97,11 @@ class Stage:
         payload = window.astype("<f4").tobytes()
         return self._sealer.seal(payload) if "sensor =" in self.table else payload
 
+    @property
+    def settled(self) -> int:
+        """How many readings the board has acknowledged."""
+        return sum(1 for one in self.observer.readings if one.settled)
+
     def send(self, count: int = 1, payload: bytes | None = None) -> None:
         """Send readings, and wait until their broker has them.
 
@@ -132,9 +137,13 @@ class Stage:
         return verdict
 
     def _is_decided(self) -> bool:
-        """Return True once each reading is answered, up to the last one, or something can never be right again."""
+        """Return True once each reading is answered, up to the last one, or something can never be right again.
+
+        A result that the hub has not got yet looks like one that its broker has lost: that is waited for.
+        """
         verdict, last = self.judge(), self.observer.track(self.site.topic, self.sent[-1])
-        return bool(verdict.twice or verdict.unasked or (last.handed_out and verdict.is_clean))
+        is_answered = last.handed_out and verdict.is_clean and not verdict.lost_by_broker
+        return bool(verdict.twice or verdict.unasked or is_answered)
 
     def judge(self) -> Verdict:
         """Return the fate of all readings until now."""

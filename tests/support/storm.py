@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edged.base.errors import FormatError, ModelError, ReadingError, TrustError
-from edged.board.pipeline import Lane, Message
+from edged.board.pipeline import Job, Lane, Message
 from edged.config.load import load_board
 from edged.formats.channel.reading import ReadingSealer, ReplayGuard
 from edged.formats.cose.algorithms import Aead
@@ -116,8 +116,14 @@ class Judge:
         lane = self._lanes[topic]
         try:
             for job in lane.take(lane.open(Message(topic, payload)), clock_synchronised=True):
-                self.results += lane.decide(job, lane.ask(job)).publish
+                self._ask(lane, job)
         except _REFUSALS as error:
+            self.refused[type(error).__name__] += 1
+
+    def _ask(self, lane: Lane, job: Job) -> None:
+        try:
+            self.results += lane.decide(job, lane.ask(job)).publish
+        except _REFUSALS as error:  # of one window: the message may fill others
             self.refused[type(error).__name__] += 1
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from edged.base.errors import ConfigError
 from edged.base.topics import topic_matches
 from edged.broker import Address
 from edged.broker.dial import Backoff
-from edged.broker.lean_paho import Wire
+from edged.broker.wire import Wire
 
 
 @pytest.mark.parametrize(
@@ -73,24 +73,42 @@ def test_delay_doubles_up_to_a_quarter_of_a_minute_and_starts_again_after_a_conn
     assert backoff.delay() <= 1
 
 
+RESTART = None
+SHORT = (1, 0)
+
+
 @pytest.mark.parametrize(
     ("losses", "expected"),
     [
-        ([(0, 100, 142), (10, 100, 142), (20, 100, 142)], True),
-        ([(0, 1, 0), (10, 1, 0), (20, 1, 0)], True),
-        ([(0, 1, 0), (10, 1, 0)], False),
-        ([(0, 100, 0), (10, 100, 0), (20, 100, 0)], False),  # a bad network
-        ([(0, 1, 139), (10, 1, 139), (20, 1, 139)], False),  # a broker that restarts, and says so
-        ([(0, 1, 0), (40, 1, 0), (80, 1, 0)], False),
+        ([(100, 142)] * 3, True),
+        ([(100, 142), RESTART, (1, 142), (1, 142)], True),
+        ([(100, 142)] * 2, False),
+        ([SHORT] * 5, True),
+        ([(15, 0)] * 5, True),  # as the other's longest delay
+        ([SHORT] * 4, False),
+        ([SHORT, SHORT, RESTART, SHORT, SHORT, SHORT], False),  # a broker that restarts
+        ([SHORT, SHORT, (100, 0), SHORT, SHORT, SHORT], False),  # not in a row
+        ([(1, 139)] * 5, False),  # a broker that restarts, and says so
+        ([(100, 0)] * 5, False),  # a bad network
     ],
 )
-def test_three_takeovers_within_a_minute_are_a_contest(
-    losses: list[tuple[float, float, int]], *, expected: bool
+def test_another_client_is_told_from_a_broker_that_restarts(
+    losses: list[tuple[float, int] | None], *, expected: bool
 ) -> None:
     backoff = Backoff()
-    for now, held, code in losses:
-        backoff.note_loss(now, held, code)
-    assert backoff.contested(losses[-1][0]) is expected
+    for now, loss in enumerate(losses):
+        if loss is None:
+            backoff.note_restart()
+        else:
+            backoff.note_loss(now, *loss)
+    assert backoff.contested(len(losses)) is expected
+
+
+def test_takeovers_over_many_minutes_are_no_contest() -> None:
+    backoff = Backoff()
+    for now in (0, 40, 80):
+        backoff.note_loss(now, 100, 142)
+    assert not backoff.contested(80)
 
 
 def test_wire_takes_packets_while_the_kernel_takes_nothing_and_pushes_back_beyond_that() -> None:

@@ -13,18 +13,20 @@ from hypothesis import strategies as st
 
 from edged.base.clock import Clock
 from edged.base.errors import EdgedError
-from edged.board.delivery.outgoing import Outgoing
+from edged.board.delivery.announcing import Announcing
+from edged.board.delivery.hold import Hold
+from edged.board.delivery.results import Results
 from edged.board.health import Health
+from edged.board.pipeline import Answered
 from edged.board.state import OutboxStore
-from edged.broker import Broker, Outcome
+from edged.broker import Broker, Outcome, Stats
 from edged.formats.channel.announce import MOST_EPOCHS, split
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.result import Plain
 from edged.formats.cose.algorithms import Aead
 from support.parties import ANSWER, NOW, Board, Hub, encoder
-from support.serving import RamState
+from support.serving import RamState, topic
 
-BASE = "edged/press-07"
 SMALL = 3000
 """Bytes that a broker takes: a few epochs."""
 
@@ -36,10 +38,7 @@ class Reading:
         self.input = Plain(hashlib.sha256(number.to_bytes(8, "big")).digest())
         self.safe = False
 
-    def hold(self) -> None:
-        pass
-
-    def step_done(self) -> None:
+    def mark_safe(self) -> None:
         self.safe = True
 
 
@@ -49,6 +48,8 @@ class Line:
     def __init__(self, world: World) -> None:
         self.is_up = False
         self.most_bytes = world.most_bytes
+        self.drained_at = 0.0
+        self.stats = Stats()
         self.unacknowledged: deque[int] = deque()
         self._world = world
         self._waiting: list[tuple[int, str, bytes]] = []
@@ -69,8 +70,8 @@ class Line:
 
     def send(self) -> None:
         waiting, self._waiting = self._waiting, self._waiting if not self.is_up else []
-        for token, topic, payload in waiting if self.is_up else ():
-            self._world.hears(topic, payload)
+        for token, level, payload in waiting if self.is_up else ():
+            self._world.hears(level, payload)
             self.unacknowledged.append(token)
 
 
@@ -95,10 +96,11 @@ class World:
             "press-07", self.board.sign, aead=Aead.A256GCM, hubs=[self.hub.record], sign_results=False, max_age=86_400,
             begin_epoch=self.state.begin_epoch,
         )  # fmt: skip
-        self.outgoing = Outgoing(
-            cast("Broker", self.line), self.announcer, Health(), OutboxStore(self.state), base=BASE,
-            most_waiting=10**7, longest_waiting=1e9, read_clock=lambda: Clock(NOW, synchronised=True),
-        )  # fmt: skip
+        self.health, broker = Health(), cast("Broker", self.line)
+        self.announcing = Announcing(broker, self.announcer, self.health, topic, lambda: Clock(NOW, synchronised=True))
+        self.results = Results(
+            broker, self.announcing, self.health, OutboxStore(self.state), topic=topic, most=10**7, longest=1e9
+        )
 
     def hears(self, topic: str, payload: bytes) -> None:
         """Have the hub hear a message."""
@@ -117,13 +119,15 @@ class World:
     def answer(self) -> None:
         reading = Reading(len(self.readings))
         self.readings.append(reading)
-        self.outgoing._seal("c1", encoder(), ANSWER, reading.input, reading, late=False)
+        hold = Hold(reading.mark_safe)
+        self.results.publish("c1", encoder(), Answered(ANSWER, reading.input, publish=True, redelivered=False), hold)
+        hold.release()
 
     def rotate(self) -> None:
         self.announcer.rotate()
 
     def restart(self) -> None:
-        self.outgoing.stash()
+        self.results.stash()
         self.start()
 
     def kill(self) -> None:
@@ -133,18 +137,21 @@ class World:
         if not self.line.is_up:
             self.line.is_up = True
             self.line.send()
-            self.outgoing.on_up()
+            self.results.on_up()
 
     def down(self) -> None:
-        self.line.is_up = False
+        if self.line.is_up:
+            self.line.is_up = False
+            self.line.unacknowledged.clear()
+            self.results.on_down()
 
     def turn(self) -> None:
         self.now += 1
-        self.outgoing.turn(self.now)
+        self.results.turn(self.now)
 
     def acknowledge(self) -> None:
         for _ in range(len(self.line.unacknowledged)):
-            self.outgoing.on_delivered(self.line.unacknowledged.popleft(), Outcome.TAKEN)
+            self.results.on_delivered(self.line.unacknowledged.popleft(), Outcome.TAKEN)
 
     def settle(self) -> None:
         """Let everything reach the hub, and check that it did, once each."""
@@ -153,7 +160,7 @@ class World:
         for _ in range(len(self.readings) + 10):
             self.acknowledge()
             self.turn()
-        assert self.outgoing.outbox.waiting == 0
+        assert self.results.outbox.waiting == 0
         assert OutboxStore(self.state).epochs() == []
         assert set(self.accepted.values()) <= {1}, "something was accepted twice"
         assert {one.input.digest for one in self.readings if one.safe} <= set(self.accepted)
@@ -202,7 +209,7 @@ def test_killed_between_the_acknowledgement_a_new_announcement_and_the_removal_o
     assert sum(world.accepted.values()) == 1
     world.acknowledge()  # its removal waits to be written
     world.rotate()
-    world.outgoing.announce_if_due()
+    world.announcing.announce_if_due()
     world.kill()
     world.settle()
     assert world.refused == {"ReplayError": 1}
@@ -232,7 +239,7 @@ def test_where_the_broker_takes_no_closed_epoch_the_board_says_so() -> None:
     world.up()
     world.acknowledge()
     world.turn()
-    assert "announcement" in world.outgoing._health.faults
+    assert "announcement" in world.health.faults
 
 
 def test_epochs_whose_results_were_lost_with_the_disk_are_announced_no_more() -> None:
@@ -241,5 +248,5 @@ def test_epochs_whose_results_were_lost_with_the_disk_are_announced_no_more() ->
         world.answer()
         world.turn()
         world.rotate()
-    world.outgoing.outbox.start_over()
+    world.results.start_over()
     assert world.announcer._closing == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import random
+import threading
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edged.base.errors import (
     DecryptionError,
@@ -23,7 +25,8 @@ from edged.base.errors import (
     UnknownSignerError,
 )
 from edged.formats.cose import cbor
-from edged.formats.cose.algorithms import Aead
+from edged.formats.cose.algorithms import TAG_SIZE, Aead
+from edged.formats.cose.decrypt import decrypt_and_hash
 from edged.formats.cose.encrypt import Encrypt, Recipient, seal
 from edged.formats.cose.encrypt0 import Box, parse, peek_kid
 from edged.formats.cose.keys import ContentKey, PrivateKey, PublicKey
@@ -35,6 +38,43 @@ AAD = cbor.encode(["edged.test.1", "a"])
 OTHER_AAD = cbor.encode(["edged.test.1", "b"])
 IV = bytes(range(12))
 AEADS = pytest.mark.parametrize("aead", list(Aead))
+
+
+# --- large plaintexts ------------------------------------------------------------------------
+
+MB = 1 << 20
+SIZES = pytest.mark.parametrize("size", [0, 1, MB, 4 * MB - 1, 4 * MB, 4 * MB + 1, 5 * MB, 5 * MB + 17])
+
+
+@AEADS
+@SIZES
+def test_a_plaintext_is_decrypted_in_place_and_its_digest_is_that_of_the_buffer(aead: Aead, size: int) -> None:
+    key, plaintext = ContentKey.generate(aead), random.Random(size).randbytes(size)
+    sealed = aead.cipher(key.secret).encrypt(IV, plaintext, AAD)
+    buffer = bytearray(size)
+    digest = decrypt_and_hash(key, IV, memoryview(sealed), AAD, memoryview(buffer))
+    assert buffer == plaintext
+    assert digest == hashlib.sha256(buffer).digest()
+
+
+@AEADS
+@pytest.mark.parametrize("at", [0, MB - 1, MB, 4 * MB, -TAG_SIZE - 1, -TAG_SIZE, -1])
+def test_an_altered_byte_of_a_large_ciphertext_is_refused_and_no_thread_stays(aead: Aead, at: int) -> None:
+    key = ContentKey.generate(aead)
+    sealed = bytearray(aead.cipher(key.secret).encrypt(IV, bytes(4 * MB + 9), AAD))
+    sealed[at] ^= 1
+    threads, buffer = threading.active_count(), bytearray(4 * MB + 9)
+    with pytest.raises(DecryptionError, match="the AEAD tag does not hold"):
+        decrypt_and_hash(key, IV, memoryview(sealed), AAD, memoryview(buffer))
+    assert threading.active_count() == threads
+
+
+@AEADS
+def test_a_large_ciphertext_for_another_purpose_is_refused(aead: Aead) -> None:
+    key = ContentKey.generate(aead)
+    sealed = aead.cipher(key.secret).encrypt(IV, bytes(4 * MB), AAD)
+    with pytest.raises(DecryptionError, match="the AEAD tag does not hold"):
+        decrypt_and_hash(key, IV, memoryview(sealed), OTHER_AAD, memoryview(bytearray(4 * MB)))
 
 
 # --- COSE_Encrypt0 ---------------------------------------------------------------------------

@@ -15,7 +15,16 @@ from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.formats.channel.inventory import Inventory, ServedModel
 from edged.hub.boards import BoardView
-from edged.hub.discovery import BINARY, UNITS, Topics, components_of, config, config_topic, update_state
+from edged.hub.discovery import (
+    BINARY,
+    UNITS,
+    Topics,
+    config,
+    config_topic,
+    device_of_config,
+    removal,
+    update_state,
+)
 from edged.hub.sinks import AcceptedResult
 from edged.hub.sinks.retained import RetainedState
 from edged.hub.state import HubState
@@ -34,8 +43,8 @@ names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,5}", fullmatch=True)
 labels = st.text(min_size=1, max_size=5)
 
 
-def told(*models: ServedModel, device: str = "press-07", gone: tuple[str, ...] = ()) -> dict[str, Any]:
-    return config(device, "ab12", Inventory("1.0", 30.0, models), TOPICS, "2.0", gone)
+def told(*models: ServedModel, device: str = "press-07") -> dict[str, Any]:
+    return config(device, "ab12", Inventory("1.0", 30.0, models), TOPICS, "2.0")
 
 
 def components(*models: ServedModel, **more: Any) -> dict[str, dict[str, Any]]:
@@ -151,17 +160,22 @@ def test_update_entity_shows_the_newest_version_that_anybody_knows() -> None:
 
 
 def test_components_that_are_gone_are_named_with_their_platform_alone() -> None:
-    before = components_of(told(CLASSIFIER, REGRESSOR))
-    after = components_of(told(REGRESSOR))
-    gone = tuple(one for one in before if one not in after)
-    found = components(REGRESSOR, gone=gone)
+    before, after = (json.dumps(told(*models)).encode() for models in ((CLASSIFIER, REGRESSOR), (REGRESSOR,)))
+    found = json.loads(removal(before, after) or b"")["components"]
     assert found["edged_press-07_c1_label"] == {"platform": "sensor"}
     assert found["edged_press-07_c1_is_broken"] == {"platform": "binary_sensor"}
-    assert set(found) == {one.partition("/")[2] for one in before}
+    assert found == {**{key: found[key] for key in components(CLASSIFIER)}, **components(REGRESSOR)}
 
 
-def test_component_that_is_there_is_not_gone() -> None:
-    assert components(REGRESSOR, gone=tuple(components_of(told(REGRESSOR)))) == components(REGRESSOR)
+def test_where_no_component_is_gone_there_is_nothing_to_remove() -> None:
+    before, after = (json.dumps(told(*models)).encode() for models in ((REGRESSOR,), (CLASSIFIER, REGRESSOR)))
+    assert (removal(before, after), removal(b"", after), removal(before, b"")) == (None, None, b"")
+
+
+@given(names, names)
+def test_a_configurations_topic_names_its_board_and_no_other_topic_does(prefix: str, device: str) -> None:
+    assert device_of_config(prefix, config_topic(prefix, device)) == device
+    assert device_of_config(prefix, f"edged-hub/{device}/config") == ""
 
 
 @given(st.sets(st.tuples(names, names), min_size=2, max_size=4), st.sets(labels, max_size=3))
@@ -207,6 +221,7 @@ def test_a_channel_that_no_inventory_names_is_published_and_not_discovered(tmp_p
             opened = receiver.open(f"edged/{board.name}/{channel}", seal(announcer, channel), NOW)
             retained.deliver(AcceptedResult(opened, b"{}", newest=True))
             retained.update(view)
+            retained.turn(NOW)
 
         takes("c1")
         view.inventory = Inventory("1.0", 30.0, (ServedModel("c1", "gearbox", 3, 3, "classifier"),))

@@ -89,8 +89,8 @@ class Running(Serving):
     def __init__(self, kept: Kept, served: Lane, **options: Any) -> None:
         super().__init__(**options)
         self.example_writer = ExampleWriter(kept)
-        self.inference.on_answered = self.example_writer.take
-        self.inbox.on_delivery = self.example_writer.hear
+        self.path.on_answered = self.example_writer.take
+        self.path.on_delivery = self.example_writer.hear
         self.serve({"c1": served})
         self.example_writer.set_lanes([served])
 

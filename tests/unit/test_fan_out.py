@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ from edged.config.model import Gate, ModelConfig, TimeField
 from edged.formats.channel.reading import ReadingOpener, ReadingSealer, ReplayGuard
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import ContentKey
-from edged.formats.spec import Features, Gap, Input, Join, Window
+from edged.formats.spec import Decide, Features, Gap, Image, Input, Join, Output, Window
 from edged.model.author import Author
 from edged.model.live import LiveModel, Model
 from edged.model.reading import Decoder
@@ -42,7 +45,7 @@ class Running(Serving):
         super().__init__(slow=0.5)
         self.serve(lanes)
 
-    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: bool) -> int:
+    def deliver(self, payload: bytes, topic: str = TOPIC, **flags: Any) -> int:
         return super().deliver(payload, topic, **flags)
 
     def results(self, channel: str) -> int:
@@ -57,7 +60,7 @@ class Running(Serving):
         """Wait until so many results of a slow model are out."""
 
         def concluded() -> bool:
-            self.inference.conclude_slow()
+            self.path.threads.turn()
             return self.results(channel) >= count
 
         wait_until(concluded)
@@ -165,6 +168,37 @@ def test_a_chain_that_does_not_fit_is_refused() -> None:
         check_chain(fed, source, {})
 
 
+@pytest.mark.parametrize(
+    ("kind", "outputs", "channels", "said"),
+    [
+        ("regressor", 3, 3, None),
+        ("regressor", 2, 3, "takes 3 channels, and gearbox gives 2 scores"),
+        ("regressor", 4, 3, "takes 3 channels, and gearbox gives 4 scores"),
+        ("regressor", None, 1, "gives an unknown number of scores"),
+        ("anomaly", None, 1, None),
+        ("anomaly", None, 2, "takes 2 channels, and gearbox gives 1 scores"),
+    ],
+)
+def test_a_chain_of_other_sizes_is_refused_before_it_runs(
+    kind: Literal["regressor", "anomaly"], outputs: int | None, channels: int, said: str | None
+) -> None:
+    """Each window of the follower would end in an IndexError, or its rows would lack what the source gives."""
+    labels, decide = (("good", "bad"), Decide(enter=0.5)) if kind == "anomaly" else ((), None)
+    source = FakeModel(output=Output(kind=kind, labels=labels), decide=decide).manifest
+    source = msgspec.structs.replace(source, outputs=outputs)
+    follower = FakeModel(input=Input(channels=tuple(f"c{number}" for number in range(channels)))).manifest
+
+    with nullcontext() if said is None else pytest.raises(ConfigError, match=f"from: .*{said}"):
+        check_chain(ModelConfig(name="m", channel="c2", from_="c1"), follower, {"c1": source})
+
+
+def test_a_model_that_takes_pictures_takes_no_scores() -> None:
+    follower = FakeModel(input=Input(channels=("grey",), image=Image(width=1, height=1)), window=Window()).manifest
+
+    with pytest.raises(ConfigError, match="takes pictures, and scores are rows of numbers"):
+        check_chain(ModelConfig(name="m", channel="c2", from_="c1"), follower, {"c1": FakeModel().manifest})
+
+
 # --- slow models -----------------------------------------------------------------------------
 
 
@@ -200,20 +234,45 @@ def test_a_slow_model_holds_up_nobody_and_its_windows_wait_for_their_results() -
     assert running.acknowledged == [number]
 
 
-def test_a_slow_model_that_does_not_keep_up_loses_its_oldest_window_counted_and_acknowledged() -> None:
+def test_a_slow_model_that_does_not_keep_up_gives_up_its_oldest_window_of_qos_0_and_counts_it() -> None:
     slow = Slow(1, window=Window(size=1))
     serving, _ = lane(slow, each="window")
     running = Running(c1=serving)
-    running.deliver(rows((0, 0)))
-    wait_until(lambda: slow.may._value or not running.inference._threads["c1"]._waiting)  # the thread is at the first
+    running.deliver(rows((0, 0)), qos=0)
+    wait_until(
+        lambda: slow.may._value or not running.path.threads._threads["c1"]._waiting
+    )  # the thread is at the first
 
-    numbers = [running.deliver(rows((number, 0))) for number in range(1, 11)]
+    for number in range(1, 11):
+        running.deliver(rows((number, 0)), qos=0)
 
-    assert running.acknowledged == numbers[:2]
-    assert running.health.refused == {"OverloadError": 2}
+    assert running.health.books.failed == {"OverloadError": 2}
     slow.may.release(100)
     running.conclude("c1", 9)
     assert [window[0] for window in slow.windows] == [0, 3, 4, 5, 6, 7, 8, 9, 10]
+    running.check_books()
+
+
+def test_a_slow_model_that_does_not_keep_up_holds_back_readings_of_qos_1_and_answers_each() -> None:
+    slow = Slow(1, window=Window(size=1))
+    serving, _ = lane(slow, each="window")
+    running = Running(c1=serving)
+    numbers = [running.deliver(rows((number, 0))) for number in range(50)]
+    assert (running.acknowledged, running.path.waiting > 30) == ([], True)
+    running.check_books()
+    slow.may.release(100)
+
+    def all_answered() -> bool:
+        running.path.turn(time.monotonic())
+        return running.results("c1") == len(numbers)
+
+    wait_until(all_answered)
+    running.delivered("c1")
+
+    assert [window[0] for window in slow.windows] == list(range(50))
+    assert running.acknowledged == numbers
+    assert running.health.refused == {}
+    running.check_books()
 
 
 def test_windows_that_wait_go_on_with_the_next_version() -> None:
@@ -224,10 +283,10 @@ def test_windows_that_wait_go_on_with_the_next_version() -> None:
         running.deliver(rows((number, 0)))
     slow.may.release()
 
-    running.inference.rest()
+    running.path.threads.rest()
     following = FakeModel(2, window=Window(size=1))
     serving.swap(cast("LiveModel", following))
-    running.inference.set_lanes({"c1": serving})
+    running.path.set_lanes({"c1": serving})
 
     assert running.results("c1") == 4
     assert slow.windows + following.windows == [[0], [1], [2], [3]]
@@ -249,6 +308,34 @@ def test_what_plus_stands_for_tells_which_values_belong_together() -> None:
             send(serving, value, f"home/{room}/{place}")
 
     assert model.windows == [[1, 2], [1, 2]]
+
+
+def test_a_retained_value_of_a_joined_topic_is_used_and_makes_no_row() -> None:
+    """The setpoint of a machine is published once, and retained: it is the value until a newer one comes."""
+    serving, model = joined()
+    running = Running(c1=serving)
+    running.deliver(b"10", "home/a/right", retain=True)
+    for value in (b"1", b"2"):
+        running.deliver(value, "home/a/left", retain=True)
+    assert model.windows == []
+
+    running.deliver(b"3", "home/a/left")
+    running.deliver(b"20", "home/a/right")
+    running.deliver(b"4", "home/a/left")
+
+    assert model.windows == [[3, 4]]
+    assert running.health.refused == {}
+    running.check_books()
+
+
+def test_a_retained_value_whose_age_matters_is_not_used() -> None:
+    serving, model = joined(join=Join(when="any", within="5 s"))
+    running = Running(c1=serving)
+    running.deliver(b"10", "home/a/right", retain=True)
+    for value in (b"1", b"2"):
+        running.deliver(value, "home/a/left")
+
+    assert model.windows == []
 
 
 def test_joined_rows_wait_for_no_topic_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

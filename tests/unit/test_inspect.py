@@ -22,6 +22,7 @@ from edged.model.runtime.graph import find_state, read_graph
 from edged.model.runtime.metadata import read_notes
 from support.notes import flatbuffer, model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
+from support.tiny import Step, Values, build, identity
 
 STATEFUL = Path(__file__).parents[1] / "models"
 CIFAR = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -226,6 +227,50 @@ def test_every_good_model_is_shown(models: Path, engine: Engine, name: str) -> N
 def test_a_bad_model_is_refused_in_plain_words(models: Path, name: str, said: str) -> None:
     with pytest.raises(ModelError, match=said):
         inspect(models / name)
+
+
+REFUSED = {
+    ("FlexErf", "FlexRoll"): (
+        "TensorFlow operators 'FlexErf', 'FlexRoll'",
+        "supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]",
+    ),
+    ("FlexErf", "Mine"): ("TensorFlow operators 'FlexErf', 'Mine'", "SELECT_TF_OPS"),
+    ("Mine", "Yours"): ("custom operators 'Mine', 'Yours'", "allow_custom_ops = False"),
+    ("Mine", "ABS"): ("custom operator 'Mine'", "allow_custom_ops = False"),
+    ("edgetpu-custom-op", "ABS"): ("is compiled for the Edge TPU", "edgetpu_compiler"),
+}
+
+
+@pytest.mark.parametrize("names", REFUSED, ids=" and ".join)
+def test_what_the_runtime_lacks_is_named_with_the_converters_flag(
+    engine: Engine, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """All operators that it lacks, not only the first; and the list of all operators is shown."""
+    said, hint = REFUSED[names]
+    tensors = [Values(name, [1, 3]) for name in ("x", "between", "y")]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(build(tensors, [Step(names[0], [0], [1]), Step(names[1], [1], [2])], [0], [2]))
+
+    done = CliRunner().invoke(inspect_command, [str(path), "--engine", engine.name])
+
+    assert isinstance(done.exception, ModelError)
+    assert said in done.exception.message
+    assert hint in (done.exception.hint or "")
+    assert [row(done.stdout, name) for name in names] == ["1 ?", "1 ?"]
+    assert row(done.stdout, "x") == "input float32 [1, 3] none"
+
+
+def test_an_operator_that_is_newer_than_the_runtime_is_named(engine: Engine, tmp_path: Path) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(identity((1, 3)), 0))
+    for version, code, said in ((99, None, "operator RESHAPE in version 99"), (1, 500, "operator number 500")):
+        model.operatorCodes[0].version = version
+        model.operatorCodes[0].builtinCode = code or model.operatorCodes[0].builtinCode
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        (tmp_path / "m.tflite").write_bytes(builder.Output())
+
+        with pytest.raises(ModelError, match=f"needs {said}, which is newer than the runtime"):
+            inspect(tmp_path / "m.tflite", "--engine", engine.name)
 
 
 @pytest.mark.parametrize("option", [["--card"], ["--publisher", "acme.pub"]])

@@ -133,3 +133,13 @@ def test_cut_short_at_every_byte() -> None:
     for end in range(0, len(encoded), 7):
         with pytest.raises(FormatError):
             Inventory.parse(encoded[:end])
+
+
+def test_padding_goes_before_a_broker_that_takes_less_gets_nothing() -> None:
+    inventory = Inventory("1.0", 30.0, (MODEL,))
+    padded = inventory.encode()
+    assert len(padded) % 1024 == 0
+    assert inventory.encode(len(padded)) == padded
+    short = inventory.encode(len(padded) - 1)
+    assert len(short) < len(padded)
+    assert Inventory.parse(short) == inventory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.base import machine
+from edged.base import machine, owner
 from edged.base.clock import BUILD
 from edged.base.errors import MachineError, PermissionsError
 
@@ -117,11 +117,11 @@ def test_a_memory_controller_that_is_off_is_said(tmp_path: Path, file: str, cont
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as somebody else")
 def test_root_acts_as_a_directorys_owner_with_the_owners_groups_and_is_root_again(tmp_path: Path) -> None:
     """One of those groups may be what opens the TPM; secrets that root alone may read are read before."""
-    owner = pwd.getpwnam("nobody")
-    os.chown(tmp_path, owner.pw_uid, owner.pw_gid)
+    nobody = pwd.getpwnam("nobody")
+    os.chown(tmp_path, nobody.pw_uid, nobody.pw_gid)
     groups, read = os.getgroups(), []
-    with machine.acting_as_owner(tmp_path, lambda: read.append(os.geteuid())):
-        assert (os.geteuid(), os.getegid()) == (owner.pw_uid, owner.pw_gid)
-        assert set(os.getgroups()) == set(os.getgrouplist("nobody", owner.pw_gid))
+    with owner.acting_as_owner(tmp_path, lambda: read.append(os.geteuid())):
+        assert (os.geteuid(), os.getegid()) == (nobody.pw_uid, nobody.pw_gid)
+        assert set(os.getgroups()) == set(os.getgrouplist("nobody", nobody.pw_gid))
     assert read == [0]
     assert (os.geteuid(), os.getgroups()) == (0, groups)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,15 +23,17 @@ from edged.formats.spec import Chain
 from edged.model import toml
 from edged.model.author import Author
 from edged.model.draft import choose_signature
+from edged.model.draft_normalise import Range, write_normalise
 from edged.model.draft_tables import guess_input, last_operator, write_inputs, write_output
 from edged.model.dry_run import open_model
-from edged.model.runtime import Engine
+from edged.model.runtime import Engine, choose
 from edged.model.runtime.graph import Graph, GraphSignature, Operator, Subgraph
 from edged.model.runtime.metadata import TensorNotes
 from edged.model.signal.chain import CompiledChain
 from edged.model.signal.tensor import TensorInfo
 from support.notes import model_notes, tensor_notes, with_metadata
 from support.real_models import GOOD
+from support.tiny import Step, Values, build, identity
 
 STATEFUL = Path(__file__).parents[1] / "models"
 LABELS = ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -209,11 +212,173 @@ def test_labels_that_a_manifest_cannot_have_are_left_to_the_author(
     assert written(path, tmp_path).output.labels == tuple(f"class_{number}" for number in range(10))
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (LABELS[:9], "9 labels for 10 outputs"),
+        ((*LABELS[:9], LABELS[0]), "'airplane' stands there more than once"),
+        ((*LABELS[:9], "x" * 41), "is longer than 40 bytes"),
+        (None, "0 labels for 10 outputs"),
+    ],
+)
+def test_a_draft_says_why_it_does_not_use_the_labels_that_inspect_shows(
+    models: Path, tmp_path: Path, lines: tuple[str, ...] | None, why: str
+) -> None:
+    metadata = model_notes([], [tensor_notes("probability", labels="labels.txt")])
+    files = {} if lines is None else {"labels.txt": "\n".join(lines)}
+    path = with_metadata(models / "ic_resnet/pretrainedResnet.tflite", tmp_path / "m.tflite", metadata, files)
+
+    said = " ".join(line.removeprefix("# ") for line in manifest(path).splitlines() if line.startswith("#"))
+
+    assert "Not used: its labels from labels.txt: " in said
+    assert why in said
+
+
+def test_labels_of_values_are_no_labels_of_outputs() -> None:
+    """TENSOR_VALUE_LABELS: a detector's output of ten class numbers beside ten labels."""
+    notes = TensorNotes("x", "", None, (), (), "labels.txt", LABELS, by_value=True)
+
+    lines = "\n".join(write_output([], tensor("y", 1, 10), notes, "SOFTMAX"))
+
+    assert "they name the values that it gives" in lines
+    assert '"class_0"' in lines
+
+
+def test_the_output_with_labels_is_the_answer(tmp_path: Path) -> None:
+    two = dense_pair(4, 3)
+    (tmp_path / "two.tflite").write_bytes(two)
+    metadata = model_notes([], [tensor_notes("embedding"), tensor_notes("class", labels="l.txt")])
+    path = with_metadata(tmp_path / "two.tflite", tmp_path / "m.tflite", metadata, {"l.txt": "a\nb\nc"})
+
+    author = written(path, tmp_path)
+
+    assert author.output.labels == ("a", "b", "c")
+    open_model(author, path, choose("auto")).close()
+
+
+def dense_pair(first: int, second: int) -> bytes:
+    """Return a model that gives the first values of its input, and all of them."""
+    options = schema.ReshapeOptionsT()
+    options.newShape = [1, first]
+    inputs = Values("x", [1, first])
+    begin, size = (
+        Values(name, [2], "int32", data=np.array(to, np.int32)) for name, to in (("b", [0, 0]), ("s", [1, second]))
+    )
+    shape = Values("shape", [2], "int32", data=np.array([1, first], np.int32))
+    tensors = [inputs, shape, begin, size, Values("all", [1, first]), Values("few", [1, second])]
+    steps = [Step("RESHAPE", [0, 1], [4], ("ReshapeOptions", options)), Step("SLICE", [0, 2, 3], [5])]
+    return build(tensors, steps, [0], [4, 5])
+
+
+def test_damaged_metadata_keep_nobody_from_a_manifest(models: Path, engine: Engine, tmp_path: Path) -> None:
+    """The model runs, and a manifest written by hand would do."""
+    path = with_metadata(models / "gearbox/dnn.tflite", tmp_path / "bad.tflite", b"\xff\xff\xff\x7f")
+
+    author = written(path, tmp_path)
+
+    open_model(author, path, engine).close()
+    assert "# Nothing of its author's notes is used:" in (tmp_path / "m.toml").read_text()
+
+
+# --- pictures that are quantised --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "ends"),
+    [
+        ("int8", 1 / 255, -128, (0, 1)),
+        ("uint8", 1 / 255, 0, (0, 1)),
+        ("int8", 1 / 127.5, -1, (-1, 1)),
+        ("uint8", 1 / 128, 128, (-1, 1)),
+        ("int8", 0.0035, -128, (0, 1)),
+        ("int8", 1.0, -128, (0, 255)),
+        ("uint8", 0.0, 0, (0, 255)),
+        ("uint8", 4.76 / 255, 113, (-2.11, 2.65)),
+    ],
+)
+def test_a_quantised_pictures_colours_become_what_its_tensor_holds(
+    engine: Engine, tmp_path: Path, dtype: str, scale: float, zero_point: int, ends: tuple[float, float]
+) -> None:
+    """Without it nearly all pixels would be clipped to the highest integer."""
+    path = tmp_path / "picture.tflite"
+    path.write_bytes(identity((1, 16, 16, 3), (1, 768), dtype, scale=scale, zero_point=zero_point))
+
+    author = written(path, tmp_path)
+    model = open_model(author, path, engine)
+    black, white = (model.prepare(np.full((256, 3), colour, np.float32)).values for colour in (0, 255))
+    clipped = model.prepare(np.tile(np.arange(256, dtype=np.float32)[:, None], (1, 3))).tensors[0]
+    model.close()
+
+    assert (black.flat[0], white.flat[0]) == pytest.approx(ends, abs=0.02)
+    assert len(np.unique(clipped)) >= 128, "halves go to even"
+    assert (clipped == clipped.max()).mean() < 0.2
+
+
+def test_a_picture_that_is_quantised_inside_the_model_is_normalised_alike(engine: Engine, tmp_path: Path) -> None:
+    """As converters make them by default: float32 outside, int8 behind a QUANTIZE."""
+    tensors = [
+        Values("x", [1, 16, 16, 3]),
+        Values("q", [1, 16, 16, 3], "int8", 1 / 255, -128),
+        Values("y", [1, 16, 16, 3]),
+    ]
+    (tmp_path / "m.tflite").write_bytes(
+        build(tensors, [Step("QUANTIZE", [0], [1]), Step("DEQUANTIZE", [1], [2])], [0], [2])
+    )
+
+    author = written(tmp_path / "m.tflite", tmp_path)
+
+    assert (author.normalise.method, author.normalise.min, author.normalise.max) == ("minmax", 0.0, 255.0)
+    open_model(author, tmp_path / "m.tflite", engine).close()
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "used"),
+    [((127.5,), (127.5,), True), ((0.0,), (1.0,), False), ((0.0,), (255.0,), True), ((1.0,) * 4, (1.0,), False)],
+)
+def test_notes_that_the_tensor_cannot_hold_are_not_used(
+    mean: tuple[float, ...], std: tuple[float, ...], *, used: bool
+) -> None:
+    """Old quantised models say mean 0, std 1, and mean that tools hand the bytes over as they are."""
+    notes = TensorNotes("x", "", "rgb", mean, std, "", ())
+
+    lines = "\n".join(write_normalise("normalise", notes, 3, Range(-1.0, 1.0), picture=True))
+
+    assert ("not used" not in lines) is used
+    assert ("A guess" in lines) is not used
+
+
+# --- what a manifest by hand can run ----------------------------------------------------------
+
+
+def test_a_picture_beside_other_inputs_is_drafted_as_rows(engine: Engine, tmp_path: Path) -> None:
+    tensors = [Values("pixels", [1, 16, 16, 3]), Values("more", [1, 3]), Values("y", [1, 16, 16, 3])]
+    (tmp_path / "m.tflite").write_bytes(
+        build(tensors, [Step("ADD", [0, 1], [2], ("AddOptions", schema.AddOptionsT()))], [0, 1], [2])
+    )
+
+    author = written(tmp_path / "m.tflite", tmp_path)
+    model = open_model(author, tmp_path / "m.tflite", engine)
+
+    assert model.scores(np.ones((256, len(author.input.channels)), np.float32)).shape == (768,)
+    model.close()
+
+
+def test_more_scores_than_a_result_holds_are_left_out(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(identity((1, 70, 70)))
+
+    author = written(tmp_path / "m.tflite", tmp_path)
+
+    model = open_model(author, tmp_path / "m.tflite", engine)
+    author_of_results = ResultEncoder.of(author, author.name, 1, bytes(32), outputs=model.outputs, tune={})
+    assert author_of_results is not None
+    model.close()
+
+
 # --- guesses, one by one ---------------------------------------------------------------------
 
 
-def tensor(name: str, *shape: int, dtype: str = "float32", scale: float = 0.0) -> TensorInfo:
-    return TensorInfo(name, shape, np.dtype(dtype), scale, 0, shape)
+def tensor(name: str, *shape: int, dtype: str = "float32", scale: float = 0.0, zero_point: int = 0) -> TensorInfo:
+    return TensorInfo(name, shape, np.dtype(dtype), scale, zero_point, shape)
 
 
 def chain(inputs: Sequence[TensorInfo], output: TensorInfo, operator: str = "") -> Chain:
@@ -305,13 +470,8 @@ SHAPES = st.lists(st.integers(1, 12), max_size=4)
 
 @given(st.lists(SHAPES, min_size=1, max_size=3), SHAPES, st.sampled_from(["SOFTMAX", "LOGISTIC", "ADD", ""]))
 def test_whatever_the_shapes_the_guess_fits_them(inputs: list[list[int]], output: list[int], operator: str) -> None:
-    """But for a picture beside other inputs, which no manifest can fill."""
     tensors = [tensor(f"in:{number}", *shape) for number, shape in enumerate(inputs)]
     target = tensor("out", *output)
-    if len(tensors) > 1 and any(guess_input(one, None).size for one in tensors):
-        with pytest.raises(ModelError, match="a manifest fills no input beside one"):
-            chain(tensors, target, operator)
-        return
     found = chain(tensors, target, operator)
 
     compiled = CompiledChain(found, tensors, [target])
@@ -356,6 +516,10 @@ def test_a_signature_is_chosen_by_its_name_then_by_its_subgraph() -> None:
     assert choose_signature(graph(weights=silent, first=other)) == "first"
     with pytest.raises(ModelError, match=r"model\.signature: none of the model's takes and gives something"):
         choose_signature(graph(weights=silent))
+    main_graph = Subgraph("", (), (), (0,), (1,))
+    assert choose_signature(graph(weights=silent)._replace(subgraphs=(main_graph,))) is None, (
+        "the main subgraph can be asked"
+    )
 
 
 # --- TOML ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
@@ -61,6 +62,22 @@ def test_protections_pass_to_the_runtimes_map_and_the_pages_are_counted_once(buf
 
         assert sorted(("lo" in flags, "dd" in flags) for flags in vm_flags()) == [(False, True), (buffer.locked, True)]
         assert bytes(runtime) == bytes(buffer.view) == b"x" * len(buffer.view)
+
+
+@pytest.mark.parametrize("error", [errno.ENOTTY, errno.EPERM])
+def test_protections_pass_over_where_the_kernel_answers_no_query_of_maps(
+    buffer: SecretBuffer, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """Before Linux 6.11, or where a filter of system calls forbids it."""
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    with Path(buffer.path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        buffer.seal_runtime_maps()
+
+        assert sorted(("lo" in flags, "dd" in flags) for flags in vm_flags()) == [(False, True), (buffer.locked, True)]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from itertools import product
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -111,7 +111,7 @@ def test_the_boards_key_is_not_asked_for_a_ciphertext_that_was_not_signed(
     with pytest.raises(MismatchError, match="the ciphertext of part 'self_test' is not the one that was signed"):
         verified.check_ciphertexts()
     with pytest.raises(MismatchError, match="parts, and 2 were signed"):
-        dataclasses.replace(verified, parts=verified.parts[:1]).check_ciphertexts()
+        msgspec.structs.replace(verified, parts=verified.parts[:1]).check_ciphertexts()
     assert not key.asked
 
 
@@ -358,7 +358,7 @@ def test_another_ciphertext_by_somebody_with_the_key_is_refused_at_a_load_too(
     key = parsed.recipients.unwrap(board, None)
     aad = content_aad(key.aead, content_context("gearbox", 1, 0))
     other = key.aead.cipher(key.secret).encrypt(read_manifest(package).sealed[0].iv, bytes(1000), aad)
-    verified = dataclasses.replace(parsed, parts=(memoryview(other), parsed.parts[1])).verify(
+    verified = msgspec.structs.replace(parsed, parts=(memoryview(other), parsed.parts[1])).verify(
         pin(workshop.publisher.public)
     )
     buffer = bytearray(1000)

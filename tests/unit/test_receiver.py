@@ -343,21 +343,21 @@ def test_a_channel_that_is_not_a_name_or_reserved_is_refused(channel: str) -> No
         receiver.open(f"edged/press-07/{channel}", seal(announcer, channel), NOW)
 
 
-def test_the_same_late_bytes_of_two_sensors_are_two_readings() -> None:
+def test_the_same_redelivered_bytes_of_two_sensors_are_two_readings() -> None:
     """One model reads `factory/+/state`: the second of two sensors with equal bytes was refused as repeated."""
     board, hub = Board(), Hub()
     receiver, before = hub.receiver(board), board.announcer(hub, first=7)
     hear(receiver, before)
 
-    def late(announcer: Announcer, source: str) -> bytes:
-        return announcer.seal("c1", encoder(), ANSWER._replace(source=source), INPUT, late=True)[2]
+    def again(announcer: Announcer, source: str) -> bytes:
+        return announcer.seal("c1", encoder(), ANSWER._replace(source=source), INPUT, redelivered=True)[2]
 
-    assert receiver.open(TOPIC, late(before, "press-01"), NOW).result.source == "press-01"
+    assert receiver.open(TOPIC, again(before, "press-01"), NOW).result.source == "press-01"
     after = board.announcer(hub, first=8)
     hear(receiver, after)
-    assert receiver.open(TOPIC, late(after, "press-02"), NOW).to_json()["source"] == "press-02"
+    assert receiver.open(TOPIC, again(after, "press-02"), NOW).to_json()["source"] == "press-02"
     with pytest.raises(RepeatedError):
-        receiver.open(TOPIC, late(after, "press-01"), NOW)
+        receiver.open(TOPIC, again(after, "press-01"), NOW)
 
 
 # --- signed results --------------------------------------------------------------------------
@@ -461,14 +461,14 @@ def test_closed_epoch_opens_for_a_hub_that_came_later() -> None:
     assert receiver.open(TOPIC, late, NOW).result.late
 
 
-def test_closed_epoch_opens_nothing_that_is_not_late() -> None:
+def test_closed_epoch_opens_what_was_sealed_before_the_outage() -> None:
+    """It waited in the board's outbox as it was sealed: nobody knew then that it would."""
     board, hub = Board(), Hub()
     receiver, announcer = hub.receiver(board), board.announcer(hub)
     prompt = seal(announcer)
     announcer.rotate()
     hear(receiver, announcer)
-    with pytest.raises(ReplayError):
-        receiver.open(TOPIC, prompt, NOW)
+    assert not receiver.open(TOPIC, prompt, NOW).result.late
 
 
 def test_closed_epoch_replays_nothing() -> None:
@@ -567,12 +567,28 @@ def test_readings_that_a_board_answers_again_after_it_died_are_accepted_once() -
     assert open_all(receiver, [seal(before)])
     after = board.announcer(hub, first=8)
     hear(receiver, after)
+    again = seal(after, redelivered=True)
     with pytest.raises(RepeatedError, match="answered before"):
-        open_all(receiver, [seal(after, late=True)])
+        receiver.open(TOPIC, again, NOW)
+    with pytest.raises(ReplayError, match="accepted before"):
+        receiver.open(TOPIC, again, NOW)
+
+
+def test_an_outbox_that_is_sent_after_its_last_reading_was_answered_again() -> None:
+    """Its board died between storing a result and acknowledging the reading: that one is refused, and no other."""
+    board, hub = Board(), Hub()
+    receiver, announcer = hub.receiver(board), board.announcer(hub, first=7)
+    stored = [seal(announcer) for _ in range(3)]
+    announcer.rotate()
+    hear(receiver, announcer)
+    assert open_all(receiver, [seal(announcer, redelivered=True), seal(announcer)])
+    with pytest.raises(RepeatedError):
+        receiver.open(TOPIC, stored[0], NOW)
+    assert len(open_all(receiver, stored[1:])) == 2
 
 
 def test_the_same_readings_measured_again_are_answered_again() -> None:
-    """A sensor that stands still sends the same bytes: only a late result under another key is a repetition."""
+    """A sensor that stands still sends the same bytes, before an outage, in it, and after a restart."""
     board, hub = Board(), Hub()
     receiver = hub.receiver(board)
     before = board.announcer(hub, first=7)
@@ -580,7 +596,7 @@ def test_the_same_readings_measured_again_are_answered_again() -> None:
     assert len(open_all(receiver, [seal(before), seal(before, late=True), seal(before)])) == 3
     after = board.announcer(hub, first=8)
     hear(receiver, after)
-    assert len(open_all(receiver, [seal(after)])) == 1
+    assert len(open_all(receiver, [seal(after), seal(after, late=True)])) == 2
 
 
 def test_a_report_opens_once_on_its_boards_topic_and_under_its_epoch_alone() -> None:

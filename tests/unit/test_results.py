@@ -69,7 +69,8 @@ def same_models(draw: st.DrawFn) -> Made:
         label = draw(st.sampled_from(said)) if labels else None
         answer = Answer(label, draw(FLOATS) if labels else None, None if labels else draw(FLOATS), scores, best)
         time = draw(st.floats(0, 1e12))
-        results.append((answer, draw(st.integers(1, MAX_COUNT)), time, draw(inputs), draw(st.booleans())))
+        flags = {flag: draw(st.booleans()) for flag in ("late", "redelivered")}
+        results.append((answer, draw(st.integers(1, MAX_COUNT)), time, draw(inputs), flags))
     return encoder, results
 
 
@@ -77,7 +78,7 @@ def same_models(draw: st.DrawFn) -> Made:
 def test_one_size_per_model_whatever_the_result_says(made: Made) -> None:
     """Who sees the ciphertext's length learns neither label nor count nor score."""
     encoder, results = made
-    encoded = [encoder.encode(answer, count, time, of, late=late) for answer, count, time, of, late in results]
+    encoded = [encoder.encode(answer, count, time, of, **flags) for answer, count, time, of, flags in results]
     assert len({len(one) for one in encoded}) == 1
     for one in encoded:
         assert PAD_LEAST <= len(cbor2.loads(one)["pad"]) <= PAD_MOST
@@ -86,9 +87,10 @@ def test_one_size_per_model_whatever_the_result_says(made: Made) -> None:
 @given(same_models())
 def test_result_reads_back_as_written(made: Made) -> None:
     encoder, results = made
-    for answer, count, time, of, late in results:
-        result = Result.parse(encoder.encode(answer, count, time, of, late=late))
-        assert (result.count, result.time, result.late, result.input) == (count, time, late, of)
+    for answer, count, time, of, flags in results:
+        result = Result.parse(encoder.encode(answer, count, time, of, **flags))
+        assert (result.count, result.time, result.input) == (count, time, of)
+        assert {"late": result.late, "redelivered": result.redelivered} == flags
         assert repr((result.label, result.score, result.value)) == repr((answer.label, answer.score, answer.value))
         assert repr((result.scores, result.top)) == repr((answer.scores, answer.top))
 
@@ -103,11 +105,12 @@ def test_size_at_the_extremes_of_labels_count_and_input(top: int) -> None:
             for first, last in ((0, 0), (0, 1 << 32), (0, UINT64_MOST), (UINT64_MOST, UINT64_MOST)):
                 best = [(label, 0.5) for label in labels[:top]]
                 answer = Answer(labels[-1], 0.5, None, (0.0, 1.0), best)
-                encoded = encoder.encode(answer, count, 0.0, Sealed(bytes(8), first, last))
-                sizes.add(len(encoded))
-                pads.add(len(cbor2.loads(encoded)["pad"]))
+                for again in (False, True):
+                    encoded = encoder.encode(answer, count, 0.0, Sealed(bytes(8), first, last), redelivered=again)
+                    sizes.add(len(encoded))
+                    pads.add(len(cbor2.loads(encoded)["pad"]))
     assert len(sizes) == 1
-    assert (min(pads), max(pads)) == (PAD_LEAST, PAD_LEAST + (1 + top) * 40 + 4 + 16)
+    assert (min(pads), max(pads)) == (PAD_LEAST, PAD_LEAST + (1 + top) * 40 + 4 + 16 + len("redelivered") + 2)
 
 
 def test_more_scores_than_hubs_accept_are_refused_unless_they_are_left_out() -> None:
@@ -179,6 +182,8 @@ def good(**change: object) -> bytes:
         {"input": [bytes(7), 1, 2]},
         {"input": [bytes(8), True, 2]},
         {"late": None},
+        {"redelivered": False},
+        {"redelivered": 1},
         {"scores": []},
         {"source": ""},
         {1: 1},
@@ -209,7 +214,9 @@ def test_json_shows_what_was_decided(answer: Answer, of: Input) -> None:
     labels = () if answer.label is None else ("a",)
     encoder = ResultEncoder("m", 1, bytes(32), labels=labels, scores=1, tune={"decide.enter": 0.5})
     shown = Result.parse(encoder.encode(answer, 1, 0.0, of)).to_json()
-    assert "top" not in shown
+    assert not {"top", "redelivered"} & set(shown)
+    again = Result.parse(encoder.encode(answer, 1, 0.0, of, redelivered=True)).to_json()
+    assert again == {**shown, "redelivered": True}
     assert json.loads(json.dumps(shown)) == shown
     assert ("value" in shown) is (answer.value is not None)
     assert ("label" in shown) is (answer.label is not None)

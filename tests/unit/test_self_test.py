@@ -8,7 +8,7 @@ import pytest
 from edged.base.errors import ConfigError, FormatError, SelfTestError
 from edged.formats.package.self_test import FLOAT32, SELF_TEST_LIMIT, SelfTest, TypedArray
 from edged.formats.spec import Chain, Image, Input, Output, Window
-from edged.model.known_answers import answers_of, check_answer, clear_ones, make_self_test, spread
+from edged.model.known_answers import Judge, answers_of, check_answer, clear_ones, make_self_test, spread
 
 CHAIN = Chain(
     input=Input(channels=("a1", "a2")), window=Window(size=2), output=Output(kind="classifier", labels=("good", "bad"))
@@ -49,14 +49,14 @@ def test_logits_of_an_int8_model_may_differ_by_a_count_where_their_label_agrees(
     """Absolute, 0.9 of 200 would be far beyond 0.02."""
     signed = floats(-90, 110)
     check_answer(
-        floats(-89.1, 109.1), signed, within=0.02 * spread(signed[np.newaxis], "classifier"), kind="classifier"
+        floats(-89.1, 109.1), signed, within=0.02 * spread(signed[np.newaxis], "classifier"), judge=Judge(CHAIN)
     )
 
 
 @pytest.mark.parametrize(
     ("got", "said"),
     [
-        ((0.6, 0.4), "output 0 is the best, and output 1 was signed"),
+        ((0.6, 0.4), "it comes to 'good', and 'bad' was signed"),
         ((0.2, np.nan), "off by nan"),
         ((0.2,), "1 scores where 2 were signed"),
         ((0.2, 9.0), "off by 8.2"),
@@ -64,17 +64,17 @@ def test_logits_of_an_int8_model_may_differ_by_a_count_where_their_label_agrees(
 )
 def test_another_answer_is_refused(got: tuple[float, ...], said: str) -> None:
     with pytest.raises(SelfTestError, match=said):
-        check_answer(floats(*got), floats(0.2, 0.8), within=floats(1, 1), kind="classifier")
+        check_answer(floats(*got), floats(0.2, 0.8), within=floats(1, 1), judge=Judge(CHAIN))
 
 
 def test_either_of_two_labels_that_were_signed_as_equal_is_right() -> None:
-    check_answer(floats(0.5, 0.4), floats(0.5, 0.5), within=floats(1, 1), kind="classifier")
+    check_answer(floats(0.5, 0.4), floats(0.5, 0.5), within=floats(1, 1), judge=Judge(CHAIN))
 
 
 def test_windows_whose_label_another_runtime_may_turn_over_are_left_out() -> None:
     scores = [floats(0.0, 1.0), floats(0.49, 0.51), floats(0.45, 0.55)]
-    assert clear_ones(scores, 0.02, "classifier") == [0, 2]
-    assert clear_ones(scores, 0.02, "regressor") == [0, 1, 2]
+    assert clear_ones(scores, 0.02, CHAIN) == [0, 2]
+    assert clear_ones(scores, 0.02, Chain(input=CHAIN.input, output=Output(kind="regressor"))) == [0, 1, 2]
 
 
 # --- what is recorded ------------------------------------------------------------------------

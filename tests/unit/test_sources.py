@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edged.base.errors import ReadingSourceError
-from edged.board.pipeline import Lane
+from edged.board.pipeline import Job, Lane
 from edged.formats.channel.result import LONGEST_SOURCE
 from edged.formats.spec import Input
 from support.lanes import FakeModel, lane, send
@@ -53,6 +53,7 @@ def test_the_answer_of_a_model_that_reads_another_s_answers_has_their_source() -
     second, _ = lane(FakeModel(input=Input(channels=("healthy", "broken"))), channel="c2", topic=None, from_="c1")
     (answered,) = send(first, WINDOW, "factory/press-07")
     stream = next(iter(first._streams._streams.values()))
+    above = Job(stream, np.zeros((4, 2), np.float32), [], restart_state=False, redelivered=False, gives_way=False)
     scores = np.array([0.25, 0.75], np.float32)
-    jobs = [job for _ in range(4) for job in second.feed(first, stream, scores, answered.of, redelivered=False)]
+    jobs = [job for _ in range(4) for job in second.feed(first, above, scores, answered.of)]
     assert [second.decide(job, scores).answer.source for job in jobs] == ["press-07"]

@@ -118,7 +118,15 @@ BOARD = {
 STATUS: dict[str, Any] = {
     "hub": HOSTILE,
     "version": HOSTILE,
-    "counts": {"opened": 1, "repeated": 0, "held": 0, "dropped": 0, "refused": {HOSTILE: 1}},
+    "counts": {
+        "heard": 1,
+        "other": {HOSTILE: 1},
+        "opened": 1,
+        "repeated": 0,
+        "held": 0,
+        "dropped": 0,
+        "refused": {HOSTILE: 1},
+    },
     "upstreams": [{"name": HOSTILE, "state": HOSTILE}],
     "local": {"state": HOSTILE, "queued": 0},
     "boards": [BOARD],

@@ -31,7 +31,7 @@ from edged.formats.package.self_test import SelfTest
 from edged.formats.package.verify import Package, Publishers
 from edged.keystore.file import FileKeystore
 from edged.keystore.records import read_sensor_key
-from edged.model.known_answers import check_answer, spread, to_floats
+from edged.model.known_answers import Judge, check_answer, spread, to_floats
 
 Vector = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -157,7 +157,7 @@ def open_package(vector: Vector, _: Path) -> None:
     signed, kind = np.stack([to_floats(case.scores) for case in test.cases]), opened.manifest.output.kind
     for got, expected in zip(vector.get("answers", ()), signed, strict=False):
         within = test.tolerance * spread(signed, kind)
-        check_answer(np.array(got, np.float32), expected, within=within, kind=kind)
+        check_answer(np.array(got, np.float32), expected, within=within, judge=Judge(opened.manifest))
     if "plaintexts" in vector:
         assert ([part.hex() for part in parts], package.identity.hex()) == (vector["plaintexts"], vector["identity"])
 

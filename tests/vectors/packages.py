@@ -149,15 +149,18 @@ def package_vectors() -> list[Vector]:
 
     def answered(name: str, rule: str, answers: list[list[float]], expect: str = "SelfTestError", *,
                  signed: list[list[float]] | None = None, output: dict[str, Any] | None = None,
-                 tolerance: float = 0.125) -> Vector:  # fmt: skip
+                 tolerance: float = 0.125, **tables: Any) -> Vector:  # fmt: skip
         """What a runtime answers to the windows of a self-test; the chain gives as many scores as it says."""
         scores = [array(FLOAT32, "f", *one) for one in signed or [[0.25, 0.75], [1.0, 0.0]]]
         test = self_test(*({"window": WINDOW, "scores": one} for one in scores), tolerance=tolerance)
         contents = [MODEL, ("self_test", test)]
-        fields = manifest(contents, **({} if output is None else {"output": output}))
+        fields = manifest(contents, **({} if output is None else {"output": output}), **tables)
         return vector(f"answer-{name}", rule, package(fields, contents), expect, answers=answers)
 
     regressor = {"kind": "regressor"}
+    anomaly = {"output": {"kind": "anomaly", "labels": ["normal", "anomaly"]}, "decide": {"enter": 0.5}}
+    above = {"decide": {"thresholds": {"broken": 0.75}, "otherwise": "unsure"}}
+    watched = {"decide": {"watch": "broken", "enter": 0.75, "leave": 0.25, "needed": {"n": 3, "of": 4}}}
     first, second = sealed([MODEL, TEST], "gearbox", 3)
     head = good[
         : len(good) - len(first) - len(second) - len(cbor(first)) + len(first) - len(cbor(second)) + len(second)
@@ -227,6 +230,13 @@ def package_vectors() -> list[Vector]:
             package(manifest(**first_edition), ciphertexts=[first])),
         bad("chain-unknown-key", "the signal chain's keys are known", with_manifest(window={"size": 2, "note": 1})),
         bad("chain-no-labels", "the signal chain fits together", with_manifest(output={"kind": "classifier"})),
+        vector("layout", "windows may go in channel by channel",
+               with_manifest(input={"channels": ["a1", "a2"], "layout": "channels_first"}), "opens"),
+        vector("orientation", "pictures may be turned upright",
+               with_manifest(input={"image": {"width": 2, "height": 1, "orientation": "exif"}, "channels": ["r", "g"]}, window=...), "opens"),
+        bad("orientation-unknown", "orientations are a closed list",
+            with_manifest(input={"image": {"width": 2, "height": 1, "orientation": "up"}, "channels": ["r", "g"]}, window=...)),
+        bad("layout-unknown", "layouts are a closed list", with_manifest(input={"channels": ["a1", "a2"], "layout": "NCHW"})),
         bad("created-negative", "dates are not negative", with_manifest(created=-1)),
         bad("created-2-to-the-53", "dates are below 2^53", with_manifest(created=1 << 53)),
         bad("version-0", "versions begin at 1", with_manifest(version=0)),
@@ -339,6 +349,21 @@ def package_vectors() -> list[Vector]:
                  signed=[[8.0], [8.0]], output=regressor),
         answered("of-zeros", "of nothing but zeros, 1 counts", [[0.125], [0.0]], "opens", signed=[[0.0], [0.0]], output=regressor),
         answered("of-zeros-beyond", "of nothing but zeros, 1 counts", [[0.25], [0.0]], signed=[[0.0], [0.0]], output=regressor),
+        answered("of-a-false-alarm", "an error stays on its side of decide.enter", [[0.5], [1.0]],
+                 signed=[[0.4375], [1.0]], **anomaly),
+        answered("on-its-side", "an error stays on its side of decide.enter", [[0.4921875], [0.9375]], "opens",
+                 signed=[[0.4375], [1.0]], **anomaly),
+        answered("beyond-a-threshold", "the label is the one signed, by decide.thresholds", [[0.75, 0.25], [0.25, 0.75]],
+                 signed=[[0.75, 0.25], [0.25, 0.6875]], **above),
+        answered("watched", "the label is the one signed, by decide.watch, and of each window by itself",
+                 [[0.3125, 0.6875], [0.0, 1.0]], "opens", signed=[[0.25, 0.71875], [0.0, 1.0]], **watched),
+        answered("watched-beyond-enter", "the label is the one signed, by decide.watch", [[0.25, 0.75], [0.0, 1.0]],
+                 signed=[[0.25, 0.71875], [0.0, 1.0]], **watched),
+        vector("outputs", "how many scores the model gives", with_manifest(outputs=2), "opens"),
+        bad("outputs-0", "a model gives something", with_manifest(outputs=0)),
+        vector("tested", "the engines that answered the self-test are named", with_manifest(tested=["litert 2.3.0"]), "opens"),
+        bad("tested-without-name", "engines have names", with_manifest(tested=[""])),
+        bad("tested-too-many", "at most 8 engines", with_manifest(tested=["litert 2.3.0"] * 9)),
         bad("self-test-too-large", "a self-test is at most 4 MiB",
             with_part(1, plaintext={"size": (4 << 20) + 1, "sha256": bytes(32)})),
         bad("record-as-manifest", "a record is no manifest",

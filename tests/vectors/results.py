@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub import FIRST, SECOND, Steps, announce, announcement, message, result
+from hub import FIRST, SECOND, EpochKey, Steps, announce, announcement, message, result
 from kit import (
     BOARD_SIGN,
     HUB,
@@ -33,6 +33,7 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
 
     add("good", "a result by an announced epoch", "opens", heard, message(good))
     fine("late", "a result that waited for the broker", late=True)
+    fine("redelivered", "a reading that was handed out before, and never answered", redelivered=True)
     fine("regressor", "a value in the place of label and score", label=..., score=..., value=4.5)
     fine("sealed-input", "sealed readings are named by key id and counts", input=[bytes(8), 7, 9])
     fine("tuned", "what the site has tuned stands in the result", tune={"decide.enter": 0.8})
@@ -75,17 +76,7 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     channels = [message(result(FIRST, n, channel=f"c{n}"), f"c{n}") for n in range(1, 66)]
     add("64-channels", "a board has at most 64 channels", "opens", heard, *channels[:64])
     add("65-channels", "a board has at most 64 channels", "FormatError", heard, *channels)
-    twice = [{"late": True, "source": source} for source in ("press-01", "press-02")]
-    for name, again, expect in (("same", twice[0], "RepeatedError"), ("another", twice[1], "opens")):
-        add(
-            f"late-of-{name}-source",
-            "readings are remembered with their source",
-            expect,
-            heard,
-            message(result(FIRST, 1, fields=twice[0])),
-            announce(announcement(SECOND)),
-            message(result(SECOND, 1, fields=again)),
-        )
+    _repeated(out, heard)
     add("moved", "a result is bound to its channel", "DecryptionError", heard, message(good, "c2"))
     add(
         "of-another-board",
@@ -142,6 +133,8 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         )
     bad("time-an-integer", "the time is a float", time=NOW)
     bad("late-a-number", "flags are booleans", late=0)
+    bad("redelivered-false", "`redelivered` stands there only where it is true", redelivered=False)
+    bad("redelivered-a-number", "flags are booleans", redelivered=1)
     bad("version-true", "true is not a number", version=True)
     bad("digest-short", "a digest is 32 bytes", digest=bytes(31))
     bad("scores-integers", "scores are floats", scores=[0, 1])
@@ -201,14 +194,10 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         ),
     )
 
-    def closed(last: int, hubs: list[Pair] | None = None, **more: Any) -> Vector:
-        newest = announcement(SECOND, fields={"closed": {FIRST.key.kid: last}, **more})
-        return announce(newest, announcement(FIRST, hubs, fields=more))
-
     late = {"late": True}
     add(
         "closed-late",
-        "a closed epoch opens late results up to its last",
+        "a closed epoch opens results up to its last",
         "opens",
         heard,
         closed(5),
@@ -216,8 +205,8 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     )
     add(
         "closed-not-late",
-        "a closed epoch opens late results only",
-        "ReplayError",
+        "they stay as they were sealed, late or not",
+        "opens",
         heard,
         closed(5),
         message(result(FIRST, 5)),
@@ -256,7 +245,7 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
     )
     add(
         "hub-removed",
-        "late unsigned results of a removed hub's epochs are not trusted",
+        "unsigned results of a removed hub's epochs are not trusted",
         "UnknownKeyError",
         closed(5, [HUB, HUB2]),
         message(result(FIRST, 1, fields=late)),
@@ -269,3 +258,42 @@ def result_vectors() -> list[Vector]:  # noqa: PLR0915  a list
         message(result(FIRST, 1, fields=late, signer=BOARD_SIGN)),
     )
     return out.vectors  # fmt: skip
+
+
+def closed(last: int, hubs: list[Pair] | None = None, **more: Any) -> Vector:
+    """Return an announcement of the second epoch that closes the first."""
+    newest = announcement(SECOND, fields={"closed": {FIRST.key.kid: last}, **more})
+    return announce(newest, announcement(FIRST, hubs, fields=more))
+
+
+def _repeated(out: Steps, heard: Vector) -> None:
+    """Add results to equal readings: what one more of them answers, after those before."""
+
+    def said(of: EpochKey, count: int, *, again: bool = False, **fields: Any) -> Vector:
+        return message(result(of, count, fields={**fields, **({"redelivered": True} if again else {})}))
+
+    def add(name: str, rule: str, expect: str, *steps: Vector) -> None:
+        out.add(name, rule, expect, heard, *steps)
+
+    once, both = "only a redelivered result repeats another", closed(5)
+    measured, again = said(FIRST, 1), said(SECOND, 1, again=True)
+    add("measured-again", once, "opens", measured, both, said(SECOND, 1))
+    add("measured-again-late", once, "opens", measured, both, said(SECOND, 1, late=True))
+    add("measured-again-in-one-epoch", once, "opens", measured, said(FIRST, 2))
+    add("answered-again", "a board died before it acknowledged", "RepeatedError", measured, both, again)
+    add("stored-and-answered-again", "the outbox came later", "RepeatedError", both, again, measured)
+    add("stored-and-measured-again", once, "opens", both, said(SECOND, 1), measured)
+    died_twice = said(FIRST, 1, again=True)
+    add("died-twice", "redelivered results repeat one another", "RepeatedError", died_twice, both, again)
+    add("died-twice-and-stored", "in any order", "RepeatedError", both, again, died_twice)
+    add("redelivered-before-measured", "a newer reading repeats nothing", "opens", died_twice, both, said(SECOND, 1))
+    add("redelivered-after-measured", "a newer reading repeats nothing", "opens", both, said(SECOND, 1), died_twice)
+    twice = said(FIRST, 2, again=True)
+    add("redelivered-twice-in-one-epoch", "a process answers each reading once", "opens", died_twice, twice)
+    more = said(SECOND, 2, again=True)
+    add("stored-once-and-answered-again-twice", "in any order", "RepeatedError", both, again, more, measured)
+    for name, source, expect in (("same", "press-01", "RepeatedError"), ("another", "press-02", "opens")):
+        add(
+            f"answered-again-of-{name}-source", "readings are remembered with their source", expect,
+            said(FIRST, 1, source="press-01"), both, said(SECOND, 1, again=True, source=source),
+        )  # fmt: skip

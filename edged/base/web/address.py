@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from typing import NamedTuple
 
 from edged.base.errors import ConfigError
@@ -41,13 +40,6 @@ class Listen(NamedTuple):
                 hint=f"{_HINT}; docs/metrics.md says how another machine gets them",
             )
         return cls(host=str(address), port=int(port))
-
-    @property
-    def family(self) -> int:
-        """The socket's address family."""
-        if self.path:
-            return socket.AF_UNIX
-        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -103,7 +103,8 @@ class MetricsServer:
         try:
             if listen.path:
                 _make_room(Path(listen.path))
-            self._server = _OneByOne(listen.family, listen.path or (listen.host, listen.port), self._answer)
+            family = socket.AF_UNIX if listen.path else socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+            self._server = _OneByOne(family, listen.path or (listen.host, listen.port), self._answer)
         except OSError as error:
             raise ConfigError(f"metrics.listen: {listen} cannot be used: {error.strerror or error}") from error
         before = threading.stack_size(_STACK)

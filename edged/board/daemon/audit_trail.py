@@ -46,7 +46,7 @@ class AuditTrail:
 
     def stopped(self) -> None:
         """Record the end of the daemon, and sign the log."""
-        self._add("stop", messages=self._health.messages, results=self._health.results)
+        self._add("stop", messages=self._health.messages, results=self._health.books.results)
         try:
             self._log.sign()
         except StateError as error:

@@ -8,7 +8,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from edged import __version__
 from edged.base import notify
@@ -19,11 +18,12 @@ from edged.base.memory import harden, release_code
 from edged.base.nothing import nothing
 from edged.base.timer import Timer, Timers
 from edged.base.units import parse_duration
+from edged.board.daemon.assembly import assemble
 from edged.board.daemon.loader import BackgroundLoad, LoadedModels, load_models, next_lanes
-from edged.board.daemon.parts import Parts
 from edged.board.daemon.reports import STATUS, expired
 from edged.board.delivery import outbox, row_log
-from edged.board.delivery.outgoing import ANNOUNCE, NONCE
+from edged.board.delivery.announcing import ANNOUNCE, NONCE
+from edged.board.delivery.replay import Replay
 from edged.board.installation import Board
 from edged.board.pipeline import Decoders, Lane
 from edged.board.state import RowStore, State
@@ -54,36 +54,16 @@ class Daemon:
         _LOG.info("edged %s starts: %s", __version__, path, extra=Event.STARTED.about())
         for line in harden().describe():
             _LOG.info("%s", line, extra=Event.PROTECTION.about())
-        parts = Parts(board)
-        self._lock = parts.lock
-        self._health = parts.health
-        self._recovery = parts.recovery
-        self._state = parts.recovery.state
-        self._keystore = parts.keystore
-        self._engine = parts.engine
-        self._marks = parts.marks
-        self._audit_trail = parts.audit_trail
-        self._links = parts.links
-        self._announcer = parts.announcer
-        self._outgoing = parts.outgoing
-        self._rows = parts.rows
-        self._quarantine = parts.quarantine
-        self._inference = parts.inference
-        self._inbox = parts.inbox
-        self._example_writer = parts.example_writer
-        self._heartbeat = parts.heartbeat
-        self._metrics = parts.metrics
-        self._inventory = parts.inventory
-        self._topic = parts.topic
+        self._parts = assemble(board)
         self._decoders = Decoders()
-        self._recovery.on_new_state = self._write_down
-        self._links.uplink.on_up = self._on_up
-        self._links.on_sensors_up(self._set_pace)
         self._load: BackgroundLoad | None = None
         self._stamp = 0
         self._stopping = False
         self._reload_asked = False
         self._ready = False
+        self._parts.recovery.on_new_state = self._write_down
+        self._parts.links.sensors.on_up = self._on_sensors_up
+        self._parts.links.uplink.on_up = self._on_uplink_up
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -98,77 +78,81 @@ class Daemon:
                 Timer(_TICK, self._tick),
                 Timer(_STATUS_EVERY, self._say_status),
                 Timer(parse_duration(self._board.config.results.heartbeat), self._beat),
-                Timer(_MARKS_ON_DISK_EVERY if self._marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, self._save_marks),
+                Timer(_MARKS_ON_DISK_EVERY if self._parts.marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, self._save_marks),
             ]
-            if self._marks.in_ram:
-                timers.append(Timer(_MARKS_EVERY, self._marks.save_in_ram))
+            if self._parts.marks.in_ram:
+                timers.append(Timer(_MARKS_EVERY, self._parts.marks.save_in_ram))
             if interval := notify.watchdog_interval():
                 timers.append(Timer(interval / 3, self._show_progress))
             due = Timers(timers)
-            self._links.connect()
+            self._parts.links.connect()
             now = time.monotonic()
             while not self._stopping:
-                self._links.run_once(max(0.0, min(self._due_in(now), due.at - now)))
+                wait = min(due.at - now, *(part.due_in(now) for part in self._parts.timed))
+                self._parts.links.run_once(max(0.0, wait))
                 now = time.monotonic()
                 due.run_due(now)
                 self._after_turn(now)
         finally:
             self._leave()
 
-    def _due_in(self, now: float) -> float:
-        return min(self._outgoing.due_in(now), self._rows.due_in(now), self._quarantine.due_in(now))
-
     def _load_at_start(self) -> None:
         self._stamp = self._board.packages.stamp()
-        loaded = load_models(self._board, self._keystore, self._engine, self._state, {})
+        loaded = load_models(self._board, self._parts.keystore, self._parts.engine, self._parts.recovery.state, {})
         if loaded.models:
             self._take(loaded)
-        if loaded.errors and not self._inference.lanes:
+        if loaded.errors and not self._parts.path.lanes:
             raise next(iter(loaded.errors.values()))
         for level in (ANNOUNCE, NONCE):
-            self._links.uplink.subscribe(self._topic(level), 1)
+            self._parts.links.uplink.subscribe(self._board.topic(level), 1)
         self._replay()
 
     def _replay(self) -> None:
         """Fill the windows that the last run left open."""
-        store = RowStore(self._state)
+        parts, store = self._parts, RowStore(self._parts.recovery.state)
+        replay = Replay(parts.path, parts.rows, parts.quarantine, parts.links.sensors.remember)
         try:
-            count = self._inbox.replay(store.readings(), store.windows())
+            count = replay.run(store.readings(), store.windows())
         except StateError as error:
-            self._health.trouble(error.message, "StateError")
+            parts.health.trouble(error.message, "StateError")
             return
         if count:
             _LOG.info("%d readings taken from the journal", count, extra=Event.REPLAYED.about())
 
     def _take(self, loaded: LoadedModels) -> None:
         """Serve the loaded models, and no others."""
-        sensors = self._links.sensors
+        sensors = self._parts.links.sensors
         before = self._topics()
-        self._inference.rest()
-        lanes = next_lanes(loaded, self._inference.lanes, self._marks.guard, self._decoders)
-        for channel, lane in self._inference.lanes.items():
+        self._parts.path.threads.rest()
+        lanes = next_lanes(loaded, self._parts.path.lanes, self._parts.marks.guard, self._decoders)
+        for channel, lane in self._parts.path.lanes.items():
             if lanes.get(channel) is not lane:
                 lane.close()
-        self._inference.set_lanes(lanes)
-        self._example_writer.set_lanes(lanes.values())
+        self._parts.path.set_lanes(lanes)
+        self._parts.examples.set_lanes(lanes.values())
         for lane in lanes.values():
             self._log_lane(lane)
         topics = self._topics()
-        for topic, qos in topics.items():
-            sensors.subscribe(topic, qos)
+        for topic, (qos, retained) in topics.items():
+            sensors.subscribe(topic, qos, retained=retained)
         for topic in before.keys() - topics:
             sensors.unsubscribe(topic)
         for error in loaded.errors.values():
-            self._health.last_error = error.message
+            self._parts.health.last_error = error.message
         unserved = {channel: error.message for channel, error in loaded.errors.items() if channel not in lanes}
-        self._health.note_all("model", unserved)
-        self._audit_trail.hubs(loaded.board.hubs())
-        self._audit_trail.serving(lanes, loaded.errors)
+        self._parts.health.note_all("model", unserved)
+        self._parts.audit_trail.hubs(loaded.board.hubs())
+        self._parts.audit_trail.serving(lanes, loaded.errors)
 
-    def _topics(self) -> dict[str, Literal[0, 1]]:
-        """Return the topics to subscribe to, with their QoS: 0 for labels, as the age of a queued label is unknown."""
-        read = {topic: lane.config.qos for lane in self._inference.lanes.values() for topic in lane.config.filters}
-        return {**dict.fromkeys(self._example_writer.topics(read), 0), **read}
+    def _topics(self) -> dict[str, tuple[int, bool]]:
+        """Return the topics to subscribe to, each with its QoS, and whether retained messages are wanted.
+
+        Labels come with QoS 0, as the age of a queued label is unknown.
+        """
+        tables = [lane.config for lane in self._parts.path.lanes.values()]
+        wanted = {topic for table in tables if table.wants_retained for topic in table.filters}
+        read = {topic: (int(table.qos), topic in wanted) for table in tables for topic in table.filters}
+        return {**dict.fromkeys(self._parts.examples.topics(read), (0, False)), **read}
 
     def _log_lane(self, lane: Lane) -> None:
         config, manifest = lane.config, lane.model.manifest
@@ -180,7 +164,7 @@ class Daemon:
             "locked" if lane.model.locked else "NOT locked (they may be swapped out)",
             lane.model.seconds * 1000,
             f"in a thread of its own (over runtime.slow, {self._board.config.runtime.slow})"
-            if self._inference.is_slow(config.channel)
+            if self._parts.path.threads.serves(config.channel)
             else "in the main loop",
             extra=Event.MODEL_SERVING.about(model=manifest.name, version=manifest.version, channel=config.channel),
         )
@@ -190,33 +174,33 @@ class Daemon:
             self._reload_asked = True
         else:
             self._stopping = True
-        self._links.wake()
+        self._parts.links.wake()
 
-    def _set_pace(self) -> None:
+    def _on_sensors_up(self) -> None:
         """Write in groups that suit the broker: some deliver few messages ahead of their acknowledgement."""
-        hasty = self._links.sensors.limits_redelivery
-        self._rows.group_seconds = row_log.HASTY if hasty else row_log.PATIENT
-        self._outgoing.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
+        hasty = self._parts.links.sensors.limits_redelivery
+        self._parts.rows.group_seconds = row_log.HASTY if hasty else row_log.PATIENT
+        self._parts.results.outbox.group_seconds = outbox.HASTY if hasty else outbox.PATIENT
 
-    def _on_up(self) -> None:
-        self._outgoing.on_up()
-        self._links.uplink.publish(self._topic(STATUS), b"online", qos=1, retain=True)
-        self._inventory.publish(self._inference.lanes, repeat=True)
+    def _on_uplink_up(self) -> None:
+        if self._parts.links.uplink is self._parts.links.sensors:
+            self._on_sensors_up()
+        self._parts.results.on_up()
+        self._parts.links.uplink.publish(self._board.topic(STATUS), b"online", qos=1, retain=True)
+        self._parts.inventory.publish(self._parts.path.lanes, repeat=True)
         self._beat()
 
     def _after_turn(self, now: float) -> None:
         """Do the work that may follow any turn of the loop: waiting messages, readiness, reloads."""
-        self._inference.conclude_slow()
-        self._inbox.turn(now)
-        self._rows.turn(now)
-        self._outgoing.turn(now)
-        if not self._ready and self._links.tried:
+        for part in self._parts.timed:
+            part.turn(now)
+        if not self._ready and self._parts.links.tried:
             self._ready = True
             release_code()
             self._say_status()
             notify.ready()
-            broker = self._links.describe()
-            _LOG.info("ready: %d models, broker %s", len(self._inference.lanes), broker, extra=Event.READY.about())
+            broker = self._parts.links.describe()
+            _LOG.info("ready: %d models, broker %s", len(self._parts.path.lanes), broker, extra=Event.READY.about())
         if self._reload_asked and self._load is None:
             self._reload_asked = False
             self._reload()
@@ -229,45 +213,46 @@ class Daemon:
         if stamp != self._stamp:
             self._stamp = stamp
             self._reload_asked = True
-        self._outgoing.announce_if_due()
-        if self._inventory.publish(self._inference.lanes):
+        self._parts.announcing.announce_if_due()
+        if self._parts.inventory.publish(self._parts.path.lanes):
             self._beat()
-        self._health.set_aside = self._quarantine.count
-        self._health.note_state("journal", self._rows.error)
-        self._health.note_state("examples", self._example_writer.error)
-        self._recovery.mend_if_due()
-        self._recovery.note_open_windows(self._inbox.open_windows())
-        if self._quarantine.is_calm(time.monotonic()):
-            self._recovery.calm()
+        self._parts.health.note_all("link", self._parts.links.faults())
+        self._parts.health.set_aside = self._parts.quarantine.count
+        self._parts.health.note_state("journal", self._parts.rows.error)
+        self._parts.health.note_state("examples", self._parts.examples.error)
+        self._parts.recovery.mend_if_due()
+        lanes = self._parts.path.lanes.values()
+        self._parts.recovery.note_open_windows(sum(lane.open_windows() for lane in lanes if not lane.config.journal))
+        if self._parts.quarantine.is_calm(time.monotonic()):
+            self._parts.recovery.calm()
 
     def _reload(self) -> None:
         notify.reloading()
         _LOG.info("reload: configuration and key store", extra=Event.RELOADING.about())
         running = {
             channel: (lane.config, lane.model.manifest.name, lane.model.manifest.version)
-            for channel, lane in self._inference.lanes.items()
+            for channel, lane in self._parts.path.lanes.items()
         }
-        in_memory = self._state.in_memory
+        in_memory = self._parts.recovery.state.in_memory
 
         def work() -> LoadedModels:
             board = Board(load_board(self._path))
             with closing(State(board.directory, in_memory=in_memory)) as state:
-                return load_models(board, self._keystore, self._engine, state, running)
+                return load_models(board, self._parts.keystore, self._parts.engine, state, running)
 
-        self._load = BackgroundLoad(work, self._links.wake)
+        self._load = BackgroundLoad(work, self._parts.links.wake)
 
     def _finish_reload(self, load: BackgroundLoad) -> None:
         try:
             loaded = load.result()
             hubs = loaded.board.hubs()
-            if self._announcer.set_hubs(hubs):
-                self._outgoing.seal_again()
-            self._quarantine.hubs = hubs
+            self._parts.announcer.set_hubs(hubs)
+            self._parts.quarantine.hubs = hubs
             self._board = loaded.board
             self._take(loaded)
-            self._outgoing.announce_if_due()
+            self._parts.announcing.announce_if_due()
         except EdgedError as error:
-            self._health.trouble(
+            self._parts.health.trouble(
                 f"reload refused, going on as before: {error.message}",
                 "reload",
                 Event.RELOAD_REFUSED,
@@ -278,65 +263,65 @@ class Daemon:
 
     def _write_down(self) -> None:
         """Write floors, epoch and replay marks into a new state, after the old one was damaged."""
-        for lane in self._inference.lanes.values():
-            self._board.accept(lane.model, self._state)
-        self._announcer.write_down()
-        self._state.save_marks(self._marks.guard.settled().items())
-        self._outgoing.outbox.start_over()
+        for lane in self._parts.path.lanes.values():
+            self._board.accept(lane.model, self._parts.recovery.state)
+        self._parts.announcer.write_down()
+        self._parts.recovery.state.save_marks(self._parts.marks.guard.settled().items())
+        self._parts.results.start_over()
 
     def _note_expired(self) -> None:
         """Mark the models degraded that serve past the date that their publisher signed."""
         try:
-            now = self._board.clock(self._state).now
+            now = self._board.clock(self._parts.recovery.state).now
         except StateError as error:
-            self._health.trouble(error.message, "StateError")
+            self._parts.health.trouble(error.message, "StateError")
             return
-        self._health.note_all("expiry", expired(self._inference.lanes, now))
+        self._parts.health.note_all("expiry", expired(self._parts.path.lanes, now))
 
     def _say_status(self) -> None:
         self._note_expired()
-        self._heartbeat.say(self._inference.lanes, self._links.describe())
-        if self._metrics is not None:
-            self._metrics.show(self._inference.lanes)
+        self._parts.heartbeat.say(self._parts.path.lanes, self._parts.links.describe())
+        if self._parts.metrics is not None:
+            self._parts.metrics.show(self._parts.path.lanes)
 
     def _beat(self) -> None:
-        self._heartbeat.beat(self._inference.lanes)
+        self._parts.heartbeat.beat(self._parts.path.lanes)
 
     def _show_progress(self) -> None:
         """Feed the watchdog if this loop and each model in a thread make progress."""
-        slowest = max((lane.model.seconds for lane in self._inference.lanes.values()), default=0.0)
-        if self._inference.progress() < max(_STUCK, 10 * slowest):
+        slowest = max((lane.model.seconds for lane in self._parts.path.lanes.values()), default=0.0)
+        if self._parts.path.threads.busy_for() < max(_STUCK, 10 * slowest):
             notify.watchdog()
 
     def _save_marks(self) -> None:
         try:
-            self._marks.save()
+            self._parts.marks.save()
         except StateError as error:
-            self._health.trouble(error.message, "StateError")
+            self._parts.health.trouble(error.message, "StateError")
 
     def _leave(self) -> None:
         """Shut down: deliver results on their way, publish the status, wipe the models."""
         notify.stopping()
         if self._ready:
-            _LOG.info("stops: %s", self._health.line(), extra=Event.STOPPED.about())
-        uplink, until = self._links.uplink, time.monotonic() + _GOODBYE
+            _LOG.info("stops: %s", self._parts.health.line(), extra=Event.STOPPED.about())
+        uplink, until = self._parts.links.uplink, time.monotonic() + _GOODBYE
         # the session stays, and the broker keeps what is not acknowledged
-        uplink.on_message = self._links.sensors.on_message = nothing
-        self._inference.rest()
-        while uplink.is_up and self._outgoing.waiting and time.monotonic() < until:
-            self._links.run_once(until - time.monotonic())
-            self._outgoing.turn(time.monotonic())
-        self._outgoing.stash()
-        self._rows.turn(float("inf"))
+        uplink.on_message = self._parts.links.sensors.on_message = nothing
+        self._parts.path.threads.rest()
+        while uplink.is_up and self._parts.results.in_flight and time.monotonic() < until:
+            self._parts.links.run_once(until - time.monotonic())
+            self._parts.results.turn(time.monotonic())
+        self._parts.results.stash()
+        self._parts.rows.turn(float("inf"))
         if uplink.is_up:
-            uplink.publish(self._topic(STATUS), b"offline", qos=1, retain=True)
-        self._links.close()
-        self._example_writer.close()
-        if self._metrics is not None:
-            self._metrics.close()
+            uplink.publish(self._board.topic(STATUS), b"offline", qos=1, retain=True)
+        self._parts.links.close()
+        self._parts.examples.close()
+        if self._parts.metrics is not None:
+            self._parts.metrics.close()
         self._save_marks()
-        for lane in self._inference.lanes.values():
+        for lane in self._parts.path.lanes.values():
             lane.close()
-        self._audit_trail.stopped()
-        self._recovery.end()
-        self._lock.close()
+        self._parts.audit_trail.stopped()
+        self._parts.recovery.end()
+        self._parts.lock.close()

@@ -17,7 +17,9 @@ from edged.base.notify import runtime_directory
 from edged.base.units import parse_duration
 from edged.base.web.prometheus import PROCESS, Family, MetricsServer, Values, one, process_values, render
 from edged.board.daemon.example_writer import ExampleWriter
-from edged.board.delivery.outgoing import Outgoing
+from edged.board.daemon.links import Links
+from edged.board.delivery.path import MessagePath
+from edged.board.delivery.results import Results
 from edged.board.health import Health, temperature
 from edged.board.pipeline import Lane
 from edged.broker import Broker
@@ -28,6 +30,14 @@ from edged.formats.spec import Chain
 
 HEALTH, STATUS = "health", "status"
 STATUS_FILE = "status.json"
+_AROUND = 512
+"""Bytes of a PUBLISH packet and a signed seal around a report or an inventory, at most, the topic among them."""
+_TOO_LARGE = "it is larger than what the broker takes (Maximum Packet Size), and is not sent"
+
+
+def entries(health: Health, path: MessagePath, results: Results) -> dict[str, int | dict[str, int]]:
+    """Return the entries of the books at this moment."""
+    return health.books.entries(waiting=path.waiting, stored=results.stored, in_flight=results.in_flight)
 
 
 class Heartbeat:
@@ -36,27 +46,30 @@ class Heartbeat:
     :param topic: the topic of the sealed report.
     """
 
-    def __init__(self, uplink: Broker, announcer: Announcer, outgoing: Outgoing, health: Health, topic: str) -> None:
+    def __init__(self, uplink: Broker, health: Health, path: MessagePath, results: Results, topic: str) -> None:
         self._uplink = uplink
-        self._announcer = announcer
-        self._outgoing = outgoing
         self._health = health
+        self._path = path
+        self._results = results
         self._topic = topic
         directory = runtime_directory()
         self._file = None if directory is None else directory / STATUS_FILE
 
     def _report(self, lanes: Mapping[str, Lane]) -> Report:
-        outbox = self._outgoing.outbox
         models = {channel: (lane.model.manifest.name, lane.model.manifest.version) for channel, lane in lanes.items()}
-        waiting = self._outgoing.waiting + outbox.waiting
-        return self._health.report(time.time(), models, waiting, outbox.bytes)
+        books = entries(self._health, self._path, self._results)
+        return self._health.report(time.time(), models, books, self._results.outbox.size)
 
     def beat(self, lanes: Mapping[str, Lane]) -> None:
         """Publish a report. Without a connection it is dropped: the next one says more."""
         if self._uplink.is_up:
-            message = self._announcer.seal_health(self._report(lanes).encode())
-            self._outgoing.announce_if_due()
-            self._uplink.publish(self._topic, message)
+            announcing = self._results.announcing
+            most = self._uplink.most_bytes - _AROUND
+            message = announcing.announcer.seal_health(self._report(lanes).encode(most))
+            announcing.announce_if_due()
+            self._health.note_state("report", _TOO_LARGE if len(message) > most else "")
+            if len(message) <= most:
+                self._uplink.publish(self._topic, message)
 
     def say(self, lanes: Mapping[str, Lane], links: str) -> None:
         """Report to systemd, and to `edged status` on this board."""
@@ -110,12 +123,14 @@ class InventoryPublisher:
         self,
         uplink: Broker,
         announcer: Announcer,
+        health: Health,
         topic: str,
         heartbeat: float,
         newest: Callable[[str], int | None],
     ) -> None:
         self._uplink = uplink
         self._announcer = announcer
+        self._health = health
         self._topic = topic
         self._heartbeat = heartbeat
         self._newest = newest
@@ -131,9 +146,12 @@ class InventoryPublisher:
         models = tuple(self._served(lane) for lane in lanes.values() if lane.config.publish)
         if not repeat and self._told == (self._announcer.epoch, models):
             return False
-        sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode())
+        most = self._uplink.most_bytes - _AROUND
+        sealed = self._announcer.seal_inventory(Inventory(__version__, self._heartbeat, models).encode(most))
         self._told = self._announcer.epoch, models
-        self._uplink.publish(self._topic, sealed, qos=1, retain=True)
+        self._health.note_state("inventory", _TOO_LARGE if len(sealed) > most else "")
+        if len(sealed) <= most:
+            self._uplink.publish(self._topic, sealed, qos=1, retain=True)
         return True
 
     def _served(self, lane: Lane) -> ServedModel:
@@ -175,6 +193,7 @@ def _longest(chain: Chain) -> float | None:
 
 MESSAGES = Family("edged_messages_total", "counter", "Messages that were taken.")
 RESULTS = Family("edged_results_total", "counter", "Results that were sealed.")
+BOOKS = Family("edged_books", "gauge", "Each reading, window and result since the start, in one entry.", ("entry",))
 REFUSED = Family("edged_refused_total", "counter", "Messages that could not be used.", ("reason",))
 REPEATED = Family("edged_repeated_total", "counter", "Messages that were handed out again and had been dealt with.")
 DROPPED = Family("edged_dropped_total", "counter", "Results that nobody will get.")
@@ -196,7 +215,7 @@ DEGRADED = Family("edged_degraded", "gauge", "1 for what does not work as it sho
 TEMPERATURE = Family("edged_temperature_celsius", "gauge", "Temperature of the board.")
 
 FAMILIES = (
-    MESSAGES, RESULTS, REFUSED, REPEATED, DROPPED, LAST, LOST, ASIDE, IN_FLIGHT, OUTBOX, OUTBOX_BYTES, MODEL,
+    MESSAGES, RESULTS, BOOKS, REFUSED, REPEATED, DROPPED, LAST, LOST, ASIDE, IN_FLIGHT, OUTBOX, OUTBOX_BYTES, MODEL,
     TRIAL, WINDOW, EXAMPLES, EXAMPLE_BYTES, BROKER, DEGRADED, TEMPERATURE, *PROCESS,
 )  # fmt: skip
 
@@ -208,16 +227,16 @@ class Metrics:
         self,
         server: MetricsServer,
         health: Health,
-        outgoing: Outgoing,
-        uplink: Broker,
-        sensors: Broker,
+        path: MessagePath,
+        results: Results,
+        links: Links,
         example_writer: ExampleWriter,
     ) -> None:
         self._server = server
         self._health = health
-        self._outgoing = outgoing
-        self._uplink = uplink
-        self._sensors = sensors
+        self._path = path
+        self._results = results
+        self._links = links
         self._example_writer = example_writer
         self.close = server.close
 
@@ -226,19 +245,21 @@ class Metrics:
         self._server.show(render({**self._counts(), **self._models(lanes), **self._board()}))
 
     def _counts(self) -> dict[Family, Values]:
-        health, outgoing = self._health, self._outgoing
+        health, results, books = self._health, self._results, self._health.books
+        shown = entries(health, self._path, results)
         return {
             MESSAGES: one(health.messages),
-            RESULTS: one(health.results),
+            RESULTS: one(books.results),
+            BOOKS: {(name,): sum(one.values()) if isinstance(one, dict) else one for name, one in shown.items()},
             REFUSED: {(reason,): count for reason, count in health.refused.items()},
-            REPEATED: one(health.repeated),
-            DROPPED: one(health.dropped),
+            REPEATED: one(books.repeated),
+            DROPPED: one(books.dropped.total()),
             LAST: {} if health.last_result is None else one(health.last_result),
             LOST: one(health.lost),
             ASIDE: one(health.set_aside),
-            IN_FLIGHT: one(outgoing.waiting),
-            OUTBOX: one(outgoing.outbox.waiting),
-            OUTBOX_BYTES: one(outgoing.outbox.bytes),
+            IN_FLIGHT: one(results.in_flight),
+            OUTBOX: one(results.stored),
+            OUTBOX_BYTES: one(results.outbox.size),
             EXAMPLES: {(at, outcome): count for (at, outcome), count in self._example_writer.counts.copy().items()},
             EXAMPLE_BYTES: {(model,): size for model, size in self._example_writer.sizes.items()},
         }
@@ -255,7 +276,7 @@ class Metrics:
     def _board(self) -> dict[Family, Values]:
         degrees = temperature()
         return {
-            BROKER: {("sensors",): self._sensors.is_up, ("uplink",): self._uplink.is_up},
+            BROKER: {("sensors",): self._links.sensors.is_up, ("uplink",): self._links.uplink.is_up},
             DEGRADED: {(what,): 1 for what in self._health.faults},
             TEMPERATURE: {} if degrees is None else one(degrees),
             **process_values("board"),

@@ -6,11 +6,11 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from edged.base.errors import StateError
 from edged.base.events import Event
+from edged.board.delivery.lines import InLine
 from edged.board.pipeline import Lane, Message
 from edged.board.state import Quarantined, QuarantineStore
 from edged.formats.cose import cbor
@@ -34,14 +34,6 @@ _LARGEST = 256 * 1024
 """Bytes that are kept of a quarantined message."""
 
 
-class _Retry(NamedTuple):
-    at: float
-    attempt: int
-    lane: Lane
-    message: Message
-    done: Callable[[], None]
-
-
 def quarantine_aad(digest: bytes) -> bytes:
     """Return the external_aad of a quarantined message."""
     return cbor.encode(["edged.set-aside.1", digest])
@@ -62,7 +54,7 @@ class Quarantine:
         self._doubts_row_log = crashes > 1
         self._wary = crashes > 0
         self._until = time.monotonic() + _WARY_SECONDS
-        self._retries: deque[_Retry] = deque()
+        self._retries: deque[tuple[float, InLine]] = deque()
         self._in_hand: list[bytes] = []
         self._served: list[bytes] = []
 
@@ -120,38 +112,44 @@ class Quarantine:
 
     # --- messages that raise
 
-    def failed(self, lane: Lane, message: Message, error: Exception, done: Callable[[], None], attempt: int) -> None:
-        """Note an unforeseen failure of a stage; the message is retried a little later.
+    @property
+    def retries(self) -> int:
+        """Number of messages that wait for another attempt."""
+        return len(self._retries)
 
-        :param done: called once the message is dealt with.
+    def failed(self, lane: Lane, one: InLine, error: Exception) -> bool:
+        """Note an unforeseen failure; the message is retried a little later. Return True if it was set aside instead.
+
+        :param one: the attempt that failed; its hold lets go with the next one, or now.
         """
-        config = lane.config
+        config, message = lane.config, one.message
         _LOG.error(
             "model %s: attempt %d on a message of %s",
             config.name,
-            attempt,
+            one.attempt,
             message.topic,
             exc_info=error,
             extra=Event.READING_FAILED.about(
                 model=config.name, channel=config.channel, topic=message.topic, error=type(error).__name__
             ),
         )
-        if attempt < ATTEMPTS and len(self._retries) < _MOST_RETRIES:
-            self._retries.append(_Retry(time.monotonic() + _RETRY_AFTER, attempt + 1, lane, message, done))
-            return
+        if one.attempt < ATTEMPTS and len(self._retries) < _MOST_RETRIES:
+            self._retries.append((time.monotonic() + _RETRY_AFTER, one._replace(attempt=one.attempt + 1)))
+            return False
         self._put_aside(message, f"{config.name}: {type(error).__name__}: {error}")
-        done()
+        one.hold.release()
+        return True
 
-    def due(self, now: float) -> list[_Retry]:
+    def due(self, now: float) -> list[InLine]:
         """Return the messages to retry now."""
         due = []
-        while self._retries and self._retries[0].at <= now:
-            due.append(self._retries.popleft())
+        while self._retries and self._retries[0][0] <= now:
+            due.append(self._retries.popleft()[1])
         return due
 
     def due_in(self, now: float) -> float:
         """Return the seconds until :meth:`due` returns something."""
-        return self._retries[0].at - now if self._retries else float("inf")
+        return self._retries[0][0] - now if self._retries else float("inf")
 
     def _put_aside(self, message: Message, why: str) -> None:
         self.count += 1

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from edged.base.errors import StateError
-from edged.board.delivery.holds import Hold
+from edged.board.delivery.hold import Hold
 from edged.board.pipeline import Message, Start
 from edged.board.state import RowStore, StoredReading
 
@@ -42,34 +43,6 @@ class _Track:
         return min(starts, default=None)
 
 
-class RowHold:
-    """Keeps the readings of a window until its result is safe."""
-
-    __slots__ = ("_key", "_log", "_start", "_steps")
-
-    def __init__(self, log: RowLog, key: StreamKey, start: Start) -> None:
-        self._log = log
-        self._key = key
-        self._start = start
-        self._steps = 0
-
-    def hold(self) -> None:
-        """Wait for one more step."""
-        if not self._steps:
-            self._log.held(self._key)[self._start] += 1
-        self._steps += 1
-
-    def step_done(self) -> None:
-        """End a step; after the last one the readings may go."""
-        self._steps -= 1
-        if not self._steps:
-            held = self._log.held(self._key)
-            held[self._start] -= 1
-            if not held[self._start]:
-                del held[self._start]
-            self._log.changed(self._key)
-
-
 class RowLog:
     """Writes readings of rows before they are acknowledged.
 
@@ -93,9 +66,17 @@ class RowLog:
         self._last += 1
         return self._last
 
-    def held(self, key: StreamKey) -> Counter[Start]:
-        """Return the starts of those windows of a stream whose results are not safe yet."""
-        return self._track(key).held
+    def keep_window(self, key: StreamKey, start: Start) -> Hold:
+        """Keep the readings of a window until its result is safe: until the hold is released."""
+        self._track(key).held[start] += 1
+        return Hold(partial(self._release_window, key, start))
+
+    def _release_window(self, key: StreamKey, start: Start) -> None:
+        held = self._track(key).held
+        held[start] -= 1
+        if not held[start]:
+            del held[start]
+        self._changed.add(key)
 
     def _track(self, key: StreamKey) -> _Track:
         track = self._tracks.get(key)
@@ -105,9 +86,8 @@ class RowLog:
 
     def add(self, key: StreamKey, number: int, message: Message, hold: Hold, now: float) -> None:
         """Queue a reading for writing; its acknowledgement and its replay mark wait for that."""
-        hold.hold()
         self._track(key).numbers.append(number)
-        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), hold))
+        self._pending.append((StoredReading(number, key[0], message.topic, message.payload), hold.hold()))
         self._write_at = min(self._write_at, now + self.group_seconds)
         if len(self._pending) >= GROUP and not self.error:
             self._write(now)
@@ -125,10 +105,6 @@ class RowLog:
         self._track(key).begins = begins
         self._changed.add(key)
         self._write_at = min(self._write_at, now + _TIDY_SECONDS)
-
-    def changed(self, key: StreamKey) -> None:
-        """Note that a stream may need fewer readings."""
-        self._changed.add(key)
 
     def due_in(self, now: float) -> float:
         """Return the seconds until :meth:`turn` has something to do."""
@@ -174,4 +150,4 @@ class RowLog:
     def _release(self) -> None:
         pending, self._pending = self._pending, []
         for _, hold in pending:
-            hold.step_done()
+            hold.release()

@@ -122,13 +122,23 @@ def check_chain(config: ModelConfig, manifest: Manifest, above: Mapping[str, Man
             )
 
 
-def columns_from(source: Chain, manifest: Chain) -> list[int]:
-    """Return the indices of one model's scores that are the channels of another's rows: by label, or in order.
+def columns_from(source: Manifest, manifest: Manifest) -> list[int]:
+    """Return the indices of one model's scores that are the channels of another's rows: by label, or all in order.
 
     :raises ConfigError: they do not fit.
     """
     channels = manifest.input.channels
+    if manifest.input.image is not None:
+        raise ConfigError(f"{manifest.name} takes pictures, and scores are rows of numbers")
     if source.output.kind != "classifier":
+        outputs = 1 if source.output.kind == "anomaly" else source.outputs
+        if outputs != len(channels):
+            many = "an unknown number of" if outputs is None else outputs
+            raise ConfigError(
+                f"input.channels: {manifest.name} takes {len(channels)} channels, and {source.name} gives {many}"
+                " scores",
+                hint="one channel for each score, in their order; `edged pack` writes their number into the package",
+            )
         return list(range(len(channels)))
     if unknown := set(channels) - set(source.output.labels):
         raise ConfigError(

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 
-from edged.base.errors import EdgedError, ReadingShapeError, ReadingSizeError, ReadingValueError, TrialError
+from edged.base.errors import (
+    EdgedError,
+    ReadingShapeError,
+    ReadingSizeError,
+    ReadingValueError,
+    RetainedError,
+    TrialError,
+)
 from edged.base.topics import topic_matches
-from edged.base.units import parse_duration
 from edged.board.pipeline.binding import check_binding, check_state, columns_from
 from edged.board.pipeline.example_selector import ExampleSelector
 from edged.board.pipeline.message import Answered, Job, Message, Reading
+from edged.board.pipeline.probation import Probation
 from edged.board.pipeline.stream import Decoders, Name, Start, Stream, Streams, Windowed, as_bytes
-from edged.config.model import ModelConfig, TrialTable
+from edged.config.model import ModelConfig
 from edged.formats.channel.reading import ReplayGuard
 from edged.formats.channel.result import Answer, Input, Plain, Sealed
 from edged.formats.channel.result_encoder import ResultEncoder
 from edged.formats.cose.encrypt0 import peek_kid
 from edged.formats.cose.keys import ContentKey
-from edged.model.live import Floats, LiveModel, Memory
+from edged.model.live import Floats, LiveModel
 from edged.model.signal.rows import Cleaner
 
 _ENVELOPE = 128
@@ -72,6 +78,11 @@ class Lane:
     def reads(self, topic: str) -> bool:
         """Return True if messages of a topic are for this model."""
         return any(topic_matches(one, topic) for one in self.config.filters)
+
+    @property
+    def takes_retained(self) -> bool:
+        """True if a retained message counts as a new reading."""
+        return self.config.retained == "reading"
 
     def use_sensors(self, sensors: Sequence[ContentKey]) -> None:
         """Use other keys for readings from now on, if the keys have changed."""
@@ -181,6 +192,21 @@ class Lane:
         name = message.digest if self.config.topics else Sealed(opened.key.kid, opened.count, opened.count)
         return Reading(message, topic_input, opened.payload, name, opened)
 
+    def hold_value(self, message: Message) -> None:
+        """Take a retained message as the value of its topic, if the model joins several; it makes no row.
+
+        :raises RetainedError: the model has no use for it.
+        :raises EdgedError: as :meth:`open` and :meth:`take`.
+        """
+        if self.config.retained == "ignore" or not self.config.topics:
+            raise RetainedError("a retained message is old")
+        reading = self.open(message)
+        stream, place, _, decode = reading.topic_input
+        if reading.sealed is not None:
+            self._guard.check(reading.sealed.key, reading.sealed.count, clock_synchronised=False)
+        rows, times = message.decode(decode, reading.payload)
+        stream.hold_value(self._clean(rows), times, reading.name, place, time.monotonic())
+
     def take(
         self, reading: Reading, *, clock_synchronised: bool, known: bool = False, number: int = 0, skip: int = 0
     ) -> Iterator[Job]:
@@ -211,29 +237,29 @@ class Lane:
             yield self._whole(stream, rows, reading)
             return
         for window in stream.push(rows[skip:], times, reading.name, place, time.monotonic(), number):
-            yield self._job(stream, window, redelivered=reading.message.redelivered)
+            yield self._job(stream, window, reading.message.redelivered, not reading.message.qos)
 
     def _whole(self, stream: Stream, rows: Floats, reading: Reading) -> Job:
         if self._rows is not None and len(rows) != self._rows:
             raise ReadingShapeError(f"a window has {len(rows)} rows, the model wants {self._rows}")
         stream.hear(time.monotonic())
-        return self._job(stream, Windowed(rows, [reading.name], (0, 0)), redelivered=reading.message.redelivered)
+        window = Windowed(rows, [reading.name], (0, 0))
+        return self._job(stream, window, reading.message.redelivered, not reading.message.qos)
 
-    def _job(self, stream: Stream, window: Windowed, *, redelivered: bool) -> Job:
+    def _job(self, stream: Stream, window: Windowed, redelivered: bool, gives_way: bool) -> Job:  # noqa: FBT001
         restart_state, stream.restart_state = stream.restart_state, False
-        return Job(stream, window.rows, window.names, restart_state, redelivered, window.start)
+        return Job(stream, window.rows, window.names, restart_state, redelivered, gives_way, window.start)
 
-    def feed(self, above: Lane, fed: Stream, scores: Floats, of: Input, *, redelivered: bool) -> Iterator[Job]:
+    def feed(self, above: Lane, job: Job, scores: Floats, of: Input) -> Iterator[Job]:
         """Take another model's scores as a row, and yield each window that it fills.
 
-        :param above: the other model, and ``fed`` its stream.
+        :param above: the other model, and ``job`` its window.
         :param of: the readings behind the scores.
-        :param redelivered: True if they may have been taken before.
         :raises ReadingError: they cannot be used.
         """
         if self._columns is None or self._columns[0] != above.model.identity:
             self._columns = above.model.identity, columns_from(above.model.manifest, self.model.manifest)
-        stream = self._streams.get(fed.key, fed.source)
+        stream = self._streams.get(job.stream.key, job.stream.source)
         row = scores[self._columns[1]].reshape(1, -1)
         try:
             row = self._clean(row)
@@ -242,7 +268,7 @@ class Lane:
             raise
         name = of.digest if isinstance(of, Plain) else of
         for window in stream.push(row, None, name, 0, time.monotonic()):
-            yield self._job(stream, window, redelivered=redelivered)
+            yield self._job(stream, window, job.redelivered, job.gives_way)
 
     def ask(self, job: Job) -> Floats:
         """Return the model's scores for a window.
@@ -296,52 +322,3 @@ class Lane:
         if isinstance(first, Sealed) and isinstance(last, Sealed) and first.kid == last.kid:
             return Sealed(first.kid, first.first, last.last)
         return Plain(hashlib.sha256(b"".join(map(as_bytes, names))).digest())
-
-
-_SLOW = 3
-"""Slow windows before a version has failed: a single one may have met a busy moment."""
-
-
-class Probation:
-    """Watches a version until it has answered enough windows.
-
-    :param before: the version to fall back to; None if there is none in memory.
-    """
-
-    def __init__(self, trial: TrialTable, before: LiveModel | None) -> None:
-        self.before = before
-        self._left = trial.windows
-        self._longest = math.inf if trial.latency is None else parse_duration(trial.latency)
-        self._slow = 0
-        self._failed: TrialError | None = None
-
-    @property
-    def passed(self) -> bool:
-        """True once the version has answered enough windows."""
-        return self._left <= 0
-
-    def ask(self, model: LiveModel, window: Floats, memory: Memory | None) -> Floats:
-        """Return the model's scores for a window.
-
-        :raises TrialError: it fails, its answers are not finite, or it is too slow too often.
-        """
-        if self._failed is not None:
-            raise TrialError(self._failed.message)
-        if self.passed:
-            return model.scores(window, memory)
-        start = time.perf_counter()
-        try:
-            scores = model.scores(window, memory)
-        except ReadingShapeError:  # too few rows came in a window's time, which is no version's fault
-            raise
-        except EdgedError as error:
-            self._failed = TrialError(f"its trial ended with an error: {error.message}")
-            raise self._failed from error
-        took = time.perf_counter() - start
-        if took > self._longest:
-            self._slow += 1
-            if self._slow >= _SLOW:
-                self._failed = TrialError(f"{_SLOW} windows of its trial took over {self._longest * 1000:g} ms")
-                raise self._failed
-        self._left -= 1
-        return scores

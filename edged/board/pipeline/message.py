@@ -15,13 +15,15 @@ from edged.model.reading import Decoded, Decoder
 class Message:
     """A message as it arrived, with its opened and decoded content.
 
-    :ivar redelivered: True if the broker may have delivered it before.
+    :ivar redelivered: True if the broker may have delivered it to an earlier process.
+    :ivar qos: with which it came; with 0 the broker keeps no copy.
     """
 
-    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "redelivered", "topic")
+    __slots__ = ("_decoded", "_decoder", "_digest", "_opened", "payload", "qos", "redelivered", "topic")
 
-    def __init__(self, topic: str, payload: bytes, *, redelivered: bool = False) -> None:
+    def __init__(self, topic: str, payload: bytes, *, redelivered: bool = False, qos: int = 1) -> None:
         self.topic = topic
+        self.qos = qos
         self.payload = payload
         self.redelivered = redelivered
         self._opened: OpenedReading | None = None
@@ -92,6 +94,7 @@ class Job(NamedTuple):
     :ivar window: float32 [rows, channels], valid until the next job is taken.
     :ivar restart_state: True if the model must forget the windows before.
     :ivar redelivered: True if it may have been answered before.
+    :ivar gives_way: True if it may be left out where the model does not keep up: it came with QoS 0.
     :ivar start: its start in the row log.
     """
 
@@ -100,6 +103,7 @@ class Job(NamedTuple):
     names: list[Name]
     restart_state: bool
     redelivered: bool
+    gives_way: bool
     start: Start = (0, 0)
 
     def kept(self) -> Job:

@@ -138,6 +138,15 @@ class Stream:
         if lost and self._refuses_gaps:
             raise ReadingGapError("a gap before a reading cost the window that was being filled")
 
+    def hold_value(self, rows: Floats, times: Doubles | None, name: Name, place: int, now: float) -> None:
+        """Take the newest of some rows as the value of a joined topic, which makes no row.
+
+        :raises ReadingOrderError: it is older than the value before it.
+        """
+        if self._join is not None and len(rows):
+            self._joined[place] = as_bytes(name)
+            self._join.hold(place, rows[-1], now if times is None else float(times[-1]))
+
     def _windows(self, rows: Floats, times: Doubles | None, name: Name, number: int) -> Iterator[Windowed]:
         self._rows += len(rows)
         self._readings.append((self._rows, name, number))

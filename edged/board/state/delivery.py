@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from edged.base.database import Database
@@ -63,26 +63,27 @@ class OutboxStore:
             db.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
             self._remove_epochs()
 
-    def drop(self, behind: int, excess: int, before: float) -> list[tuple[int, bytes, int]]:
-        """Remove the oldest results from behind a number; return number, key id and bytes of each.
+    def drop(self, kept: Container[int], excess: int, before: float) -> list[tuple[int, bytes, int]]:
+        """Remove the oldest results; return number, key id and bytes of each.
 
+        :param kept: numbers of results that stay.
         :param excess: remove at least so many bytes, if there are so many.
         :param before: remove older results, Unix seconds.
         """
         with self._database.transaction():
             db = self._database.db
-            rows = db.execute(
-                "SELECT number, kid, length(message), stored FROM outbox WHERE number > ? ORDER BY number", (behind,)
-            )
+            rows = db.execute("SELECT number, kid, length(message), stored FROM outbox ORDER BY number")
             dropped: list[tuple[int, bytes, int]] = []
             for number, kid, size, stored in rows:
+                if number in kept:
+                    continue
                 if excess <= 0 and not 0 < stored < before:
                     break
                 excess -= size
                 dropped.append((number, kid, size))
             rows.close()
             if dropped:
-                db.execute("DELETE FROM outbox WHERE number > ? AND number <= ?", (behind, dropped[-1][0]))
+                db.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number, _, _ in dropped])
                 self._remove_epochs()
         return dropped
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+import msgspec
 
 from edged.base.errors import FormatError, MismatchError
 from edged.formats.channel import MOST_HUBS
@@ -27,8 +28,7 @@ _NUMBER_LIMIT = 1 << 53  # what every language holds exactly
 LIMITS = cbor.Limits(size=32 * 1024, depth=12, items=4096)
 
 
-@dataclass(frozen=True)
-class Announcement:
+class Announcement(msgspec.Struct, frozen=True):
     """The announcement of one epoch.
 
     :ivar serial: grows with each signature that the board makes over this epoch.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+
+import msgspec
 
 from edged.base.errors import DuplicateDeviceError, EdgedError
 from edged.formats.channel import MOST_HUBS, StoredEpoch
@@ -35,12 +36,10 @@ _NEWEST, _PER_HUB, _PER_CLOSED = 512, 96, 16
 """Bytes of the newest announcement beside its key at most; in ``hubs`` and ``echo``; of an entry of ``closed``."""
 
 
-@dataclass
-class _Running:
+class _Running(msgspec.Struct):
     """The epoch that seals.
 
     :ivar hubs: thumbprints of its hubs, sorted.
-    :ivar prompt: True if a pending result is not flagged late, so that hubs refuse it once this epoch is closed.
     """
 
     epoch: Epoch
@@ -48,7 +47,6 @@ class _Running:
     hubs: tuple[bytes, ...]
     serial: int = 0
     pending: int = 0
-    prompt: bool = False
 
     def stored(self) -> StoredEpoch:
         """Return the epoch as it is stored."""
@@ -59,8 +57,7 @@ class _Running:
         )
 
 
-@dataclass
-class ClosedEpoch:
+class ClosedEpoch(msgspec.Struct):
     """An epoch that seals nothing more.
 
     :ivar last: count of the last result that was sealed under it.
@@ -169,20 +166,27 @@ class Announcer:
         self._begin_epoch(self._current.epoch.key.kid, self.epoch)
 
     def seal(
-        self, channel: str, encoder: ResultEncoder, answer: Answer, of: Input, *, late: bool = False
+        self,
+        channel: str,
+        encoder: ResultEncoder,
+        answer: Answer,
+        of: Input,
+        *,
+        late: bool = False,
+        redelivered: bool = False,
     ) -> tuple[bytes, int, bytes]:
         """Seal a result; return the key id that :meth:`delivered` wants back, the count under it, and the message.
 
-        :param late: whether it may come under an epoch that is closed by then, or answers readings once more.
+        :param late: True if no broker takes it now, or nobody subscribes to it.
+        :param redelivered: True if the reading was handed out before, and nobody knows whether it was answered.
         """
-        aged = time.monotonic() - self._current.epoch.born > self._max_age
-        if self._current.epoch.spent or (aged and not (late and self._current.prompt)):
+        if self._current.epoch.spent or time.monotonic() - self._current.epoch.born > self._max_age:
             self.rotate()
         running = self._current
         epoch = running.epoch
-        message = epoch.seal(channel, encoder.encode(answer, epoch.count + 1, time.time(), of, late=late))
+        result = encoder.encode(answer, epoch.count + 1, time.time(), of, late=late, redelivered=redelivered)
+        message = epoch.seal(channel, result)
         running.pending += 1
-        running.prompt = running.prompt or not late
         return epoch.key.kid, epoch.count, message
 
     def seal_health(self, report: bytes) -> bytes:
@@ -206,7 +210,6 @@ class Announcer:
         running = self._current
         if running.epoch.key.kid == kid:
             running.pending -= 1
-            running.prompt = running.prompt and running.pending > 0
             return
         for closed in self._closing:
             if closed.stored.kid == kid:

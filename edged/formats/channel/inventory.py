@@ -6,8 +6,8 @@ how a model is fed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from edged.base.errors import FormatError
 from edged.base.names import is_channel
 from edged.formats.channel import MOST_CHANNELS
+from edged.formats.channel.padding import encode_padded
 from edged.formats.cose import cbor
 
 LIMITS = cbor.Limits(size=192 * 1024, depth=6, items=16_384)
@@ -63,8 +64,7 @@ class _Encoded(msgspec.Struct, frozen=True):
     pad: bytes
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """All that a board serves.
 
     :ivar edged: the board's release.
@@ -75,11 +75,10 @@ class Inventory:
     heartbeat: float
     models: tuple[ServedModel, ...]
 
-    def encode(self) -> bytes:
-        """Return the map, padded to a multiple of 1,024 bytes."""
+    def encode(self, most: float = math.inf) -> bytes:
+        """Return the map, padded to a multiple of 1,024 bytes; not padded where that would be over ``most`` bytes."""
         value = {"edged": self.edged, "heartbeat": self.heartbeat, "models": msgspec.to_builtins(self.models)}
-        short = len(cbor.encode({**value, "pad": bytes(_STEP)}))
-        return cbor.encode({**value, "pad": bytes(_STEP + -short % _STEP)})
+        return encode_padded(value, _STEP, most)
 
     @classmethod
     def parse(cls, data: bytes) -> Inventory:

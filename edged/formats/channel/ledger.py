@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from edged.base.errors import FormatError
 from edged.formats.channel import Believed
+from edged.formats.channel.announce import MOST_EPOCHS
 from edged.formats.channel.epoch import MAX_COUNT
 from edged.formats.cose.encrypt0 import Box
 from edged.formats.cose.keys import ContentKey
@@ -23,8 +25,44 @@ ANSWERED = 4096
 """Results of each board whose readings are remembered: more than a broker hands out again."""
 
 
-@dataclass
-class KnownEpoch:
+class Answers(NamedTuple):
+    """Numbers of the results that one epoch gave to equal readings: fresh ones, and redelivered ones."""
+
+    fresh: int = 0
+    redelivered: int = 0
+
+
+def is_repeated(answers: dict[int, Answers], epoch: int, *, redelivered: bool) -> bool:
+    """Note one more result to equal readings, and return True if it only repeats another.
+
+    Readings of the same bytes cannot be told apart. So a hub accepts as many results as the fewest readings explain,
+    in whatever order they arrive. A process answers a reading once, and only a redelivered result may repeat another:
+
+    ===============  ====================================================================================
+    one more result  repeats
+    ===============  ====================================================================================
+    redelivered      one of an older epoch (that process died), or a redelivered one of a newer (so did this one)
+    fresh            a redelivered one of a newer epoch: it waited in the outbox of a process that died
+    ===============  ====================================================================================
+
+    Each repeats at most one of an epoch. Anything else answers readings that were measured again, however equal.
+
+    :param answers: by epoch; the result is added.
+    """
+    before = _fewest_readings(answers)
+    fresh, again = answers.get(epoch, Answers())
+    answers[epoch] = Answers(fresh + (not redelivered), again + redelivered)
+    return _fewest_readings(answers) == before
+
+
+def _fewest_readings(answers: Mapping[int, Answers]) -> int:
+    fewest = 0
+    for _, (fresh, redelivered) in sorted(answers.items()):
+        fewest = max(fewest, redelivered) + fresh
+    return fewest
+
+
+class KnownEpoch(msgspec.Struct):
     """One epoch of one board, as the hub knows it.
 
     :ivar last: the highest count it may still open.
@@ -36,7 +74,7 @@ class KnownEpoch:
     signs: bool
     last: int = MAX_COUNT
     inventory: int = 0
-    boxes: dict[str, Box] = field(default_factory=dict)
+    boxes: dict[str, Box] = {}
 
 
 def count_of(iv: bytes) -> int:
@@ -50,8 +88,7 @@ def count_of(iv: bytes) -> int:
     return count
 
 
-@dataclass
-class KnownDevice:
+class KnownDevice(msgspec.Struct):
     """One board, as the hub knows it.
 
     :ivar payload: the announcement that was believed last, as it came.
@@ -62,9 +99,9 @@ class KnownDevice:
 
     record: Record
     current: KnownEpoch | None = None
-    epochs: dict[bytes, KnownEpoch] = field(default_factory=dict)
+    epochs: dict[bytes, KnownEpoch] = {}
     payload: bytes = b""
-    channels: set[str] = field(default_factory=set)
+    channels: set[str] = set()
     lapses: float = -math.inf
     nonce: bytes = b""
     asked: float = -math.inf
@@ -94,8 +131,8 @@ class Ledger(Protocol):
     def mark(self, device: str, kid: bytes, count: int) -> None:
         """Accept a count."""
 
-    def answer(self, device: str, what: bytes, kid: bytes) -> bytes | None:
-        """Note what a result answers; return the key id under which that was answered before, if it was.
+    def answer(self, device: str, what: bytes, epoch: int, *, redelivered: bool) -> bool:
+        """Note a result; return True if it answers a reading that no result before has answered (:func:`is_repeated`).
 
         :param what: channel, source and input, encoded.
         """
@@ -107,7 +144,7 @@ class RamLedger:
     def __init__(self) -> None:
         self._believed: dict[str, Believed] = {}
         self._seen: dict[tuple[str, bytes], bytearray] = {}
-        self._answered: dict[str, OrderedDict[bytes, bytes]] = {}
+        self._answered: dict[str, OrderedDict[bytes, dict[int, Answers]]] = {}
 
     def believed(self, device: str) -> Believed | None:
         """See :class:`Ledger`."""
@@ -136,11 +173,14 @@ class RamLedger:
             seen.extend(bytes(byte + 1 - len(seen)))
         seen[byte] |= 1 << bit
 
-    def answer(self, device: str, what: bytes, kid: bytes) -> bytes | None:
+    def answer(self, device: str, what: bytes, epoch: int, *, redelivered: bool) -> bool:
         """See :class:`Ledger`."""
         answered = self._answered.setdefault(device, OrderedDict())
-        before = answered.pop(what, None)
-        answered[what] = kid
+        answers = answered.setdefault(what, {})
+        answered.move_to_end(what)
+        repeated = is_repeated(answers, epoch, redelivered=redelivered)
+        if len(answers) > MOST_EPOCHS:
+            del answers[min(answers)]
         if len(answered) > ANSWERED:
             answered.popitem(last=False)
-        return before
+        return not repeated

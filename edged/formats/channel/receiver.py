@@ -4,19 +4,20 @@ No socket and no file here: bytes and topics go in, results or a named refusal c
 
 * only a board whose enrolment record was given is believed, and only on its own topic;
 * an announcement older than one already seen is a replay; the same epoch under another key is a second board;
-* the newest announcement alone says how far earlier epochs may still be used (``closed``), and only for late results;
+* the newest announcement alone says how far earlier epochs may still be used (``closed``);
 * a board that ever announced signed results is not believed without them again;
 * each (device, key id, count) is accepted once, for as long as the ledger remembers;
-* where a board died between publishing and acknowledging, it answers the same readings again, late and under another
-  key: such a result is accepted once, too.
+* where a board died between publishing and acknowledging, it answers the same readings again, ``redelivered`` and under
+  another key: such a result is accepted once, too (:func:`edged.formats.channel.ledger.is_repeated`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from edged.base.errors import (
     DuplicateDeviceError,
@@ -64,8 +65,7 @@ _ENVELOPE = 1024
 _MESSAGE_LIMIT = RESULT_LIMITS.size + _ENVELOPE
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A result that was opened and accepted.
 
     :ivar epoch: number of the epoch that it came under.
@@ -136,8 +136,10 @@ class Receiver:
         """Return the message for the nonce topic of ``device``, whose next announcement then echoes :meth:`nonce`."""
         return cbor.encode([self._name, self.nonce(device)])
 
-    def announce(self, device: str, payload: bytes, now: float) -> None:
+    def announce(self, device: str, payload: bytes, now: float) -> bool:
         """Take what stands retained on the announce topic of ``device``: a CBOR sequence, newest first.
+
+        Return True if it names keys that were not known: messages that were held may open now.
 
         :param now: Unix seconds by the hub's clock.
         :raises TrustError: it is not to be believed; what was known stays as it was.
@@ -145,7 +147,7 @@ class Receiver:
         """
         known = self._device(device)
         if payload == known.payload and now <= known.lapses:
-            return  # the same retained message, through another subscription or after a reconnect
+            return False  # the same retained message, through another subscription or after a reconnect
         announced = [Announcement.parse(item, device, known.record.sign) for item in split(payload)]
         if any(later.epoch >= earlier.epoch for earlier, later in pairwise(announced)):
             raise FormatError(f"the epochs that {device} announces do not go from newest to oldest")
@@ -161,6 +163,7 @@ class Receiver:
         for one in usable:
             last = MAX_COUNT if one is newest else min(newest.closed.get(one.kid, 0), MAX_COUNT)
             epochs[one.kid].last = last
+        gained = epochs.keys() - known.epochs.keys()
         known.epochs = epochs
         known.current = epochs[newest.kid]
         known.lapses = lapses
@@ -168,6 +171,7 @@ class Receiver:
         self._ledger.believe(device, Believed(newest.epoch, newest.serial, newest.kid, signed or newest.sign_results))
         # an epoch that the newest closes may be missing behind it: who carries it can cut that off, and bring it later
         self._ledger.forget_epochs(device, {newest.kid, *newest.closed})
+        return bool(gained)
 
     def _check_newer(self, newest: Announcement) -> bool:
         """Refuse an announcement that takes something back; return whether one promised signed results before."""
@@ -220,7 +224,7 @@ class Receiver:
         :raises ExpiredError: the board's announcement has lapsed: ask it for a new one.
         :raises UnknownSignerError: the topic is not that of an enrolled board.
         :raises UnknownKeyError: its epoch was not announced (yet): hold it and try again after the next announcement.
-        :raises RepeatedError: it is late, and its readings were answered before.
+        :raises RepeatedError: its readings were answered before, by a process of the board that died.
         :raises ReplayError: it was accepted before, or its epoch is closed to it.
         :raises DecryptionError: it was altered, or moved from another topic.
         :raises SignatureError: the board's signature inside does not hold.
@@ -242,15 +246,14 @@ class Receiver:
         result = Result.parse(plaintext)
         if result.count != count:
             raise MismatchError(f"a result of {device} says count {result.count} and was sealed as {count}")
-        if epoch is not known.current and not (result.late and count <= epoch.last):
+        if count > epoch.last:
             raise ReplayError(f"a result of {device} came under epoch {epoch.number}, which is closed to it")
         self._ledger.mark(device, kid, count)
         epoch.boxes[channel] = box  # only now: anybody can make up channels
         known.channels.add(channel)
         what = cbor.encode([channel, result.source, *result.input])
-        before = self._ledger.answer(device, what, kid)
-        if result.late and before not in {None, kid}:
-            raise RepeatedError(f"the readings of a late result of {device} were answered before")
+        if not self._ledger.answer(device, what, epoch.number, redelivered=result.redelivered):
+            raise RepeatedError(f"the readings of a result of {device} were answered before")
         return Opened(device, channel, kid, count, epoch.number, epoch.signs, result)
 
     def open_report(self, topic: str, payload: bytes, now: float) -> Report:

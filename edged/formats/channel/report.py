@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import msgspec
 
 from edged.base.errors import FormatError
+from edged.formats.channel.padding import encode_padded
 from edged.formats.cose import cbor
 
 LIMITS = cbor.Limits(size=64 * 1024, depth=4, items=2048)
@@ -29,6 +31,7 @@ class Report:
     :ivar degraded: the parts that do not work as they should, in plain words.
     :ivar temperature: of the board in degrees Celsius, where the kernel tells.
     :ivar throttled: reasons for which the board runs slower than it could, where the kernel tells.
+    :ivar books: each reading and each result since the start in exactly one entry; empty from older releases.
     """
 
     time: float
@@ -48,16 +51,16 @@ class Report:
     degraded: Sequence[str] = ()
     temperature: float | None = None
     throttled: Sequence[str] = ()
+    books: Mapping[str, int | Mapping[str, int]] = field(default_factory=dict)
 
-    def encode(self) -> bytes:
-        """Return the report, padded to a multiple of 256 bytes."""
+    def encode(self, most: float = math.inf) -> bytes:
+        """Return the report, padded to a multiple of 256 bytes; not padded where that would be over ``most`` bytes."""
         value = asdict(self)
         value["error"] = self.error[:_MOST_TEXT]
         value["degraded"] = [text[:_MOST_TEXT] for text in self.degraded]
         value["throttled"] = list(self.throttled)
         value["models"] = {channel: list(model) for channel, model in self.models.items()}
-        short = len(cbor.encode({**value, "pad": bytes(_STEP)}))
-        return cbor.encode({**value, "pad": bytes(_STEP + -short % _STEP)})
+        return encode_padded(value, _STEP, most)
 
     @classmethod
     def parse(cls, data: bytes) -> Report:
@@ -66,7 +69,7 @@ class Report:
         :raises FormatError: it is not one.
         """
         value = cbor.decode(data, LIMITS)
-        if not isinstance(value, dict) or not {one.name for one in fields(cls)} <= set(value):
+        if not isinstance(value, dict) or not {one.name for one in fields(cls)} - _OPTIONAL <= set(value):
             raise FormatError("a board's report lacks keys")
         try:
             report = msgspec.convert(value, cls)
@@ -77,4 +80,5 @@ class Report:
         return report
 
 
+_OPTIONAL = {"books"}
 _COUNTS = ("messages", "results", "refused", "repeated", "dropped", "lost", "waiting", "stored", "set_aside")

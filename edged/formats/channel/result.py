@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import msgspec
 
 from edged.base.errors import FormatError
 from edged.formats.cose import cbor
@@ -67,10 +68,12 @@ class Box(NamedTuple):
     bottom: float
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A result as a hub reads it; fields as in :class:`Answer` and of the encoder's ``encode``.
 
+    :ivar late: True if it was sealed while no broker took it, or nobody subscribed to it.
+    :ivar redelivered: True if it may repeat another result: its readings were handed out before, to a process that did
+        not live to tell whether it answered them.
     :ivar scores: empty where the author leaves them out, or where there is ``top``.
     :ivar values: of a model with several named outputs.
     :ivar counts: how many of each label a detector sees.
@@ -84,16 +87,17 @@ class Result:
     count: int
     late: bool
     input: Input
+    redelivered: bool = False
     source: str = ""
     scores: tuple[float, ...] = ()
     label: str | None = None
     score: float | None = None
     value: float | None = None
     top: tuple[tuple[str, float], ...] = ()
-    values: Mapping[str, float] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, float] = {}
+    counts: Mapping[str, int] = {}
     boxes: tuple[Box, ...] = ()
-    tune: Mapping[str, float] = field(default_factory=dict)
+    tune: Mapping[str, float] = {}
 
     @classmethod
     def parse(cls, data: bytes) -> Result:
@@ -114,9 +118,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return what people and scripts read: bytes as hex, absent fields left out."""
-        shown: dict[str, Any] = {"model": self.model, "version": self.version}
-        if self.source:
-            shown["source"] = self.source
+        source = {"source": self.source} if self.source else {}
+        shown: dict[str, Any] = {"model": self.model, "version": self.version, **source}
         shown |= {"time": self.time, "count": self.count}
         for name in ("label", "score", "value"):
             if (value := getattr(self, name)) is not None:
@@ -131,6 +134,8 @@ class Result:
         if self.top:
             shown["top"] = [{"label": label, "score": score} for label, score in self.top]
         shown["late"] = self.late
+        if self.redelivered:
+            shown["redelivered"] = True
         shown["digest"] = self.digest.hex()
         of = self.input
         shown["input"] = (
@@ -148,6 +153,7 @@ _FIELDS: dict[str, tuple[type | tuple[type, ...], bool]] = {
     "time": (float, False),
     "count": (int, False),
     "late": (bool, False),
+    "redelivered": (bool, True),
     "source": (str, True),
     "scores": (list, True),
     "input": ((bytes, list), False),
@@ -210,6 +216,7 @@ def _is_box(value: object) -> bool:
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "version": lambda version: version >= 0,
     "digest": lambda digest: len(digest) == _DIGEST,
+    "redelivered": lambda redelivered: redelivered,  # absent where it is not
     "source": lambda source: 0 < len(source.encode()) <= LONGEST_SOURCE,
     "scores": lambda scores: 0 < len(scores) <= MOST_SCORES and all(type(score) is float for score in scores),
     "top": lambda top: 0 < len(top) <= _MOST_TOP and all(map(_is_pair, top)),

@@ -57,8 +57,8 @@ class ResultEncoder:
         longest = _longest(labels, scores, top)
         inputs = (Plain(bytes(32)), Sealed(bytes(8), _UINT64, _UINT64))
         self._size = {
-            (type(of), bool(source)): len(self._body(longest._replace(source=source), MAX_COUNT, 0.0, of, late=False))
-            + PAD_LEAST
+            (type(of), bool(source)): PAD_LEAST
+            + len(self._body(longest._replace(source=source), MAX_COUNT, 0.0, of, late=False, redelivered=True))
             for of in inputs
             for source in ("", "+" * LONGEST_SOURCE)
         }
@@ -84,8 +84,10 @@ class ResultEncoder:
             tune=tune,
         )
 
-    def _body(self, answer: Answer, count: int, time: float, of: Input, *, late: bool) -> bytes:
+    def _body(self, answer: Answer, count: int, time: float, of: Input, *, late: bool, redelivered: bool) -> bytes:
         fields: dict[str, object] = {"time": time, "count": count, "late": late}
+        if redelivered:
+            fields["redelivered"] = True
         if answer.source:
             fields["source"] = answer.source
         if answer.label is not None:
@@ -101,14 +103,17 @@ class ResultEncoder:
         keys = self._fixed[0] + (varying[0] & _FEW)
         return bytes((keys,)) + self._fixed[1:] + varying[1:]
 
-    def encode(self, answer: Answer, count: int, time: float, of: Input, *, late: bool = False) -> bytes:
+    def encode(
+        self, answer: Answer, count: int, time: float, of: Input, *, late: bool = False, redelivered: bool = False
+    ) -> bytes:
         """Return the result map.
 
         :param count: that of the sealed message which carries it.
         :param time: Unix seconds by the board's clock.
-        :param late: whether it was kept back by an absent broker and comes under a closed epoch.
+        :param late: True if no broker takes it now, or nobody subscribes to it.
+        :param redelivered: True if the reading was handed out before, and nobody knows whether it was answered.
         """
-        body = self._body(answer, count, time, of, late=late)
+        body = self._body(answer, count, time, of, late=late, redelivered=redelivered)
         pad = self._size[type(of), bool(answer.source)] - len(body)
         return bytes((body[0] + 1,)) + body[1:] + _PAD_KEY + pad.to_bytes(2, "big") + bytes(pad)
 

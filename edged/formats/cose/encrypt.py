@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 import cbor2
+import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
@@ -31,8 +31,7 @@ _KDF_CONTEXT = cbor.encode([A256KW, _PARTY, _PARTY, [8 * KEY_SIZE, _PROTECTED]])
 _WRAPPED = KEY_SIZE + 8
 
 
-@dataclass(frozen=True)
-class Recipient:
+class Recipient(msgspec.Struct, frozen=True):
     """A content key wrapped to one P-256 key.
 
     :ivar ephemeral: x and y of the ephemeral key; only the entry's own recipient checks that they are a point.
@@ -81,8 +80,7 @@ class Recipient:
         return [_PROTECTED, {4: self.kid, -1: {1: 2, -1: 1, -2: x, -3: y}}, self.wrapped]
 
 
-@dataclass(frozen=True)
-class Encrypt:
+class Encrypt(msgspec.Struct, frozen=True):
     """A COSE_Encrypt that was parsed and not opened.
 
     :ivar ciphertext: with its tag, or None where it is detached.
@@ -135,7 +133,7 @@ class Encrypt:
         """
         for recipient in self.recipients:
             if recipient.kid == kid:
-                return replace(self, recipients=(recipient,))
+                return msgspec.structs.replace(self, recipients=(recipient,))
         raise NotARecipientError(
             f"not sealed to key {kid.hex()[:16]}", hint="`edged inspect` lists the recipients; `edged grant` adds one"
         )

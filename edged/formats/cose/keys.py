@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,8 +32,7 @@ def _is(value: object, number: int) -> bool:
     return type(value) is int and value == number
 
 
-@dataclass(frozen=True)
-class PublicKey:
+class PublicKey(msgspec.Struct, frozen=True, dict=True):
     """A point on P-256, checked to lie on the curve when it was made.
 
     :ivar x: 32 bytes, big-endian, below p: each point has one thumbprint.
@@ -51,7 +50,7 @@ class PublicKey:
         if x >= _P or y >= _P:
             raise FormatError("a P-256 coordinate is not below the curve's prime")
         try:
-            object.__setattr__(self, "_point", ec.EllipticCurvePublicNumbers(x, y, _CURVE).public_key())
+            self.__dict__["_point"] = ec.EllipticCurvePublicNumbers(x, y, _CURVE).public_key()
         except ValueError as error:
             raise FormatError("the point does not lie on P-256") from error
 
@@ -172,8 +171,7 @@ class PrivateKey:
         return self.key.exchange(ec.ECDH(), peer.point)
 
 
-@dataclass(frozen=True)
-class ContentKey:
+class ContentKey(msgspec.Struct, frozen=True, dict=True):
     """A symmetric key with the one algorithm that it is for.
 
     :ivar secret: 32 bytes; left out of ``repr``.

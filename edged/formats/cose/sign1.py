@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import cbor2
+import msgspec
 
 from edged.base.errors import FormatError, UnknownSignerError
 from edged.formats.cose import cbor
@@ -18,8 +18,7 @@ _KID, _SIGNATURE = 32, 64
 _SIGNATURE_HEAD = cbor.bytes_head(_SIGNATURE)
 
 
-@dataclass(frozen=True)
-class Sign1:
+class Sign1(msgspec.Struct, frozen=True):
     """A COSE_Sign1 that was parsed and not verified: :meth:`verify` is the way to its payload.
 
     :ivar kid: key id that the header names; a claim until verified.

@@ -20,6 +20,8 @@ MOST_PARTS = 8
 _COMMIT = _DIGEST = 32
 _MOST_SIZE = 1 << 53
 _DATE_LIMIT = 1 << 53
+_MOST_OUTPUTS = 1 << 32
+_MOST_TESTED, _LONGEST_TESTED = 8, 64
 _MOST_ROUNDS, _MOST_RUN = 1 << 32, 1 << 53
 
 
@@ -103,6 +105,8 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     :ivar commit: commitment to the content key (:attr:`edged.formats.cose.keys.ContentKey.commit`).
     :ivar sealed: the sealed parts, ``parts`` in the signed map, in the order of their byte strings.
     :ivar minimum: boards that accepted this package never serve a version of its name below it again; None: no bound.
+    :ivar outputs: number of scores that the model gives; None where its publisher does not say.
+    :ivar tested: engines that answered the self-test as signed where it was recorded and packed: names and versions.
     :ivar training: the record of weights that boards learned together; None for others.
     """
 
@@ -119,6 +123,8 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     summary: str = ""
     license: str = ""
     card: str = ""
+    outputs: int | None = None
+    tested: tuple[str, ...] = ()
     training: Training | None = None
 
     def encode(self) -> bytes:
@@ -147,6 +153,10 @@ class Manifest(Chain, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
             raise FormatError(f"the manifest's commit is not {_COMMIT} bytes long")
         if not all(0 <= date < _DATE_LIMIT for date in (manifest.created, manifest.expires or 0)):
             raise FormatError("the manifest's dates are negative or not below 2^53")
+        if manifest.outputs is not None and not 0 < manifest.outputs <= _MOST_OUTPUTS:
+            raise FormatError(f"the manifest's outputs is not between 1 and {_MOST_OUTPUTS}")
+        if len(manifest.tested) > _MOST_TESTED or any(not one or len(one) > _LONGEST_TESTED for one in manifest.tested):
+            raise FormatError(f"the manifest's tested is not up to {_MOST_TESTED} names of engines")
         _check_parts(manifest.sealed)
         return manifest
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -131,7 +130,7 @@ def grant(package: Package, operator: Agreement, to: Sequence[PublicKey]) -> Chu
     key = _unwrap(package, operator)
     known = package.recipients.kids
     added = (Recipient.wrap(key, public) for public in _distinct(to) if public.thumbprint not in known)
-    recipients = replace(package.recipients, recipients=(*package.recipients.recipients, *added))
+    recipients = msgspec.structs.replace(package.recipients, recipients=(*package.recipients.recipients, *added))
     if len(recipients.recipients) > RECIPIENTS:
         raise UsageError(f"a package has at most {RECIPIENTS} recipients", hint="`edged grant --alone` needs no room")
     return _chunks(package.signed.encode(), recipients, package.parts)
@@ -144,7 +143,7 @@ def make_grant(package: Package, opener: Agreement, to: PublicKey) -> bytes:
     :raises TrustError: as :func:`grant`.
     """
     recipient = Recipient.wrap(_unwrap(package, opener), to)
-    return replace(package.recipients, recipients=(recipient,)).encode()
+    return msgspec.structs.replace(package.recipients, recipients=(recipient,)).encode()
 
 
 def _unwrap(package: Package, opener: Agreement) -> ContentKey:

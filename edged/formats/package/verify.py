@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+
+import msgspec
 
 from edged import __version__
 from edged.base.clock import Clock
@@ -29,7 +30,8 @@ from edged.base.errors import (
     error_context,
 )
 from edged.formats.cose import cbor
-from edged.formats.cose.algorithms import TAG_SIZE, decrypt_into
+from edged.formats.cose.algorithms import TAG_SIZE
+from edged.formats.cose.decrypt import decrypt_and_hash
 from edged.formats.cose.encrypt import Encrypt, content_aad
 from edged.formats.cose.keys import Agreement, ContentKey, PublicKey
 from edged.formats.cose.sign1 import Sign1
@@ -45,8 +47,7 @@ _USED = frozenset({"model", "self_test"})
 """Kinds of parts that this release makes use of."""
 
 
-@dataclass(frozen=True)
-class Publishers:
+class Publishers(msgspec.Struct, frozen=True):
     """The publishers that a configuration pins: key id to public key and the model names that it may sign."""
 
     pinned: dict[bytes, tuple[PublicKey, frozenset[str]]]
@@ -71,8 +72,7 @@ class Publishers:
         return key
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(msgspec.Struct, frozen=True):
     """A package that was parsed and not verified.
 
     :ivar recipients: its own recipient list, or the grant that was given beside it.
@@ -127,8 +127,7 @@ class Package:
         return VerifiedPackage(manifest, identity, self.recipients, self.parts)
 
 
-@dataclass(frozen=True)
-class VerifiedPackage:
+class VerifiedPackage(msgspec.Struct, frozen=True):
     """A package whose manifest a pinned publisher signed. Made by :meth:`Package.verify` only.
 
     :ivar identity: SHA-256 of the manifest's bytes, what this package is called everywhere.
@@ -239,8 +238,7 @@ class VerifiedPackage:
         return UnwrappedPackage(self.manifest, self.parts, self.recipients.unwrap(agreement, self.manifest.commit))
 
 
-@dataclass(frozen=True)
-class UnwrappedPackage:
+class UnwrappedPackage(msgspec.Struct, frozen=True):
     """A verified package with its content key. Made by :meth:`VerifiedPackage.unwrap` only."""
 
     manifest: Manifest
@@ -259,12 +257,12 @@ class UnwrappedPackage:
         manifest = self.manifest
         part = manifest.sealed[number]
         aad = content_aad(manifest.aead, content_context(manifest.name, manifest.version, number))
-        cipher = self.key.aead.cipher(self.key.secret)
+        _check_size(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
         try:
-            decrypt_into(cipher, part.iv, self.parts[number], aad, buffer)
+            digest = decrypt_and_hash(self.key, part.iv, self.parts[number], aad, buffer)
         except DecryptionError as error:  # the key is the one committed to: bytes were altered
             raise DecryptionError(f"part {part.kind!r}: {error.message}") from error
-        _check_digest(f"plaintext of part {part.kind!r}", buffer, part.plaintext)
+        _check_digest(f"plaintext of part {part.kind!r}", digest, part.plaintext)
 
 
 def parse_recipients(data: bytes, most: int = RECIPIENTS) -> Encrypt:
@@ -299,7 +297,9 @@ def check_ciphertexts(manifest: Manifest, parts: tuple[memoryview, ...]) -> None
     if len(parts) != len(manifest.sealed):
         raise MismatchError(f"the package holds {len(parts)} parts, and {len(manifest.sealed)} were signed")
     for part, ciphertext in zip(manifest.sealed, parts, strict=True):
-        _check_digest(f"ciphertext of part {part.kind!r}", ciphertext, part.ciphertext)
+        what = f"ciphertext of part {part.kind!r}"
+        _check_size(what, ciphertext, part.ciphertext)
+        _check_digest(what, hashlib.sha256(ciphertext).digest(), part.ciphertext)
 
 
 def _ends(head: bytes) -> tuple[int, int]:
@@ -331,9 +331,8 @@ def _check_size(what: str, data: memoryview, expected: Digest) -> None:
         raise MismatchError(f"the {what} is {len(data)} bytes long, and {expected.size} were signed")
 
 
-def _check_digest(what: str, data: memoryview, expected: Digest) -> None:
-    _check_size(what, data, expected)
-    if not hmac.compare_digest(hashlib.sha256(data).digest(), expected.sha256):
+def _check_digest(what: str, digest: bytes, expected: Digest) -> None:
+    if not hmac.compare_digest(digest, expected.sha256):
         raise MismatchError(f"the {what} is not the one that was signed")
 
 

@@ -6,7 +6,7 @@ Only what works is accepted here; a key that this release does not know is refus
 from edged.formats.spec.chain import Chain, HomeAssistant, fingerprint
 from edged.formats.spec.decide import Decide, Needed, Publish, Smooth
 from edged.formats.spec.features import FEATURES, Feature, Features, Normalise, Tensor
-from edged.formats.spec.input import Gap, Image, Input, Join, Window
+from edged.formats.spec.input import Gap, Image, Input, Join, Layout, Window
 from edged.formats.spec.output import ModelTable, Output
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Image",
     "Input",
     "Join",
+    "Layout",
     "ModelTable",
     "Needed",
     "Normalise",

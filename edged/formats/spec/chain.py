@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -13,7 +13,7 @@ from edged.base.errors import ConfigError
 from edged.formats.cose import cbor
 from edged.formats.spec.decide import Decide, Publish
 from edged.formats.spec.features import Feature, Features, Normalise, Tensor
-from edged.formats.spec.input import MOST_ROWS, Input, Table, Window
+from edged.formats.spec.input import MOST_ROWS, Input, Layout, Table, Window
 from edged.formats.spec.output import ModelTable, Output
 
 _MOST_TUNABLE = 8
@@ -121,17 +121,36 @@ class Chain(Table, frozen=True):
             return self.output.labels[1]
         return None if self.decide is None else self.decide.watch
 
+    def with_layouts(self, layouts: Mapping[str, Layout]) -> Self:
+        """Return the chain with the layouts of windows stated that are not the usual one, by the names of its parts."""
+        first = {name for name, layout in layouts.items() if layout == "channels_first"}
+        if not self.tensors:
+            one = msgspec.structs.replace(self.input, layout="channels_first") if first else self.input
+            return msgspec.structs.replace(self, input=one)
+        tensors = {
+            name: msgspec.structs.replace(tensor, layout="channels_first") if name in first else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return msgspec.structs.replace(self, tensors=tensors)
+
     @property
     def parts(self) -> Mapping[str, Tensor]:
         """The table of each input, by name; a model with one input has the empty name."""
-        return self.tensors or {"": Tensor(features=self.features, normalise=self.normalise)}
+        one = Tensor(features=self.features, normalise=self.normalise, layout=self.input.layout)
+        return self.tensors or {"": one}
 
     def _check_tensors(self) -> None:
         if self.tensors and (self.features is not None or self.normalise != Normalise()):
             raise ConfigError("tensors: features and normalise stand below each of them, then")
+        if self.tensors and self.input.layout is not None:
+            raise ConfigError("input.layout: stands below each of [tensors], then")
         for name, tensor in self.tensors.items():
             if unknown := set(tensor.channels) - set(self.input.channels):
                 raise ConfigError(f"tensors.{name}.channels: {min(unknown)!r} is none of input.channels")
+        for name, tensor in self.parts.items():
+            if tensor.layout is not None and tensor.features is not None:
+                where = f"tensors.{name}" if name else "input"
+                raise ConfigError(f"{where}.layout: of windows; features have features.order")
         if both := set(self.tensors) & set(self.model.feedback):
             raise ConfigError(f"tensors.{min(both)}: model.feedback fills it already")
 

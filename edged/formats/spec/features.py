@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from edged.base.errors import ConfigError
-from edged.formats.spec.input import Table
+from edged.formats.spec.input import Layout, Table
 
 
 class FeatureKind(NamedTuple):
@@ -149,8 +149,10 @@ class Tensor(Table, frozen=True):
     :ivar channels: which of ``input.channels``, in this order; default: all.
     :ivar features: as ``[features]``.
     :ivar normalise: as ``[normalise]``.
+    :ivar layout: as ``input.layout``.
     """
 
     channels: tuple[str, ...] = ()
     features: Features | None = None
     normalise: Normalise = Normalise()
+    layout: Layout | None = None

@@ -14,6 +14,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """A table of the manifest: its keys and no others; what has its default value is left out when it is signed."""
 
 
+Layout = Literal["channels_last", "channels_first"]
+
 _COLOURS = frozenset("rgb")
 _GREY = ("grey",)
 _MOST_PIXELS = 4096 * 4096
@@ -56,11 +58,14 @@ class Image(Table, frozen=True):
     """``input.image``: each reading is a picture, and its pixels, row by row from the top left, are the window's rows.
 
     ``input.channels`` are the colours in the model's order, of ``r``, ``g`` and ``b``, or ``grey`` alone (ITU-R 601
-    luma); their values are 0 to 255.
+    luma); their values are 0 to 255. Pictures of 16 bits are scaled to that. Transparency and colour profiles are
+    ignored: a transparent pixel has the colour that is stored.
 
     :ivar width: pixels, after resizing.
     :ivar height: pixels, after resizing.
     :ivar fit: ``stretch`` ignores the aspect ratio; ``crop`` keeps the middle; ``pad`` adds black borders.
+    :ivar orientation: ``stored`` takes pixels as they are stored; ``exif`` turns a picture upright as its EXIF data
+        say: cameras and phones that know how they are held write them.
     :ivar filter: how pixels are interpolated where the picture has another size (as Pillow names it).
     """
 
@@ -68,6 +73,7 @@ class Image(Table, frozen=True):
     height: int
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    orientation: Literal["stored", "exif"] = "stored"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1 or self.width * self.height > _MOST_PIXELS:
@@ -91,6 +97,9 @@ class Input(Table, frozen=True):
     :ivar gap: what a pause means. Without it, pauses mean nothing.
     :ivar join: how values from several topics make a row.
     :ivar image: set: readings are pictures.
+    :ivar layout: the order of a window in the model's input: ``channels_last`` puts it in row by row ([rows, channels],
+        [height, width, colours]), ``channels_first`` channel by channel. Default: the order that the input's shape has;
+        ``channels_last`` where it may be either.
     """
 
     channels: tuple[str, ...]
@@ -105,6 +114,7 @@ class Input(Table, frozen=True):
     gap: Gap | None = None
     join: Join = Join()
     image: Image | None = None
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         if not self.channels or len(set(self.channels)) != len(self.channels):

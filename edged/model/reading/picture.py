@@ -14,6 +14,7 @@ from edged.model.reading.layout import Layout, Parsed, Parser
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+    from PIL.Image import Transpose
 
 _MOST_SIDE, _MOST_PIXELS = 16_384, 4096 * 4096
 """A small file can hold a huge picture: a larger one is refused before it is unpacked."""
@@ -25,6 +26,13 @@ _SUPPORT = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos": 3}
 """Pixels on each side that a filter looks at, where the picture shrinks: times the ratio."""
 _NEAR = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 """Modes that Pillow turns into grey or RGB in one step."""
+_CONVERTED = _NEAR | {"CMYK"}
+"""Modes that Pillow turns into grey or RGB with the right brightness."""
+_DEEP = frozenset({"I", "I;16", "I;16B", "I;16L"})
+"""Modes of 16 bits: Pillow would take everything above 255 for white."""
+_TO_BYTE = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
+_ORIENTATION = 0x0112
+"""EXIF's tag: 1 is upright."""
 _COEFFICIENT = 8
 """Bytes of a resize's factor for one pixel."""
 
@@ -60,6 +68,12 @@ class PictureParser(Parser):
         self._raw = layout.raw
         self._size = (wanted.width, wanted.height)
         self._fit = wanted.fit
+        self._upright = wanted.orientation == "exif"
+        turn = PIL.Image.Transpose
+        self._turns = {
+            2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE,
+            6: turn.ROTATE_270, 7: turn.TRANSVERSE, 8: turn.ROTATE_90,
+        }  # fmt: skip
         self._filter = PIL.Image.Resampling[wanted.filter.upper()]
         self._support = _SUPPORT[wanted.filter]
         self._mode = "L" if channels == ("grey",) else "RGB"
@@ -71,7 +85,8 @@ class PictureParser(Parser):
         """Return float32 [height * width, channels], 0 to 255, without times.
 
         :raises ReadingFormatError: it is no picture of the configured format.
-        :raises ReadingShapeError: it is too large, has too many parts, or is raw and of another size than configured.
+        :raises ReadingShapeError: it is too large, has too many parts, a mode whose colours are not certain, or is raw
+            and of another size than configured.
         """
         picture = self._open_raw(payload) if self._format == "raw" else self._open(payload)
         if picture.size != self._size:
@@ -90,11 +105,33 @@ class PictureParser(Parser):
                 self._check_size(picture.size)
                 self._check_room(picture)
                 picture.load()
-                return picture if picture.mode == self._mode else picture.convert(self._mode)
+                turn = self._turns.get(picture.getexif().get(_ORIENTATION, 1)) if self._upright else None
+                converted = self._converted(picture)
+                return converted if turn is None else self._turned(converted, turn)
         except EdgedError:
             raise
         except Exception as error:  # of any kind: Pillow's decoders trip over a broken chunk where they read it
             raise ReadingFormatError(f"a reading is no whole {self._format.upper()} picture") from error
+
+    def _converted(self, picture: Picture) -> Picture:
+        """Return the picture in grey or RGB, bytes; what is transparent in it shows the colour that stands there."""
+        if picture.mode == self._mode:
+            return picture
+        if picture.mode in _DEEP:
+            picture = self._image.fromarray(_in_bytes(np.asarray(picture)))
+        elif picture.mode not in _CONVERTED:
+            raise ReadingShapeError(f"a {self._format.upper()} picture in mode {picture.mode}, which is not read")
+        elif picture.mode == "CMYK" and "adobe" not in picture.info:
+            raise ReadingShapeError(
+                "a JPEG picture in CMYK without Adobe's marker: its inks may be inverted", hint="send it as RGB"
+            )
+        return picture if picture.mode == self._mode else picture.convert(self._mode)
+
+    def _turned(self, picture: Picture, turn: Transpose) -> Picture:
+        turned = picture.transpose(turn)
+        self._check_size(turned.size)
+        self._check_room(turned)
+        return turned
 
     def _check_size(self, size: tuple[int, int]) -> None:
         width, height = size
@@ -118,6 +155,8 @@ class PictureParser(Parser):
         each = 2 * len(picture.getbands()) if picture.info.get("progressive") else 0
         if picture.mode != self._mode:
             each += _bytes_of(self._mode) + (0 if picture.mode in _NEAR else _bytes_of("RGB"))
+        if self._upright:
+            each += _bytes_of(self._mode)
         across = self._size[0] * height * _bytes_of(self._mode)  # resized in width first, then in height
         tables = 2 * self._support * (width + height) * _COEFFICIENT
         resizing = across + tables if self._support and picture.size != self._size else 0
@@ -145,6 +184,14 @@ class PictureParser(Parser):
         if self._fit == "pad":
             return self._ops.pad(picture, self._size, self._filter, color=_BLACK)
         return picture.resize(self._size, self._filter)
+
+
+def _in_bytes(deep: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return a picture of 16 bits in 8, row by row: the numbers of all pixels would take eight bytes each."""
+    pixels = np.empty(deep.shape, np.uint8)
+    for target, row in zip(pixels, deep, strict=True):
+        target[:] = _TO_BYTE[row]
+    return pixels
 
 
 def _bytes_of(mode: str) -> int:

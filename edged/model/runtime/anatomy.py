@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from edged.base.errors import ModelError
 from edged.model.runtime.engine import Engine
+from edged.model.runtime.flatbuffer import is_complete
 from edged.model.runtime.graph import Graph, Operator, read_graph
 from edged.model.runtime.interpreter import Interpreter
 from edged.model.runtime.metadata import ENTRY, Notes, read_notes
@@ -26,7 +27,9 @@ class Anatomy(NamedTuple):
     :ivar graph: the content of the file.
     :ivar notes: notes of its author in the file.
     :ivar needs: the oldest runtime that has its operators, if it says so.
-    :ivar accelerated: places of the main subgraph's operators that XNNPACK runs.
+    :ivar accelerated: places of the main subgraph's operators that XNNPACK runs; none where the runtime refuses it.
+    :ivar lost: why the notes could not be read.
+    :ivar refusal: of the runtime; None if it runs the model.
     """
 
     size: int
@@ -35,34 +38,40 @@ class Anatomy(NamedTuple):
     notes: Notes | None
     needs: str
     accelerated: frozenset[int]
+    lost: ModelError | None
+    refusal: ModelError | None
 
 
 def dissect(engine: Engine, path: Path) -> Anatomy:
     """Load a model as a board would, and take it apart.
 
     :raises MissingFileError: it cannot be read.
-    :raises ModelError: it is no model, the runtime refuses it, or its metadata are damaged.
+    :raises ModelError: it is no model, or damaged.
     """
-    interpreter = Interpreter(engine, str(path))
+    accelerated, refusal, lost, notes = frozenset[int](), None, None, None
     try:
+        interpreter = Interpreter(engine, str(path))
         accelerated = delegated(interpreter.nodes(), interpreter.output_indices)
-    finally:
         interpreter.close()
+    except ModelError as error:
+        refusal = error
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            if refusal is not None and not (data[4:8] == b"TFL3" and is_complete(data)):
+                raise refusal
             graph = read_graph(data)
             size, digest = len(data), hashlib.sha256(data).hexdigest()
     except (struct.error, IndexError) as error:
-        raise ModelError(f"{path} is damaged, where the runtime does not look", hint="copy it again") from error
-    notes = graph.metadata.get(ENTRY)
-    return Anatomy(
-        size,
-        digest,
-        graph,
-        read_notes(path, notes) if notes else None,
-        graph.metadata.get(_LEAST_RUNTIME, b"").rstrip(b"\0").decode(errors="replace"),
-        accelerated,
-    )
+        raise refusal or ModelError(
+            f"{path} is damaged, where the runtime does not look", hint="copy it again"
+        ) from error
+    try:
+        written = graph.metadata.get(ENTRY)
+        notes = read_notes(path, written) if written else None
+    except ModelError as error:
+        lost = error
+    needs = graph.metadata.get(_LEAST_RUNTIME, b"").rstrip(b"\0").decode(errors="replace")
+    return Anatomy(size, digest, graph, notes, needs, accelerated, lost, refusal)
 
 
 _DELEGATE = "DELEGATE"

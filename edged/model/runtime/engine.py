@@ -81,6 +81,11 @@ class Engine:
     runner: Callable[..., Runner] = field(repr=False)
     xnnpack_limit: float
 
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
     def open(
         self,
         path: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from edged.base.errors import ConfigError
@@ -34,6 +35,16 @@ ENGINES: Mapping[EngineName, EngineKind] = {
     "tflite": EngineKind("tflite_runtime", "tflite_runtime.interpreter", Interpreter, xnnpack_limit=16_000_000),
 }
 """In order of preference."""
+
+
+def installed() -> list[Engine]:
+    """Import every engine that is installed, in order of preference."""
+    found = []
+    for name in ENGINES:
+        with suppress(ConfigError):
+            found.append(choose(name))
+    return found
+
 
 _EXTRA = "pip install 'edged[litert]' on 64-bit systems; tflite-runtime exists for Python 3.11 and older only"
 

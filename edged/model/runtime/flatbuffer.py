@@ -121,6 +121,7 @@ _Fields: TypeAlias = dict[int, _Kind]
 The fields' numbers are those of the TFLite schema (tensorflow/lite/schema/schema.fbs).
 """
 
+_BYTE, _UINT16, _UINT32, _INT32 = map(struct.Struct, ("B", "<H", "<I", "<i"))
 _STRING = _BYTES = 1
 _INTS = _FLOATS = 4
 _LONGS = 8
@@ -156,28 +157,30 @@ def is_complete(data: Buffer) -> bool:
 def _check(data: Buffer, at: int, kind: _Kind) -> None:
     """Read the last byte of what starts at ``at``, and of all that it points to (flatbuffers.dev/internals)."""
     if isinstance(kind, dict):
-        fields = at - _read(data, "<i", at)
-        _read(data, "B", at + _read(data, "<H", fields + 2) - 1)
+        fields = at - _read(data, _INT32, at)
+        _read(data, _BYTE, at + _read(data, _UINT16, fields + 2) - 1)
         for number, of in kind.items():
             slot = 4 + 2 * number
-            offset = _read(data, "<H", fields + slot) if slot < _read(data, "<H", fields) else 0
+            offset = _read(data, _UINT16, fields + slot) if slot < _read(data, _UINT16, fields) else 0
             if offset:
                 _check(data, _follow(data, at + offset), of)
     elif isinstance(kind, list):
-        for element in range(at + 4, at + 4 + 4 * _read(data, "<I", at), 4):
+        for element in range(at + 4, at + 4 + 4 * _read(data, _UINT32, at), 4):
             _check(data, _follow(data, element), kind[0])
     else:
-        _read(data, "B", at + 4 + kind * _read(data, "<I", at) - 1)
+        _read(data, _BYTE, at + 4 + kind * _read(data, _UINT32, at) - 1)
 
 
 def _follow(data: Buffer, at: int) -> int:
-    return at + _read(data, "<I", at)
+    return at + _read(data, _UINT32, at)
 
 
-def _read(data: Buffer, layout: str, at: int) -> int:
+def _read(data: Buffer, number: struct.Struct, at: int) -> int:
     if at < 0:  # which would count from the end
         raise struct.error
-    return int(struct.unpack_from(layout, data, at)[0])
+    value: int
+    (value,) = number.unpack_from(data, at)
+    return value
 
 
 _OPERATORS = """

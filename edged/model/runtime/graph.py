@@ -17,11 +17,13 @@ class ModelState(NamedTuple):
     :ivar variables: in variable tensors, which the runtime clears on demand.
     :ivar resources: in resource variables that it assigns, which no runtime clears.
     :ivar signatures: the number of each one's subgraph; the main one's is 0.
+    :ivar custom: names of its custom operators.
     """
 
     variables: bool
     resources: bool
     signatures: Mapping[str, int]
+    custom: tuple[str, ...] = ()
 
 
 def find_state(data: Buffer, signature: str | None) -> ModelState:
@@ -32,11 +34,12 @@ def find_state(data: Buffer, signature: str | None) -> ModelState:
     """
     model = FlatTable.root(data)
     codes = [builtin_code(code) for code in model.tables(1)]
+    custom = tuple(code.text(1) for code in model.tables(1) if builtin_code(code) == CUSTOM)
     signatures = {one.text(2): one.int32(4) for one in model.tables(7)}
     graph = list(model.tables(2))[0 if signature is None else signatures.get(signature, 0)]
     variables = any(tensor.byte(5) for tensor in graph.tables(0))
     resources = any(codes[operator.int32(0)] == _ASSIGN_VARIABLE for operator in graph.tables(3))
-    return ModelState(variables, resources, signatures)
+    return ModelState(variables, resources, signatures, custom)
 
 
 def builtin_code(code: FlatTable) -> int:

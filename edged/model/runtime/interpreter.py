@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from edged.base.errors import MissingFileError, ModelError
 from edged.model.runtime.engine import DelegateLibrary, Engine
 from edged.model.runtime.flatbuffer import is_complete
 from edged.model.runtime.graph import ModelState, Operator, find_state
+from edged.model.runtime.refusal import explain
 from edged.model.signal.tensor import TensorInfo
 
 Array = npt.NDArray[np.generic]
@@ -276,18 +276,7 @@ class Interpreter:
                 f"{names}: the delegate fails to take {self._subject}",
                 hint="look at its own messages above, or leave `delegate` out of the [[model]]",
             )
-        custom = re.search(r"unresolved custom op: (.+)", sentence)
-        if custom is None:
-            return ModelError(f"the runtime refuses {self._subject}: {sentence}")
-        if custom[1] == "edgetpu-custom-op":
-            return ModelError(
-                f"{self._subject} is compiled for the Edge TPU and runs nowhere else",
-                hint="take the .tflite that edgetpu_compiler was given",
-            )
-        return ModelError(
-            f"{self._subject} needs the custom operator {custom[1]!r}, which the runtime lacks",
-            hint="convert it with built-in operators only",
-        )
+        return explain(self._subject, sentence, self._state.custom)
 
 
 def _by_name(details: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -20,7 +20,7 @@ ENTRY = "TFLITE_METADATA"
 """Its name among a model's metadata."""
 
 _MOST_BYTES = 1 << 20
-_LABELS = {2, 3}  # AssociatedFileType: of an axis, of values
+_OF_AXIS, _OF_VALUES = 2, 3  # AssociatedFileType
 _NORMALIZATION = 1  # ProcessUnitOptions
 _IMAGE = 2  # ContentProperties
 _COLOURS: dict[int, Literal["rgb", "grey"]] = {1: "rgb", 2: "grey"}  # ColorSpaceType
@@ -33,7 +33,8 @@ class TensorNotes(NamedTuple):
     :ivar mean: taken off each value before the model sees it: one number, or one a channel.
     :ivar std: divides each value after that, likewise.
     :ivar label_file: where the labels come from.
-    :ivar labels: of the values, in their order; none where the file is not there.
+    :ivar labels: in their order; none where the file is not there.
+    :ivar by_value: the labels are of the numbers that the tensor holds, not of its places.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TensorNotes(NamedTuple):
     std: tuple[float, ...]
     label_file: str
     labels: tuple[str, ...]
+    by_value: bool = False
 
 
 class Notes(NamedTuple):
@@ -77,9 +79,12 @@ def read_notes(path: Path, data: bytes) -> Notes:
 
 def _notes(path: Path, tensor: FlatTable) -> TensorNotes:
     mean, std = _normalisation(tensor.tables(4))
-    label_file = next((one.text(0) for one in tensor.tables(6) if one.byte(2) in _LABELS), "")
+    files = {one.byte(2): one.text(0) for one in tensor.tables(6)}
+    label_file = files.get(_OF_AXIS) or files.get(_OF_VALUES, "")
+    labels = _labels(path, label_file)
+    by_value = bool(label_file) and _OF_AXIS not in files
     return TensorNotes(
-        tensor.text(0), tensor.text(1), _picture(tensor.table(3)), mean, std, label_file, _labels(path, label_file)
+        tensor.text(0), tensor.text(1), _picture(tensor.table(3)), mean, std, label_file, labels, by_value
     )
 
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from edged.base.errors import ModelError, ReadingValueError, error_context
 from edged.formats.spec import Chain, Tensor
+from edged.model.signal.axes import axes_of, fill, find_order, fits
 from edged.model.signal.features import Extractor
 from edged.model.signal.normalise import compile_normalise
-from edged.model.signal.tensor import TensorInfo, dequantise, quantise
+from edged.model.signal.tensor import TensorInfo, clipped, dequantise, quantise
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -38,6 +39,7 @@ class CompiledChain:
 
     :ivar outputs: number of scores.
     :ivar feedback: pairs of an input and the output that fills it the next time, by their numbers.
+    :ivar orders: the order of each input's values, by its name in the manifest.
     :raises ModelError: manifest and model do not fit; the message names the manifest's key and both sizes.
     """
 
@@ -53,7 +55,8 @@ class CompiledChain:
             _check_feedback(inputs[goes_in], outputs[comes_out])
         self._at = _answer(chain, outputs, {comes_out for _, comes_out in self.feedback})
         self._target = outputs[self._at]
-        self._finish, self.outputs = _finishing(chain, self._target, sum(part.values for part in self._parts))
+        self.orders = {name: part.order for name, part in zip(chain.parts, self._parts, strict=True)}
+        self._finish, self.outputs = _finishing(chain, self._target, [inputs[at].shape for at in self._places])
 
     def prepare(self, window: Floats) -> Prepared:
         """Return the input tensors for a window float32 [rows, channels].
@@ -66,6 +69,10 @@ class CompiledChain:
             values = part(window)
             tensors[place] = part.tensor(values)
         return Prepared(tensors, values)
+
+    def clipped(self, window: Floats) -> float:
+        """Return the share of a window's values that lie beyond what an integer input holds."""
+        return sum(part.clipped(window) for part in self._parts) / sum(part.values for part in self._parts)
 
     def scores(self, outputs: Sequence[Array], given: Array) -> Floats:
         """Return float32 [k] for the model's output tensors.
@@ -98,33 +105,48 @@ class _InputFeed:
         self._tensor = tensor
         if self.values != _size(tensor.shape):
             raise _misfit(chain, name, part, tensor)
+        self.order = find_order(chain, name, tensor.shape)
+        self._swap = self.order.layout == "channels_first"
 
     def __call__(self, window: Floats) -> Array:
         values: Array = window if self._columns is None else window[:, self._columns]
         if self._extract is not None:
             values = self._extract(values)
-        return values if self._normalise is None else self._normalise(values)
+        if self._normalise is not None:
+            values = self._normalise(values)
+        return np.ascontiguousarray(values.T) if self._swap else values
 
     def tensor(self, values: Array) -> Array:
         if self._changes and not np.abs(values).max() <= _LARGEST:
             raise ReadingValueError("features or normalisation of a reading go beyond float32")
         return quantise(values, self._tensor).reshape(self._tensor.shape)
 
+    def clipped(self, window: Floats) -> int:
+        """Return how many values are clipped."""
+        return clipped(self(window), self._tensor)
+
 
 def shapes_for(chain: Chain, inputs: Sequence[TensorInfo]) -> list[tuple[int, ...]]:
     """Return the shape that each input has to have: a size that the model leaves open is filled by the window.
 
-    The outermost is the batch and stays 1, unless it is the only one there is; of several others the last takes what is
-    left.
+    The outermost is the batch and stays 1, unless it is the only one there is. Of several others, where the axes of the
+    window are not the input's, the last takes what is left.
 
     :raises ModelError: the manifest names an input that the model lacks, or leaves one out.
     """
     shapes = [tensor.shape for tensor in inputs]
     for name, at in _places(chain, inputs).items():
         extents = list(inputs[at].extents)
+        if min(extents, default=0) >= 0:
+            continue
+        part = chain.parts[name]
+        filled = [fill(axes, extents) for layout, axes in axes_of(chain, part).items() if part.layout in (None, layout)]
+        if shape := next(filter(None, filled), None):
+            shapes[at] = shape
+            continue
         open_ = [number for number, extent in enumerate(extents) if extent < 0]
         known = math.prod(extent for extent in extents if extent >= 0)
-        values = _values(chain, chain.parts[name])
+        values = _values(chain, part)
         fills = [number for number in open_ if number or len(extents) == 1]
         if fills and known and not values % known:
             for number in open_:
@@ -204,14 +226,16 @@ def _size(shape: Sequence[int]) -> int:
 _Finish = Callable[[Floats, Array], Floats]
 
 
-def _finishing(chain: Chain, target: TensorInfo, given: int) -> tuple[_Finish | None, int]:
+def _finishing(chain: Chain, target: TensorInfo, given: Sequence[tuple[int, ...]]) -> tuple[_Finish | None, int]:
     """Return the function that turns the output's numbers into scores, and the number of scores."""
     output, size = chain.output, _size(target.shape)
     if output.kind == "anomaly":
-        if size != given:
+        values = sum(map(_size, given))
+        if len(given) != 1 or not fits(given[0], target.shape):
             raise ModelError(
-                f"output.kind: an anomaly detector gives back its input of {given} values, this output"
-                f" {target.shape} has {size}"
+                f"output.kind: an anomaly detector gives back its input of {values} values, this output {target.shape}"
+                f" has {size}",
+                hint=f"in the order of its one input: {', '.join(map(str, given))}",
             )
         return (_mean_absolute if output.error == "mae" else _mean_squared), 1
     if output.kind == "regressor":

@@ -32,6 +32,16 @@ class Joiner:
         self._times = np.full(len(places), -math.inf)
         self._new = [False] * len(places)
 
+    def hold(self, topic: int, value: Floats, time: float) -> None:
+        """Take a value of one topic (float32 [its channels]) that is no news: it makes no row.
+
+        Where ``input.join.within`` bounds the age of values it is passed over: nobody knows its age.
+        """
+        if self._within == math.inf:
+            self._row[self._places[topic]] = value
+            self._times[topic] = max(time, self._times[topic])
+            self._new[topic] = True
+
     def push(self, topic: int, values: Floats, times: Doubles) -> tuple[Floats, Doubles]:
         """Take values of one topic (float32 [n, its channels]) and return the rows that they complete.
 

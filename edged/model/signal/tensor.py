@@ -58,6 +58,15 @@ def quantise(values: Array, tensor: TensorInfo) -> Array:
     return steps.astype(tensor.dtype)
 
 
+def clipped(values: Array, tensor: TensorInfo) -> int:
+    """Return how many of ``values`` :func:`quantise` brings to the bounds of the dtype, as they lie beyond them."""
+    if tensor.dtype.kind not in "iub":
+        return 0
+    lowest, highest = _bounds(tensor.dtype)
+    steps = np.rint(values.astype(np.float64) / (tensor.scale or 1.0)) + tensor.zero_point
+    return int(((steps < lowest) | (steps > highest)).sum())
+
+
 def dequantise(values: Array, tensor: TensorInfo) -> Floats:
     """Return float32 of the same shape: (q - zero_point) * scale, or q itself where the tensor has no scale."""
     if not tensor.scale:

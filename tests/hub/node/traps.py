@@ -24,7 +24,7 @@ def main() -> None:
     closes = announcement(SECOND, fields={"closed": {FIRST.key.kid: 5}})
     both, newest = announce(closes, announcement(FIRST)), announce(closes)
     late = message(result(FIRST, 3, fields={"late": True}))
-    now, again = message(result(FIRST, 1)), message(result(SECOND, 1))
+    now, again = message(result(FIRST, 1)), message(result(SECOND, 1, fields={"redelivered": True}))
     far = epoch(2**40 + 1)
     steps = Steps()
     add = steps.add
@@ -49,7 +49,7 @@ def main() -> None:
     )
     rule = "an epoch that was cut off is not forgotten"
     add("cut-off-and-back", rule, "ReplayError", both, late, newest, both, late)
-    add("answered-again", "late, and answered under another key", "RepeatedError", both, again, late)
+    add("answered-again", "redelivered, and answered under another key", "RepeatedError", both, late, newest, again)
     add("later", "the announcement has lapsed since", "ExpiredError", good, {**now, "now": NOW + 3 * DAY})
     json.dump(steps.vectors, sys.stdout)
 

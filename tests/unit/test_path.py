@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edged.board.delivery import quarantine
+from edged.board.delivery.replay import Replay
 from edged.board.delivery.row_log import KEPT
 from edged.board.state import QuarantineStore, RowStore, State
 from edged.broker import Outcome
-from edged.config.board import Limits
 from edged.formats.channel.reading import ReadingSealer
 from edged.formats.channel.receiver import Receiver
 from edged.formats.cose import cbor
@@ -38,16 +38,25 @@ class Running(Serving):
         sensor: ContentKey | None = None,
         model: FakeModel | None = None,
         state: State | None = None,
-        limits: Limits | None = None,
+        rate: float | None = None,
         crashes: int = 0,
         **table: Any,
     ) -> None:
-        super().__init__(state=state, limits=limits, crashes=crashes)
+        super().__init__(state=state, rate=rate, crashes=crashes)
         self.lane, self.model = lane(model or FakeModel(), sensor=sensor, guard=self.guard, **table)
         self.serve({"c1": self.lane})
 
     def deliver(self, payload: bytes, topic: str = TOPIC, **flags: Any) -> int:
-        return super().deliver(payload, topic, **flags)
+        number = super().deliver(payload, topic, **flags)
+        self.check_books()
+        return number
+
+    def replay(self) -> int:
+        """Take what the run before left in the row log; ``remembered`` holds what the broker may deliver again."""
+        self.remembered: list[bytes] = []
+        store = RowStore(self.state)
+        replay = Replay(self.path, self.rows, self.quarantine, lambda _topic, payload: self.remembered.append(payload))
+        return replay.run(store.readings(), store.windows())
 
     @property
     def results(self) -> list[tuple[int, bytes]]:
@@ -69,15 +78,6 @@ def test_a_row_is_acknowledged_once_it_is_in_its_window() -> None:
     assert running.results == []
     assert running.deliver(ROW) in running.acknowledged
     assert len(running.results) == 1
-
-
-def test_a_window_handed_out_again_is_answered_once_and_both_copies_are_acknowledged() -> None:
-    """The connection was lost before the result was acknowledged: the broker sends the window again."""
-    running = Running(each="window")
-    copies = [running.deliver(WINDOW), running.deliver(WINDOW)]
-    ((token, _),) = running.results
-    running.taken(token)
-    assert running.acknowledged == copies
 
 
 def test_a_sealed_windows_count_is_stored_only_when_its_result_is_safe() -> None:
@@ -135,7 +135,7 @@ def test_without_a_broker_a_result_is_stored_late_and_its_window_acknowledged_on
     ((token, payload),) = running.results
     assert receiver.open("edged/press-07/c1", payload, NOW).result.late
     running.taken(token)
-    assert running.outgoing.outbox.waiting == 0
+    assert running.outgoing.stored == 0
 
 
 def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_to_time() -> None:
@@ -146,7 +146,7 @@ def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_t
     running.deliver(OTHER)
     running.outgoing.turn(time.monotonic())
     assert len(running.results) == 1
-    assert running.outgoing.outbox.waiting == 2
+    assert running.outgoing.stored == 2
     running.outgoing.on_up()  # what would also happen: five seconds pass
     running.announced()
     running.outgoing.outbox.flush(0.0)
@@ -154,40 +154,29 @@ def test_a_result_that_nobody_hears_is_stored_and_one_is_tried_again_from_time_t
     assert len(running.results) == 3
 
 
-def test_a_window_handed_out_again_after_its_result_is_answered_no_more() -> None:
-    """The broker died before it had stored the acknowledgement."""
+def test_equal_windows_are_answered_one_by_one() -> None:
+    """An idle machine sends constant windows. Only what the broker delivers again is a repetition."""
     running = Running(each="window")
-    running.deliver(WINDOW)
-    ((token, _),) = running.results
-    running.taken(token)
-    assert running.deliver(WINDOW, dup=True) in running.acknowledged
-    assert (len(running.results), running.health.repeated) == (1, 1)
-    running.deliver(WINDOW)  # the same bytes, measured again
-    assert len(running.results) == 2
+    numbers = [running.deliver(WINDOW) for _ in range(100)]
+    assert len(running.results) == 100
+    for token, _ in running.results:
+        running.taken(token)
+    assert running.acknowledged == numbers
+    running.check_books()
 
 
-def test_a_row_handed_out_again_enters_no_window_twice() -> None:
-    running = Running()
-    for number in range(3):
-        row = np.full((1, 2), number, "<f4").tobytes()
-        running.deliver(row)
-        running.deliver(row, dup=True)
-    assert running.results == []
-    running.deliver(np.full((1, 2), 3, "<f4").tobytes())
-    assert running.model.windows == [[0.0, 1.0, 2.0, 3.0]]
-
-
-def test_a_result_of_a_window_that_was_handed_out_before_says_that_it_is_late() -> None:
+def test_a_result_of_a_window_that_was_handed_out_before_says_that_it_is_redelivered() -> None:
     """Another board process may have answered it: hubs tell the two by what they answer."""
     running = Running(each="window")
     receiver: Receiver = running.hub.receiver(running.board)
     running.deliver(WINDOW, dup=True)
     receiver.announce("press-07", running.broker.published[0][1], NOW)
-    assert receiver.open("edged/press-07/c1", running.results[0][1], NOW).result.late
+    result = receiver.open("edged/press-07/c1", running.results[0][1], NOW).result
+    assert (result.redelivered, result.late) == (True, False)
 
 
 def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go_on() -> None:
-    running = Running(limits=Limits(rate=5), topic="factory/+/vibration", each="window")
+    running = Running(rate=5, topic="factory/+/vibration", each="window")
     for number in range(8):
         running.deliver(np.full((4, 2), number, "<f4").tobytes(), "factory/a/vibration")
     running.deliver(WINDOW, "factory/b/vibration")
@@ -195,40 +184,82 @@ def test_messages_beyond_the_rate_of_their_topic_are_refused_and_other_topics_go
     assert running.health.refused == {"RateError": 3}
 
 
+def test_a_retained_message_is_old_and_is_not_answered() -> None:
+    running = Running(each="window")
+    assert running.deliver(WINDOW, retain=True) in running.acknowledged
+    assert running.results == []
+    assert running.health.books.refused == {"RetainedError": 1}
+    taken = Running(each="window", retained="reading")
+    taken.deliver(WINDOW, retain=True)
+    assert len(taken.results) == 1
+
+
+def test_what_is_on_its_way_when_the_link_falls_is_stored_as_it_was_sealed() -> None:
+    running = Running(each="window")
+    numbers = [running.deliver(WINDOW), running.deliver(OTHER)]
+    sent = [payload for _, payload in running.results]
+    running.broker.is_up = False
+    running.outgoing.on_down()
+    running.outgoing.outbox.flush(time.monotonic())
+    assert running.acknowledged == numbers
+    running.broker.is_up = True
+    running.outgoing.on_up()
+    running.announced()
+    running.outgoing.turn(time.monotonic())
+    assert [payload for _, payload in running.results] == sent * 2
+    for token, _ in running.results[2:]:
+        running.taken(token)
+    assert (running.outgoing.stored, running.outgoing.in_flight) == (0, 0)
+    running.check_books()
+
+
+def test_what_a_broker_leaves_without_an_answer_is_stored_by_time_and_not_by_traffic() -> None:
+    """A link that is half open: the broker seems to be there, and says nothing."""
+    running = Running(each="window")
+    number = running.deliver(WINDOW)
+    running.broker.drained_at = time.monotonic() + 60.0
+    running.outgoing.turn(time.monotonic())
+    running.outgoing.outbox.flush(time.monotonic())
+    assert running.acknowledged == [number]
+    assert "uplink" in running.health.faults
+    later = running.deliver(OTHER)
+    running.outgoing.outbox.flush(time.monotonic())
+    assert running.acknowledged == [number, later]
+    ((token, _),) = running.results
+    running.taken(token)  # it was there after all
+    running.outgoing.turn(time.monotonic())
+    assert "uplink" not in running.health.faults
+    running.check_books()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.TOO_LARGE])
+def test_a_result_that_the_broker_never_takes_is_counted_and_shown_until_one_is_taken(outcome: Outcome) -> None:
+    running = Running(each="window")
+    number = running.deliver(WINDOW)
+    ((token, _),) = running.results
+    running.taken(token, outcome)
+    assert running.acknowledged == [number]
+    assert running.health.books.dropped.total() == 1
+    assert running.health.degraded
+    running.deliver(OTHER)
+    running.taken(running.results[1][0])
+    assert running.health.degraded == []
+    running.check_books()
+
+
+def test_a_result_that_the_broker_takes_later_is_stored_and_its_reading_waits_for_that() -> None:
+    running = Running(each="window")
+    number = running.deliver(WINDOW)
+    ((token, _),) = running.results
+    running.taken(token, Outcome.POSTPONED)
+    assert running.acknowledged == []
+    running.outgoing.outbox.flush(time.monotonic())
+    assert running.acknowledged == [number]
+    assert (running.outgoing.stored, running.health.books.dropped) == (1, {})
+    running.check_books()
+
+
 # --- quarantine ------------------------------------------------------------------------------
-
-
-def test_windows_beyond_the_limit_wait_unacknowledged_and_are_answered_in_their_order() -> None:
-    """Their counts grow: one that overtook another would make that a replay."""
-    key = ContentKey.generate(Aead.A256GCM)
-    sealer = ReadingSealer(key, TOPIC)
-    running = Running(each="window", sensor=key, limits=Limits(windows=2))
-    readings = [sealer.seal(WINDOW) for _ in range(6)]
-    numbers = [running.deliver(reading) for reading in readings[:4]]
-    assert (len(running.results), running.acknowledged) == (2, [])
-    again = running.deliver(readings[3], dup=True)
-    running.taken(running.results[0][0])
-    later = [running.deliver(reading) for reading in readings[4:]]
-    for at in range(1, 6):
-        running.inbox.turn(0.0)
-        running.taken(running.results[at][0])
-    running.inbox.turn(0.0)
-    assert running.acknowledged == [*numbers, again, *later]
-    assert (len(running.results), running.health.refused) == (6, {})
-
-
-def test_windows_beyond_the_limit_are_refused_where_no_broker_waits_for_an_acknowledgement() -> None:
-    running = Running(each="window", limits=Limits(windows=1))
-    running.deliver(WINDOW, qos=0)
-    running.deliver(OTHER, qos=0)
-    assert (len(running.results), running.health.refused) == (1, {"OverloadError": 1})
-
-
-def test_what_waits_behind_a_limit_is_bounded() -> None:
-    running = Running(each="window", limits=Limits(windows=1))
-    for number in range(2010):
-        running.deliver(np.full((4, 2), number, "<f4").tobytes())
-    assert running.health.refused == {"OverloadError": 9}
 
 
 def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_flow(
@@ -242,9 +273,9 @@ def test_a_message_that_a_stage_trips_over_three_times_is_set_aside_and_others_f
     running.deliver(OTHER)
     assert len(running.results) == 1
     running.model.raises = RuntimeError("nobody foresaw this")
-    running.inbox.turn(time.monotonic())
+    running.path.turn(time.monotonic())
     assert number not in running.acknowledged
-    running.inbox.turn(time.monotonic())
+    running.path.turn(time.monotonic())
     assert number in running.acknowledged
     (aside,) = QuarantineStore(running.state).all()
     assert (aside.topic, aside.size) == (TOPIC, len(WINDOW))
@@ -280,7 +311,7 @@ def test_a_message_that_waits_while_the_process_is_killed_again_and_again_is_not
     for crashes in range(1, 6):
         running = Running(each="window", state=state, crashes=crashes)
         assert running.deliver(WINDOW, dup=True) not in running.acknowledged
-        running.inbox.turn(time.monotonic())
+        running.path.turn(time.monotonic())
         assert len(running.results) == 1  # on its way; here the power goes
     assert QuarantineStore(state).all() == []
 
@@ -321,8 +352,7 @@ def test_a_crash_loses_no_journalled_row_and_windows_stay_as_they_were(
             before.taken(token)
     before.rows.turn(1e12)
     after = Running(journal=True, state=state, model=FakeModel(window=Window(size=4, hop=hop)))
-    store = RowStore(state)
-    after.inbox.replay(store.readings(), store.windows())
+    after.replay()
     for number in range(crash_after, 13):
         after.deliver(row(number))
     seen = before.model.windows + after.model.windows
@@ -361,26 +391,22 @@ def test_a_row_whose_window_is_done_enters_no_other_after_a_crash() -> None:
         before.taken(token)
     before.rows.turn(1e12)
     after = Running(journal=True, state=state)
-    store = RowStore(state)
-    assert after.inbox.replay(store.readings(), store.windows()) == 0
-    for number in (2, 3):
-        after.deliver(row(number), dup=True)
-    assert after.health.repeated == 2
+    assert after.replay() == 0
+    assert after.remembered == [row(number) for number in range(4)]
     for number in range(4, 8):
         after.deliver(row(number))
     assert after.model.windows == [[4.0, 5.0, 6.0, 7.0]]
 
 
-def test_a_row_of_the_journal_that_is_handed_out_again_enters_no_window_twice() -> None:
+def test_a_row_of_the_journal_is_one_that_the_broker_may_deliver_again() -> None:
     """The process died after it was durable and before its acknowledgement was out."""
     state = RamState()
     before = Running(journal=True, state=state)
     before.deliver(row(0))
     before.rows.turn(1e12)
     after = Running(journal=True, state=state)
-    store = RowStore(state)
-    assert after.inbox.replay(store.readings(), store.windows()) == 1
-    after.deliver(row(0), dup=True)
+    assert after.replay() == 1
+    assert after.remembered == [row(0)]
     for number in range(1, 4):
         after.deliver(row(number))
     assert after.model.windows == [[0.0, 1.0, 2.0, 3.0]]
