@@ -10,6 +10,7 @@ import pytest
 
 from support.broker import DURABLE, PlainBroker
 from support.site import Site
+from support.stage import Setting
 
 
 @pytest.fixture
@@ -43,3 +44,12 @@ def quick_site(tmp_path: Path, models: Path) -> Iterator[Site]:
         (tmp_path / name).mkdir()
     with PlainBroker(tmp_path / "quick", options=("max_queued_messages 0", "max_inflight_messages 0")) as broker:
         yield Site(tmp_path / "quick-site", models, broker.url)
+
+
+@pytest.fixture
+def setting(tmp_path: Path, models: Path, windows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    """A site between two brokers; the daemon has a directory in RAM, as systemd gives it one."""
+    made = Setting(tmp_path, models, windows)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(made.runtime))
+    with made.near, made.far:
+        yield made

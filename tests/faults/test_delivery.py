@@ -5,47 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from support.broker import Client, PlainBroker, spin
 from support.faults import status, stored
 from support.promises import NOTHING_LOST
-from support.site import Site
-from support.stage import SEALED_WINDOWS, WINDOWS, Stage
+from support.stage import SEALED_WINDOWS, WINDOWS, Setting, Stage
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.broker, NOTHING_LOST, pytest.mark.timeout(400)]
 
 RUNS = 45
 """More than an announcement has room for."""
-
-
-class Setting:
-    """A site between two brokers, which are stopped here and never killed: they need not write with each message."""
-
-    def __init__(self, tmp_path: Path, models: Path, windows: np.ndarray) -> None:
-        for name in ("near", "far", "site", "site/runtime"):
-            (tmp_path / name).mkdir()
-        options = ("persistence true", "max_queued_messages 0")
-        self.near, self.far = (PlainBroker(tmp_path / name, options=options) for name in ("near", "far"))
-        self.site = Site(tmp_path / "site", models, self.near.url)
-        self._windows = windows
-
-    def stage(self, **options: str) -> Stage:
-        """Return the stage."""
-        return Stage(self.site, self._windows, self.near.url, self.far.url, **options)
-
-
-@pytest.fixture
-def setting(tmp_path: Path, models: Path, windows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
-    """Brokers, and a site between them; the daemon has a directory in RAM, as systemd gives it one."""
-    made = Setting(tmp_path, models, windows)
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(made.site.path / "runtime"))
-    with made.near, made.far:
-        yield made
 
 
 @contextmanager
@@ -66,24 +38,18 @@ def sending(stage: Stage, rate: float) -> Iterator[None]:
         thread.join()
 
 
-def settled(stage: Stage) -> int:
-    """Return how many readings the board has acknowledged."""
-    return sum(1 for one in stage.observer.readings if one.settled)
-
-
 def test_results_go_to_the_outbox_while_the_uplink_is_half_open(setting: Setting) -> None:
     """More readings than one topic may have waiting: the silence of the uplink must not stop them."""
     with setting.stage(table=WINDOWS) as stage:
-        stage.send(10)
-        stage.hear(10)
+        stage.ask(10)
         stage.far.hold()
         stage.send(1100)
-        before = settled(stage)
+        before = stage.settled
         with sending(stage, 100):
             wait_until(
-                lambda: stored(stage.site) > 200, told=lambda: f"{stored(stage.site)} stored, {settled(stage)} settled"
+                lambda: stored(stage.site) > 200, told=lambda: f"{stored(stage.site)} stored, {stage.settled} settled"
             )
-            wait_until(lambda: settled(stage) > before + 200)
+            wait_until(lambda: stage.settled > before + 200)
         stage.far.restore()
         stage.end()
 
@@ -112,8 +78,7 @@ def test_equal_plain_windows_that_are_handed_out_again_are_answered_once_each(se
 @pytest.mark.slow
 def test_no_result_is_lost_over_forty_five_restarts_without_an_uplink(setting: Setting) -> None:
     with setting.stage() as stage:
-        stage.send()
-        stage.hear(1)
+        stage.ask()
         stage.cut_uplink()
         for number in range(RUNS):
             stage.send()
@@ -129,12 +94,11 @@ def test_no_result_is_lost_over_forty_five_restarts_without_an_uplink(setting: S
 
 def test_no_result_is_lost_over_forty_five_channel_keys_without_an_uplink(setting: Setting) -> None:
     with setting.stage(results='rotate = "1 ms"') as stage:
-        stage.send()
-        stage.hear(1)
+        stage.ask()
         stage.cut_uplink()
         for number in range(RUNS):
             stage.send()
-            wait_until(lambda: settled(stage) > number)  # noqa: B023
+            wait_until(lambda: stage.settled > number)  # noqa: B023
         wait_until(lambda: stored(stage.site) >= RUNS)
         stage.far.restore()
         stage.end()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edged.formats.channel.reading import ReadingSealer
@@ -13,7 +15,12 @@ from edged.formats.channel.result import Input, Plain, Sealed
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.encrypt0 import parse
 from edged.formats.cose.keys import ContentKey
+from support.link import Link
 from support.observer import Conversation, Observer, Verdict
+from support.scripted_broker import ScriptedBroker
+from support.site import Site
+from support.stage import WINDOWS
+from support.waiting import wait_until
 
 TOPIC = "factory/press-07/vibration"
 
@@ -160,3 +167,22 @@ def test_an_answer_to_nothing_is_told() -> None:
     scene = Scene()
     scene.answer(named(b"a"))
     assert scene.judge().unasked == 1
+
+
+def test_a_result_that_its_broker_has_acknowledged_and_lost_is_told_by_what_it_answers(
+    tmp_path: Path, models: Path, windows: np.ndarray
+) -> None:
+    """The observer opens it with the hub's key: a board's own word is not needed."""
+    site = Site(tmp_path, models, "")
+    observer = Observer(site, sealed=False)
+    with ScriptedBroker() as broker, Link(broker.url, observer) as link:
+        site.url = link.url
+        site.configure(WINDOWS)
+        site.init()
+        site.install(site.pack())
+        with site.daemon():
+            broker.wait_for("SUBSCRIBE")
+            broker.hand_out(site.topic, windows[0].astype("<f4").tobytes())
+            wait_until(lambda: broker.acknowledged)
+    verdict = observer.judge([])
+    assert (verdict.lost_by_broker, verdict.lost) == (1, [])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from edged.formats.channel.reading import ReadingSealer
 from edged.keystore.records import read_sensor_key
-from support.broker import Client, spin
+from support.broker import Client, PlainBroker, spin
 from support.faults import Board
 from support.hub import Hub
 from support.link import Link
@@ -20,6 +21,23 @@ from support.waiting import PATIENCE
 
 WINDOWS = 'format = "f32le"\neach = "window"\n'
 SEALED_WINDOWS = f'{WINDOWS}sensor = "sensor.key"\n'
+
+
+class Setting:
+    """A site between two brokers, which are stopped and never killed: they need not write with each message."""
+
+    def __init__(self, path: Path, models: Path, windows: np.ndarray) -> None:
+        for name in ("near", "far", "site", "runtime"):
+            (path / name).mkdir()
+        options = ("persistence true", "max_queued_messages 0")
+        self.near, self.far = (PlainBroker(path / name, options=options) for name in ("near", "far"))
+        self.site = Site(path / "site", models, self.near.url)
+        self.runtime = path / "runtime"
+        self._windows = windows
+
+    def stage(self, **options: str) -> Stage:
+        """Return the stage."""
+        return Stage(self.site, self._windows, self.near.url, self.far.url, **options)
 
 
 class Stage:
@@ -79,6 +97,11 @@ class Stage:
         payload = window.astype("<f4").tobytes()
         return self._sealer.seal(payload) if "sensor =" in self.table else payload
 
+    @property
+    def settled(self) -> int:
+        """How many readings the board has acknowledged."""
+        return sum(1 for one in self.observer.readings if one.settled)
+
     def send(self, count: int = 1, payload: bytes | None = None) -> None:
         """Send readings, and wait until their broker has them.
 
@@ -88,6 +111,11 @@ class Stage:
             self.sent.append(payload or self.reading())
             self.sensor.publish(self.site.topic, self.sent[-1], qos=1)
         spin(self.sensor, until=lambda: not self.sensor.pending, timeout=PATIENCE)
+
+    def ask(self, count: int = 1) -> None:
+        """Send readings, and wait until the hub has an answer to each that was sent."""
+        self.send(count)
+        self.hear(len(self.sent))
 
     def hear(self, count: int) -> None:
         """Wait until the hub has accepted so many results."""
