@@ -162,6 +162,9 @@ class Dialling:
             outcome = dial(self._options)
         except BrokerError as error:
             outcome = error
+        except Exception as error:  # noqa: BLE001  as for broker..local: without an outcome nobody retries
+            address = Address.parse(self._options.url)
+            outcome = BrokerError(f"broker {address}: {type(error).__name__}: {error}", hint="check broker.url")
         with self._lock:
             if not self._abandoned:
                 self.outcome = outcome
