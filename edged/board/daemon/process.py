@@ -62,6 +62,7 @@ class Daemon:
         self._changes = PackageChanges()
         self._watch = FileWatch(self._path, self._parts.keystore, self._parts.health)
         self._turns = [self._parts.guard(name, part.turn) for name, part in self._parts.timed.items()]
+        self._say_status = self._parts.guard("status file", self._show_status)
         self._stopping = False
         self._reload_asked = self._packages_changed = False
         self._ready = False
@@ -84,7 +85,7 @@ class Daemon:
                 Timer(_TICK, guard("announcing", self._parts.announcing.announce_if_due)),
                 Timer(_TICK, guard("inventory", self._publish_inventory)),
                 Timer(_TICK, guard("upkeep", self._tick)),
-                Timer(_STATUS_EVERY, guard("status file", self._say_status)),
+                Timer(_STATUS_EVERY, self._say_status),
                 Timer(parse_duration(self._board.config.results.heartbeat), guard("reports", self._beat)),
                 Timer(_MARKS_ON_DISK_EVERY if marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, guard(_MARKS, marks.save)),
             ]
@@ -271,7 +272,7 @@ class Daemon:
         else:
             self._changes.loaded()
             self._parts.health.note_state(RELOAD, "")
-        self._parts.guard("status file", self._say_status)()
+        self._say_status()
         notify.ready()
 
     def _accept_served(self) -> None:
@@ -279,7 +280,7 @@ class Daemon:
         for lane in self._parts.path.lanes.values():
             self._board.accept(lane.model, self._parts.recovery.state)
 
-    def _say_status(self) -> None:
+    def _show_status(self) -> None:
         now = self._parts.time.read().now
         self._parts.health.note_all("expiry", expired(self._parts.path.lanes, now))
         self._parts.heartbeat.say(self._parts.path.lanes, self._parts.links.describe())
