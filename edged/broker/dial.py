@@ -85,13 +85,16 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
 
 def explain(error: OSError, address: Address) -> BrokerError:
     """Return an error that explains an error of the operating system or of OpenSSL, with a hint."""
-    what, hint = _WORDS_BY_TYPE.get(type(error), (_words(error), None))
+    what: str
+    hint: str | None
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _distrust(error, address)
     elif isinstance(error, ssl.SSLError):
         what, hint = _tls_failure(error)
     elif isinstance(error, socket.gaierror):
         what, hint = f"unknown host ({error.strerror})", "check broker.url and this machine's name servers"
+    else:
+        what, hint = _WORDS_BY_TYPE.get(type(error)) or (_words(error), None)
     return BrokerError(f"broker {address}: {what}", hint=hint)
 
 
