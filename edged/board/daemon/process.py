@@ -60,7 +60,7 @@ class Daemon:
         self._decoders = Decoders()
         self._load: BackgroundLoad | None = None
         self._changes = PackageChanges()
-        self._watch = FileWatch(self._path, self._parts.keystore, self._parts.health)
+        self._watch = FileWatch(self._path, board, self._parts.keystore, self._parts.health)
         self._turns = [self._parts.guard(name, part.turn) for name, part in self._parts.timed.items()]
         self._say_status = self._parts.guard("status file", self._show_status)
         self._stopping = False
@@ -227,7 +227,7 @@ class Daemon:
             self._beat()
 
     def _tick(self) -> None:
-        self._watch.look(self._board, self._parts.path.lanes)
+        self._watch.look(self._parts.path.lanes)
         self._parts.audit_trail.write()
         self._parts.health.note_all("link", self._parts.links.faults())
         self._parts.health.set_aside = self._parts.quarantine.count
@@ -263,6 +263,7 @@ class Daemon:
             self._parts.announcer.set_hubs(loaded.hubs)
             self._parts.quarantine.hubs = loaded.hubs
             self._board = loaded.board
+            self._watch.take(loaded.board)
             self._take(loaded)
             self._parts.announcing.announce_if_due()
         except (EdgedError, OSError) as error:
