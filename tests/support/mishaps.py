@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -82,8 +82,8 @@ class Mishaps:
         self.wait_well()
 
     def wait_well(self) -> None:
-        """Wait until the board is connected, and not degraded."""
-        self._wait(lambda: self._links().count("connected to") == 2 and not self._facts().get("degraded"))
+        """Wait until the board is connected, and not degraded, but for what a killed broker has lost."""
+        self._wait(lambda: self._links().count("connected to") == 2 and not any(self._faults()))
         pid = self._daemon.pid
         if pid != self._pid:
             self._world.wait_answered(5)
@@ -205,6 +205,12 @@ class Mishaps:
         """Return True if the board says that it is not connected to that side."""
         near, _, far = self._links().partition("; uplink ")
         return (near if side is self._near else far).startswith("not connected")
+
+    def _faults(self) -> Iterator[str]:
+        """Yield the degraded parts; a broker that was killed may have lost the session, and the board goes on saying so."""
+        for fault in self._facts().get("degraded", ()):
+            if not (self.kills and " session: " in fault):
+                yield fault
 
     def _links(self) -> str:
         return str(self._facts().get("links", ""))
