@@ -44,7 +44,7 @@ def test_a_refused_subscription_is_shown_until_it_is_granted(tmp_path: Path) -> 
 
 
 def test_a_lost_session_is_said_and_counted_until_one_is_resumed(tmp_path: Path) -> None:
-    """What boards sent meanwhile is lost at the broker: no counter of messages can show it."""
+    """Messages that boards sent meanwhile are lost at the broker, where no counter of messages can show them."""
     tmp_path.chmod(0o700)
     numbers = tmp_path / "metrics.sock"
     counted = ("edged_hub_broker_sessions_lost_total", "u0")

@@ -182,7 +182,9 @@ class World(threading.Thread):
             assert self.error is None, self.error
             return holds()
 
-        told = lambda: f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered"  # noqa: E731
+        def told() -> str:
+            return f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered"
+
         wait_until(either, timeout, every=every, told=told)
         return time.monotonic() - began
 
