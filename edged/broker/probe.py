@@ -17,7 +17,7 @@ from enum import Enum
 from edged.base.errors import BrokerError
 from edged.broker.connection import MQTT5
 from edged.broker.options import BrokerOptions, Delivery
-from edged.broker.talk import Talk
+from edged.broker.talk import ANSWER_WITHIN, Talk
 
 _SESSION = 60
 """Seconds after which a broker forgets the session by itself, should this process die (MQTT 5)."""
@@ -178,18 +178,19 @@ class _Questions:
         topic = f"{self._base}/wildcard/one"
         talk.subscribe(f"{self._base}/wildcard/+")
         talk.publish(topic, [self._mark])
-        return talk.hears(topic, self._mark)
+        return talk.hears_soon(topic, self._mark)
 
     def _retained(self, talk: Talk) -> tuple[bool, bool]:
+        if not talk.retains:
+            return False, False
         topic = f"{self._base}/retained/one"
         talk.publish(topic, [self._mark], retain=True)
-        found = []
-        for wanted in (topic, f"{self._base}/retained/+"):
-            talk.acknowledge()
-            talk.subscribe(wanted)
-            found.append(talk.hears(topic, self._mark))
-            talk.unsubscribe(wanted)
-        return found[0], found[1]
+        talk.subscribe(topic)
+        by_name = talk.hears(topic, self._mark)
+        talk.unsubscribe(topic)
+        talk.acknowledge()
+        talk.subscribe(f"{self._base}/retained/+")
+        return by_name, talk.hears_soon(topic, self._mark)
 
     def _at_once(self, talk: Talk) -> int | None:
         topic = f"{self._base}/window"
@@ -215,7 +216,7 @@ class _Questions:
             talk.publish(topic, [meanwhile])
         came: list[Delivery] = []
         with self._talk(self._kept) as talk:
-            until = time.monotonic() + REDELIVERED_WITHIN
+            until = time.monotonic() + (ANSWER_WITHIN if acknowledge else REDELIVERED_WITHIN)
             while len(came) < (1 if acknowledge else 2):
                 if not talk.wait(lambda: bool(talk.heard), until - time.monotonic()):
                     break

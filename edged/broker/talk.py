@@ -22,7 +22,8 @@ from edged.broker.options import Address, BrokerOptions, Delivery, Message
 from edged.broker.reasons import is_failure, why
 from edged.broker.wire import Wire
 
-_ANSWER_WITHIN = 5.0
+ANSWER_WITHIN = 10.0
+"""The longest wait for what must come, in seconds."""
 _SHORTEST_SILENCE, _LONGEST_SILENCE = 0.4, 2.0
 _SILENCE = 4  # round trips
 
@@ -97,15 +98,22 @@ class Talk:
         """True until the broker ends it."""
         return self._connection.lost is None
 
+    @property
+    def retains(self) -> bool:
+        """False if the broker has said that it retains nothing."""
+        return self._connection.limits.retains
+
     # --- questions
 
     def subscribe(self, topic: str, qos: int = 1) -> int | None:
-        """Return the QoS that is granted; None for a refusal, for no answer, and if the connection ends upon it."""
+        """Return the QoS that is granted; None for a refusal, and if the connection ends upon it.
+
+        :raises BrokerError: the broker does not answer.
+        """
         self._granted.pop(topic, None)
-        asked = time.monotonic()
         self._connection.subscribe([Filter(topic, qos)])
-        self.wait(lambda: topic in self._granted, _ANSWER_WITHIN)
-        self._slowest = max(self._slowest, time.monotonic() - asked)
+        if not self._answered(lambda: topic in self._granted) and self.stands:
+            raise self._silent()
         return self._granted.get(topic)
 
     def unsubscribe(self, topic: str) -> None:
@@ -116,7 +124,7 @@ class Talk:
         """Publish with QoS 1, no faster than the broker allows; return the reason if it does not take them all."""
         mids: list[int] = []
         connection = self._connection
-        deadline = time.monotonic() + _ANSWER_WITHIN
+        deadline = time.monotonic() + ANSWER_WITHIN
 
         def unanswered() -> int:
             return sum(mid not in self._answers for mid in mids)
@@ -135,12 +143,15 @@ class Talk:
         return f"it refuses messages there: {why(refusals[0])}" if refusals else ""
 
     def hears(self, topic: str, payload: bytes) -> bool:
-        """Wait for a message, for as long as it may take judging by other answers."""
-        return self.wait(lambda: self.find(topic, payload) is not None, self._patience)
+        """Wait for a message as long as for any answer: to be wrong about it would be a false alarm."""
+        return self._answered(lambda: self._has(topic, payload))
 
-    def find(self, topic: str, payload: bytes) -> Delivery | None:
-        """Return the last delivery of a message, if it has arrived."""
-        return next((one for one in reversed(self.heard) if (one.topic, one.payload) == (topic, payload)), None)
+    def hears_soon(self, topic: str, payload: bytes) -> bool:
+        """Wait for a message that may well not come, as long as it may take judging by other answers."""
+        return self.wait(lambda: self._has(topic, payload), self._patience)
+
+    def _has(self, topic: str, payload: bytes) -> bool:
+        return any((one.topic, one.payload) == (topic, payload) for one in self.heard)
 
     def acknowledge(self) -> None:
         """Acknowledge all messages heard, and forget them."""
@@ -156,6 +167,13 @@ class Talk:
             self.wait(lambda before=count: len(self.heard) != before, self._patience)  # type: ignore[misc]
 
     # --- waiting
+
+    def _answered(self, until: Callable[[], bool]) -> bool:
+        """Wait for an answer, and note how long it took."""
+        asked = time.monotonic()
+        answered = self.wait(until, ANSWER_WITHIN)
+        self._slowest = max(self._slowest, time.monotonic() - asked)
+        return answered
 
     @property
     def _patience(self) -> float:

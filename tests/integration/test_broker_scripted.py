@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from edged.base.errors import RefusedError
+from edged.base.errors import BrokerError, RefusedError
 from edged.broker import BrokerOptions, Delivery, Message, Outcome
 from edged.broker.redelivery import MOST_IN_HAND
+from edged.broker.talk import Talk
 from support.broker import Client, spin
 from support.scripted_broker import (
     MAXIMUM_PACKET_SIZE,
@@ -523,3 +525,32 @@ def test_time_of_the_last_drain_follows_an_idle_and_a_busy_connection(broker: Sc
     before = client.drained_at
     spin(client, until=keep_busy)
     assert client.drained_at > before
+
+
+# --- a broker that is asked how it behaves ---------------------------------------------------
+
+
+def test_message_that_a_loaded_broker_delivers_late_is_not_taken_for_one_that_it_withholds(
+    broker: ScriptedBroker,
+) -> None:
+    def deliver_late(packet: Packet) -> int:
+        threading.Timer(2.5, broker.hand_out, (packet.topic, packet.payload)).start()
+        return 0
+
+    broker.puback = deliver_late
+    with Talk(BrokerOptions(url=broker.url, client_id="board-check"), timeout=10) as talk:
+        talk.subscribe("edged/board/check")
+        assert talk.publish("edged/board/check", [b"one"]) == ""
+        assert talk.hears("edged/board/check", b"one")
+
+
+def test_broker_that_does_not_answer_a_subscription_is_not_said_to_refuse_it(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edged.broker.talk.ANSWER_WITHIN", 0.2)
+    broker.on_connected = lambda broker: setattr(broker, "silent", True)
+    with (
+        Talk(BrokerOptions(url=broker.url, client_id="board-check"), timeout=10) as talk,
+        pytest.raises(BrokerError, match="no answer in time"),
+    ):
+        talk.subscribe("hall/press")

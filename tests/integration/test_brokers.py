@@ -346,8 +346,8 @@ def test_check_beside_a_daemon_and_kills_of_it_cost_no_reading(
     hub.client.subscribe(f"edged/{site.name}/announce", 1)  # by name: not every broker retains for wildcards
     board = Board(site.path)
     with board.running(), World(site, Sensor(site, windows, rows=False, sealed=True, rate=30), hub=hub) as world:
-        code, _ = check(site)
-        assert code == 0
+        code, found = check(site)
+        assert code == 0, found
         for _ in range(often(3, 20)):
             world.wait_sent(random.randint(6, 30))
             board.kill()
