@@ -91,7 +91,7 @@ test-hosts: .venv/dev/.installed .venv/ansible/.installed .venv/hosts/$(DEBIAN)/
 hosts:  ## as test-hosts, with three hosts and every playbook
 	@EDGED_HOSTS=3 $(MAKE) --no-print-directory test-hosts
 
-faults: .venv/dev/.installed  ## kill, cut, flood, fuzz, soak and break it, for as long as is claimed: three hours; figures are printed
+faults: .venv/dev/.installed  ## kill, cut, flood, fuzz, soak and break it, for as long as is claimed: two hours; figures are printed
 	@.ci/apt mosquitto nftables iproute2 e2fsprogs
 	@EDGED_JOBS=0 EDGED_FAULTS=1 EDGED_FUZZ=100000 EDGED_CASES=1000000 .ci/suite faults dev '' faults -s
 

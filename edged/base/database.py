@@ -60,15 +60,13 @@ class Database:
         self.damaged = False
         self.path = directory / self.layout.name
         with self.wrapped():
-            if in_memory:
-                self.db = sqlite3.connect(":memory:", isolation_level=None)
-                _copy_from(self.path, self.db)
-            else:
-                if create:
-                    make_private_directory(directory)
-                    _make_file(self.path)
-                self.db = self._connect()
+            if create and not in_memory:
+                make_private_directory(directory)
+                _make_file(self.path)
+            self.db = sqlite3.connect(":memory:", isolation_level=None) if in_memory else self._connect()
             try:
+                if in_memory:
+                    _copy_from(self.path, self.db)
                 self._prepare()
             except BaseException:
                 self.db.close()

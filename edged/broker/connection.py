@@ -98,7 +98,7 @@ class Connection:
         host = self._address.host or "localhost"
         if self.protocol == MQTT5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.ReceiveMaximum = options.most_ahead
+            properties.ReceiveMaximum = options.receive_maximum
             properties.SessionExpiryInterval = options.session_expiry
             self._client.connect(host, keepalive=options.keepalive, clean_start=options.clean, properties=properties)
         else:

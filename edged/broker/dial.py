@@ -85,13 +85,16 @@ def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
 
 def explain(error: OSError, address: Address) -> BrokerError:
     """Return an error that explains an error of the operating system or of OpenSSL, with a hint."""
-    what, hint = _WORDS_BY_TYPE.get(type(error), (_words(error), None))
+    what: str
+    hint: str | None
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _distrust(error, address)
     elif isinstance(error, ssl.SSLError):
         what, hint = _tls_failure(error)
     elif isinstance(error, socket.gaierror):
         what, hint = f"unknown host ({error.strerror})", "check broker.url and this machine's name servers"
+    else:
+        what, hint = _WORDS_BY_TYPE.get(type(error)) or (_words(error), None)
     return BrokerError(f"broker {address}: {what}", hint=hint)
 
 
@@ -162,6 +165,9 @@ class Dialling:
             outcome = dial(self._options)
         except BrokerError as error:
             outcome = error
+        except Exception as error:  # noqa: BLE001  as for broker..local: without an outcome nobody retries
+            address = Address.parse(self._options.url)
+            outcome = BrokerError(f"broker {address}: {type(error).__name__}: {error}", hint="check broker.url")
         with self._lock:
             if not self._abandoned:
                 self.outcome = outcome

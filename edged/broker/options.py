@@ -14,7 +14,6 @@ from edged.base.units import parse_duration
 from edged.config.board import BrokerTable
 from edged.config.secret import read_secret, secret_path
 
-_MOST_BYTES_AHEAD = 32 << 20
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -127,8 +126,8 @@ class BrokerOptions:
     :ivar cert: this client's certificate, PEM; read again at each connection, so that a renewed one is taken.
     :ivar key: its private key, PEM without a passphrase; or a key in this machine's TPM (``TSS2 PRIVATE KEY``).
     :ivar keepalive: seconds of silence after which a connection is given up; half of them after which a PINGREQ asks.
-    :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement (MQTT 5), at most.
-    :ivar longest_message: bytes of the longest message to come, if known: no more than 32 MiB of them are asked for.
+    :ivar receive_maximum: messages that the broker may send ahead of their acknowledgement
+        (MQTT 5.0, section 3.1.2.11.3).
     :ivar session_expiry: seconds for which the broker keeps subscriptions and messages while this client is away;
         0 starts clean each time.
     :ivar will: the message that the broker publishes when this client is lost.
@@ -143,7 +142,6 @@ class BrokerOptions:
     password: bytes | None = field(default=None, repr=False)
     keepalive: int = 30
     receive_maximum: int = 1000
-    longest_message: int | None = None
     session_expiry: int = 3600
     will: Message | None = None
 
@@ -151,11 +149,6 @@ class BrokerOptions:
     def clean(self) -> bool:
         """True if each connection starts without a session."""
         return not self.session_expiry or not self.client_id
-
-    @property
-    def most_ahead(self) -> int:
-        """Receive Maximum to ask for (MQTT 5.0, section 3.1.2.11.3)."""
-        return max(1, min(self.receive_maximum, _MOST_BYTES_AHEAD // (self.longest_message or 1)))
 
 
 def configured(table: BrokerTable, client_id: str, will: Message | None = None) -> BrokerOptions:

@@ -84,7 +84,7 @@ def _read(
 
 def _show(entries: list[Entry], *, as_json: bool) -> None:
     if as_json:
-        print_json([{"number": one.number, "time": one.time / 1e6, "kind": one.kind, **one.facts} for one in entries])
+        print_json([{**one.facts, "number": one.number, "time": one.time / 1e6, "kind": one.kind} for one in entries])
         return
     rows = [
         (one.number, _moment(one.time), one.kind, "  ".join(f"{name}={fact}" for name, fact in one.facts.items()))

@@ -46,24 +46,26 @@ def status_command(config: Path, number: int | None, output: Path | None, *, as_
     """
     board = load_board(config)
     directory = Path(board.device.state)
+    reported = read_status(directory)  # a directory that became somebody else's must not hide what the daemon says
     with acting_as_owner(directory, partial(_import_examples, directory)):
         if number is not None:
             with closing(State(directory, create=False)) as state:
                 _export(QuarantineStore(state).all(), number, output)
             return
-        facts = _facts(board, directory)
+        facts = _facts(board, directory, reported)
     if as_json:
         print_json(facts)
     else:
         _show(facts)
 
 
-def _facts(board: BoardConfig, directory: Path) -> dict[str, Any]:
+def _facts(board: BoardConfig, directory: Path, reported: dict[str, Any] | None) -> dict[str, Any]:
     """Return how the board is; while the daemon runs, whatever has become of its files.
 
+    :param reported: what the daemon last said of itself, as far as the caller can read it.
     :raises EdgedError: the daemon does not run, and a file cannot be read.
     """
-    reported = read_status(directory)
+    reported = read_status(directory) or reported
     running = is_running(directory, reported)
     if not running and not State.exists(directory):
         raise MissingFileError(

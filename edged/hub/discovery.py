@@ -98,6 +98,10 @@ class Topics:
         """Return the topic of a channel's results."""
         return f"{self.base}/{channel}"
 
+    def is_result(self, topic: str) -> bool:
+        """Return True if a topic is that of a channel's results."""
+        return topic.rpartition("/")[0] == self.base and topic not in {self.availability, self.health}
+
     def update(self, channel: str) -> str:
         """Return the topic of the versions of a channel's model."""
         return f"{self.base}/{channel}/update"

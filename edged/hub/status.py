@@ -33,9 +33,12 @@ QUEUED = Family("edged_hub_queued_messages", "gauge", "Messages that wait for th
 BOARD = Family("edged_hub_board_up", "gauge", "Whether an enrolled board is online.", ("device",))
 DEGRADED = Family("edged_hub_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 BROKER = Family("edged_hub_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
+SESSIONS_LOST = Family(
+    "edged_hub_broker_sessions_lost_total", "counter", "Connections whose session the broker had lost.", ("link",)
+)
 
 BOOKS = (HEARD, OPENED, REPEATED, REFUSED, OTHER, HELD)
-FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, DEGRADED, BOARD, BROKER, *PROCESS)
+FAMILIES = (*BOOKS, AT_RISK, PUBLISHED, DROPPED, QUEUED, DEGRADED, BOARD, BROKER, SESSIONS_LOST, *PROCESS)
 
 
 def status_path(state: Path) -> Path:
@@ -150,6 +153,7 @@ def show_metrics(server: MetricsServer, hub: Hub) -> None:
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},
                 DEGRADED: {(what,): 1 for what in hub.problems},
                 BROKER: {(name,): broker.is_up for name, broker in hub.links.items()},
+                SESSIONS_LOST: {(name,): broker.stats.sessions_lost for name, broker in hub.links.items()},
                 **process_values("hub"),
             }
         )

@@ -43,7 +43,7 @@ GROUPS: Sequence[dict[str, str]] = (
         "site/state/keystore/keys": "own keys",
         "site/acme.pub": "publisher records",
         "site/edged.toml.d": "configuration file",
-        "run": "status",
+        "run": "status file",
     },
     {"site/state/keystore/packages": "installed packages"},
     {"site/state/keystore": "own keys"},
@@ -253,8 +253,11 @@ def test_refused_reload_is_logged_each_time_and_shown_until_one_is_accepted(boar
             board.daemon.reload()
             board.wait_logged("reload refused", table.strip("[]"))
             board.ask()
-            assert "reload: refused" in board.status().stdout
+            said = board.status()
+            assert table.strip("[]") in said.stderr, said
+            config.write_text(text)
             assert any(one.startswith("reload: refused") for one in board.told()["degraded"])
+            assert "reload: refused" in board.status().stdout
     finally:
         config.write_text(text)
         board.daemon.reload()

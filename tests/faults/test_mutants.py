@@ -227,14 +227,14 @@ MUTANTS = {
         "edged.board.pipeline.lane.Lane.open",
         "if size > self._limit:",
         "if size < 0:",
-        "integration/test_bad_readings.py::test_each_bad_reading_is_counted_and_each_kind_is_logged_once",
+        "integration/test_bad_readings.py::test_each_bad_reading_is_counted_and_each_kind_is_logged_once_a_topic",
         BAD_READINGS,
     ),
     "a bad reading is tried again": Mutant(
         "edged.board.delivery.path.REFUSALS",
         "(ReadingError, TrustError, FormatError, ModelError)",
         "(TrustError, FormatError, ModelError)",
-        "integration/test_bad_readings.py::test_each_bad_reading_is_counted_and_each_kind_is_logged_once",
+        "integration/test_bad_readings.py::test_each_bad_reading_is_counted_and_each_kind_is_logged_once_a_topic",
         BAD_READINGS,
     ),
     "a key that is unknown is not named": Mutant(

@@ -179,6 +179,12 @@ def test_unknown_host_is_named() -> None:
         _probe(_options("mqtt://broker.invalid", "board"))
 
 
+def test_error_that_nobody_foresaw_while_dialling_is_named_and_dialling_goes_on(client: MakeClient) -> None:
+    board = client(_options("mqtt://broker..invalid", "board"))
+    spin(board, until=lambda: len(board.errors) == 2)
+    assert all(str(error).startswith("broker broker..invalid:1883: UnicodeError: ") for error in board.errors)
+
+
 def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edged.broker.connection.TIMEOUT", 0.5)
     with talking_server(b"") as url, pytest.raises(BrokerError, match="does not answer"):

@@ -267,14 +267,6 @@ def test_no_acknowledgement_goes_out_between_the_last_ping_and_the_end(
     assert client.stats.repeated == len(in_hand)
 
 
-@pytest.mark.parametrize(("longest", "asked"), [(None, 1000), (1000, 1000), (1 << 20, 32), (1 << 30, 1)])
-def test_receive_maximum_follows_the_longest_message(
-    broker: ScriptedBroker, connect: Connect, longest: int | None, asked: int
-) -> None:
-    connect(longest_message=longest)
-    assert broker.packets("CONNECT")[0].properties[RECEIVE_MAXIMUM] == asked
-
-
 # --- what becomes of published messages
 
 SPECIAL = {

@@ -174,14 +174,7 @@ class World(threading.Thread):
             sensor.client.close()
         self.hub.client.close()
 
-    def wait(
-        self,
-        holds: Callable[[], object],
-        timeout: float = PATIENCE,
-        *,
-        every: float = 0.02,
-        told: Callable[[], object] = lambda: "",
-    ) -> float:
+    def wait(self, holds: Callable[[], object], timeout: float = PATIENCE, *, every: float = 0.02) -> float:
         """Wait until something holds; return the seconds that it took."""
         began = time.monotonic()
 
@@ -189,8 +182,10 @@ class World(threading.Thread):
             assert self.error is None, self.error
             return holds()
 
-        counts = lambda: f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered; {told()}"  # noqa: E731
-        wait_until(either, timeout, every=every, told=counts)
+        def told() -> str:
+            return f"{len(self.sensor.sent)} sent, {len(self.hub.results)} answered"
+
+        wait_until(either, timeout, every=every, told=told)
         return time.monotonic() - began
 
     def pause(self) -> None:

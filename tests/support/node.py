@@ -82,7 +82,11 @@ class NodeRed(Server):
             "--settings",
             folder / "settings.js",
         )
-        super().__init__(command, {"HOME": str(folder)}, lambda: "Started flows" in self.log, folder / "node-red.log")
+        super().__init__(command, {"HOME": str(folder)}, self._is_ready, folder / "node-red.log")
+
+    def _is_ready(self) -> bool:
+        """Return True once its flows run and its port is open: it may say the first before the second."""
+        return "Started flows" in self.log and bool(self.nodes())
 
     def wait_for(self, wanted: str, *, times: int = 1) -> None:
         """Wait until it has said something so many times."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import weakref
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -38,14 +38,14 @@ def total(books: Mapping[str, int | Mapping[str, int]], *names: str) -> int:
 
 
 class RamState(State):
-    """A state in RAM, closed with its last user."""
+    """A state in RAM, closed when it is collected: any thread may do that."""
 
     def __init__(self) -> None:
         super().__init__(Path("/nonexistent"), in_memory=True)
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # another thread than the one that made it collects garbage
-            self.close()
+        self.close()
+        self.db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._prepare()
+        weakref.finalize(self, self.db.close)
 
 
 class FakeBroker:

@@ -58,6 +58,9 @@ class Kept:
     def close(self) -> None:
         self.closed = True
 
+    def is_replaced(self) -> bool:
+        return False
+
 
 class FakeIntake:
     def __init__(self, store: Kept) -> None:

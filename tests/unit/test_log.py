@@ -100,4 +100,4 @@ def test_different_subjects_of_a_kind_pass_beside_each_other_up_to_a_bound(
     assert len(caplog.messages) == 4 + MOST_SUBJECTS - 2
     now += 61
     limited.warning("shape", "again", Event.READING_REFUSED, topic="a")
-    assert caplog.messages[-1] == f"again (and {1 + 1000 - MOST_SUBJECTS + 2} more of this kind before)"
+    assert caplog.messages[-1] == f"again (and {1000 - MOST_SUBJECTS + 2} more of this kind before)"

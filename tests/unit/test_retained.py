@@ -92,14 +92,13 @@ class World:
         self.shown.begin()
 
     def enrol(self, name: str) -> None:
-        """Enrol a board; one that was removed comes back once its removal has reached the broker."""
-        if self.home.is_up:
-            self.turn()
-            self.acknowledge()
-            self.views.setdefault(name, BoardView(BOARDS[name].record))
+        """Enrol a board, also one whose removal has not reached the broker yet."""
+        self.views.setdefault(name, BoardView(BOARDS[name].record))
 
     def remove(self, name: str) -> None:
         if self.views.pop(name, None) is not None:
+            with self.state.batch():
+                self.state.forget(name)
             self.shown.forget(name)
 
     def serve(self, name: str, *channels: str) -> None:
@@ -107,7 +106,10 @@ class World:
             served = tuple(ServedModel(channel, "gearbox", 1, 1, "classifier", labels=("a",)) for channel in channels)
             view = self.views[name]
             view.inventory = Inventory("1", 30.0, served)
-            view.last = {channel: last for channel, last in view.last.items() if channel in channels}
+            for channel in view.last.keys() - {*channels}:
+                del view.last[channel]
+                with self.state.batch():
+                    self.state.forget(name, channel)
             self.shown.update(view)
 
     def accept(self, name: str, channel: str) -> None:
@@ -121,6 +123,7 @@ class World:
         payload = json.dumps(view_of(opened), separators=(",", ":")).encode()
         with self.state.batch():
             self.state.note_published(f"edged-hub/{name}/{channel}")
+            self.state.show(name, channel, 1, self.count, payload)
         view.last[channel] = view_of(opened)
         self.shown.deliver(AcceptedResult(opened, payload, newest=True))
         self.home.retained[f"edged-hub/{name}/{channel}"] = payload

@@ -158,6 +158,7 @@ def test_readings_and_reasons_forge_no_line_of_status(capsys: pytest.CaptureFixt
         "device": HOSTILE,
         "version": HOSTILE,
         "running": False,
+        "unreadable": [HOSTILE],
         "outbox": {"results": 0, "bytes": 0},
         "examples": [{"model": HOSTILE, "windows": 1, "labelled": 1, "bytes": 1}],
         "reported": None,

@@ -75,7 +75,7 @@ class AuditTrail:
     def epoch(self, number: int, kid: bytes) -> None:
         """Record a new channel key."""
         _LOG.info("epoch %d begins", number, extra=Event.EPOCH_BEGUN.about(epoch=number))
-        self._add("epoch", number=number, kid=kid.hex())
+        self._add("epoch", epoch=number, kid=kid.hex())
 
     def hubs(self, records: Iterable[Record]) -> None:
         """Record the hubs that are granted results, by their signing keys, if they have changed."""

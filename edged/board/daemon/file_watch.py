@@ -46,27 +46,30 @@ class FileWatch:
     """Checks files once they have changed and rest: what an editor is about to write is not looked at half-way.
 
     :param path: of the configuration.
+    :param board: the one that was just read from it.
     :param keystore: the keys in use.
     """
 
-    def __init__(self, path: Path, keystore: Keystore, health: Health) -> None:
+    def __init__(self, path: Path, board: Board, keystore: Keystore, health: Health) -> None:
         self._path = path
         self._keystore = keystore
         self._health = health
-        self._board: Board | None = None
         self._lanes: Mapping[str, Lane] = {}
-        self._read: list[Path] = []
-        self._needs: dict[str, _Need] = {}
         self._seen: dict[str, object] = {}
         self._checked: dict[str, object] = {}
+        self.take(board)
 
-    def look(self, board: Board, lanes: Mapping[str, Lane]) -> None:
-        """Mark as degraded what the next start would miss of the files of ``board``, and of the models that serve."""
+    def take(self, board: Board) -> None:
+        """Look at the files of ``board`` from now on, which was just read."""
+        self._read = [self._path]
+        with suppress(EdgedError):
+            self._read = config_files(self._path)
+        self._needs = self._needs_of(board)
+        self._checked.clear()
+
+    def look(self, lanes: Mapping[str, Lane]) -> None:
+        """Mark as degraded what the next start would miss of the board's files, and of the models that serve."""
         self._lanes = lanes
-        if board is not self._board:
-            self._board = board
-            self._needs = self._needs_of(board)
-            self._checked.clear()
         for name, need in self._needs.items():
             stamp = need.stamp()
             rests = stamp == self._seen.get(name)
@@ -85,9 +88,6 @@ class FileWatch:
 
     def _needs_of(self, board: Board) -> dict[str, _Need]:
         config = board.config
-        self._read = [self._path]
-        with suppress(EdgedError):
-            self._read = config_files(self._path)
         publishers = [Path(one.key) for one in config.publishers.values()]
         sensors = [Path(path) for model in config.model for path in model.sensors]
         keys = board.keys

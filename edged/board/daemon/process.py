@@ -60,8 +60,9 @@ class Daemon:
         self._decoders = Decoders()
         self._load: BackgroundLoad | None = None
         self._changes = PackageChanges()
-        self._watch = FileWatch(self._path, self._parts.keystore, self._parts.health)
+        self._watch = FileWatch(self._path, board, self._parts.keystore, self._parts.health)
         self._turns = [self._parts.guard(name, part.turn) for name, part in self._parts.timed.items()]
+        self._say_status = self._parts.guard("status file", self._show_status)
         self._stopping = False
         self._reload_asked = self._packages_changed = False
         self._ready = False
@@ -84,7 +85,7 @@ class Daemon:
                 Timer(_TICK, guard("announcing", self._parts.announcing.announce_if_due)),
                 Timer(_TICK, guard("inventory", self._publish_inventory)),
                 Timer(_TICK, guard("upkeep", self._tick)),
-                Timer(_STATUS_EVERY, guard("status file", self._say_status)),
+                Timer(_STATUS_EVERY, self._say_status),
                 Timer(parse_duration(self._board.config.results.heartbeat), guard("reports", self._beat)),
                 Timer(_MARKS_ON_DISK_EVERY if marks.in_ram else _MARKS_WITHOUT_RAM_EVERY, guard(_MARKS, marks.save)),
             ]
@@ -226,7 +227,7 @@ class Daemon:
             self._beat()
 
     def _tick(self) -> None:
-        self._watch.look(self._board, self._parts.path.lanes)
+        self._watch.look(self._parts.path.lanes)
         self._parts.audit_trail.write()
         self._parts.health.note_all("link", self._parts.links.faults())
         self._parts.health.set_aside = self._parts.quarantine.count
@@ -262,6 +263,7 @@ class Daemon:
             self._parts.announcer.set_hubs(loaded.hubs)
             self._parts.quarantine.hubs = loaded.hubs
             self._board = loaded.board
+            self._watch.take(loaded.board)
             self._take(loaded)
             self._parts.announcing.announce_if_due()
         except (EdgedError, OSError) as error:
@@ -271,7 +273,7 @@ class Daemon:
         else:
             self._changes.loaded()
             self._parts.health.note_state(RELOAD, "")
-        self._parts.guard("status file", self._say_status)()
+        self._say_status()
         notify.ready()
 
     def _accept_served(self) -> None:
@@ -279,7 +281,7 @@ class Daemon:
         for lane in self._parts.path.lanes.values():
             self._board.accept(lane.model, self._parts.recovery.state)
 
-    def _say_status(self) -> None:
+    def _show_status(self) -> None:
         now = self._parts.time.read().now
         self._parts.health.note_all("expiry", expired(self._parts.path.lanes, now))
         self._parts.heartbeat.say(self._parts.path.lanes, self._parts.links.describe())

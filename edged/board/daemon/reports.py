@@ -212,12 +212,15 @@ EXAMPLES = Family(
 )
 EXAMPLE_BYTES = Family("edged_examples_bytes", "gauge", "Sealed bytes of those that are stored.", ("model",))
 BROKER = Family("edged_broker_up", "gauge", "Whether the connection to a broker stands.", ("link",))
+SESSIONS_LOST = Family(
+    "edged_broker_sessions_lost_total", "counter", "Connections whose session the broker had lost.", ("link",)
+)
 DEGRADED = Family("edged_degraded", "gauge", "1 for what does not work as it should.", ("what",))
 TEMPERATURE = Family("edged_temperature_celsius", "gauge", "Temperature of the board.")
 
 FAMILIES = (
     MESSAGES, RESULTS, BOOKS, REFUSED, REPEATED, DROPPED, LAST, LOST, ASIDE, IN_FLIGHT, OUTBOX, OUTBOX_BYTES, MODEL,
-    TRIAL, WINDOW, EXAMPLES, EXAMPLE_BYTES, BROKER, DEGRADED, TEMPERATURE, *PROCESS,
+    TRIAL, WINDOW, EXAMPLES, EXAMPLE_BYTES, BROKER, SESSIONS_LOST, DEGRADED, TEMPERATURE, *PROCESS,
 )  # fmt: skip
 
 
@@ -276,8 +279,10 @@ class Metrics:
 
     def _board(self) -> dict[Family, Values]:
         degrees = temperature()
+        links = {"sensors": self._links.sensors, "uplink": self._links.uplink}
         return {
-            BROKER: {("sensors",): self._links.sensors.is_up, ("uplink",): self._links.uplink.is_up},
+            BROKER: {(name,): broker.is_up for name, broker in links.items()},
+            SESSIONS_LOST: {(name,): broker.stats.sessions_lost for name, broker in links.items()},
             DEGRADED: {(what,): 1 for what in self._health.faults},
             TEMPERATURE: {} if degrees is None else one(degrees),
             **process_values("board"),

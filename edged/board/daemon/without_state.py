@@ -38,22 +38,25 @@ class Epochs:
         self._time = time
         self._audit_trail = audit_trail
         self._health = health
-        self._last = 0
+        self._last, self._kid = 0, b""
 
     def begin(self, kid: bytes, at_least: int) -> int:
-        """Return the number of a new epoch, durable where the state can be written.
+        """Return the number of a new epoch, durable where the state can be written; of the same key the same number.
+
+        It is above all that this process gave before: some of them the state may never have heard of.
 
         :raises StateError: it cannot be, and nothing else says that the number was never used.
         """
         clock = self._time.read()
-        least = max(at_least, int(clock.now) if clock.synchronised else 0)
+        above = self._last if kid == self._kid else self._last + 1
+        least = max(at_least, above, int(clock.now) if clock.synchronised else 0)
         try:
             number = self._state.begin_epoch(kid, least)
         except StateError as error:
             if not clock.synchronised and not self._last:
                 raise
             self._health.trouble(error.message, "StateError")
-            number = max(least, self._last + 1)
-        self._last = number
+            number = least
+        self._last, self._kid = number, kid
         self._audit_trail.epoch(number, kid)
         return number

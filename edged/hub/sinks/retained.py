@@ -131,10 +131,18 @@ class RetainedState(ResultSink):
         self.turn(now)
 
     def sweep(self) -> None:
-        """Remove what is retained of boards that are gone, also where other processes of this hub have noted it."""
+        """Remove what is retained of boards that are gone, also where other processes of this hub have noted it.
+
+        A board may have been removed and enrolled again before its removal reached the broker: its results are gone
+        from the state, and must not stand at the broker.
+        """
         with suppress(StateError):
+            known = {self.topics(device).result(channel) for device, channel, _ in self._state.shown()}
             for topic in self._state.published():
-                self._at(topic).noted = True
+                one = self._at(topic)
+                one.noted = True
+                if one.wanted is None and topic not in known and self.topics(one.device).is_result(topic):
+                    self._want(topic, NOTHING)
         for device in {one.device for one in self._topics.values()} - {"", *self._views}:
             self.forget(device)
 
