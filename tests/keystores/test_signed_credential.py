@@ -39,16 +39,18 @@ def make_key(path: Path, name: str) -> None:
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True)
 
 
-def sign_system(path: Path, name: str) -> Path:
-    """Predict PCR 11 for :data:`SYSTEM`, as docs/configuration.md says, and have ``name`` sign it."""
+def sign_system(tpm: Swtpm, path: Path, name: str) -> None:
+    """Predict PCR 11 for :data:`SYSTEM`, as docs/configuration.md says, and have ``name`` sign it.
+
+    :param tpm: any: it computes what is signed.
+    """
     for section, data in SYSTEM.items():
         (path / section).write_bytes(data)
     keys = f"--private-key={path / name}.pem", f"--public-key={path / name}.pub.pem"
     sections = [f"--{section}={path / section}" for section in SYSTEM]
-    done = subprocess.run([MEASURE, "sign", *sections, "--bank=sha256", *keys], stdout=subprocess.PIPE, check=True)
-    signature = path / f"{name}.json"
-    signature.write_bytes(done.stdout)
-    return signature
+    command = [MEASURE, "sign", f"--tpm2-device={tpm.tcti}", *sections, "--bank=sha256", *keys]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    (path / f"{name}.json").write_bytes(done.stdout)
 
 
 def boot(tpm: Swtpm, **changed: bytes) -> None:
@@ -70,10 +72,10 @@ def open_credential(tpm: Swtpm, path: Path, *options: str) -> subprocess.Complet
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
     """A folder with a credential for what the owner signs, the signatures of two people, and the state of the TPM."""
-    for name in ("owner", "stranger"):
-        make_key(tmp_path, name)
-        sign_system(tmp_path, name)
     with Swtpm(tmp_path / "tpm") as tpm:
+        for name in ("owner", "stranger"):
+            make_key(tmp_path, name)
+            sign_system(tpm, tmp_path, name)
         boot(tpm)
         options = f"--tpm2-public-key={tmp_path / 'owner.pub.pem'}", "--tpm2-public-key-pcrs=11", "--tpm2-pcrs="
         command = ["systemd-creds", "encrypt", "--with-key=tpm2-with-public-key", f"--tpm2-device={tpm.tcti}"]
