@@ -1,4 +1,4 @@
-"""Parsers of strangers' bytes beside packages, channels and readings: orders, files, logs, labels, HTTP."""
+"""Parsers of strangers' bytes beside packages, channels and readings: orders, files, logs, labels, models, MQTT, HTTP."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import io
 import json
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +25,7 @@ from edged.base.web.server import Server
 from edged.board.audit import parse_export, verify
 from edged.board.delivery.announcing import _parse_nonce
 from edged.board.pipeline.example_selector import ExampleSelector
+from edged.broker.lean_paho import ProtocolError, parse_publish
 from edged.config.aggregator import TEMPLATE
 from edged.config.load import load_aggregator, load_board, load_hub
 from edged.federated.learned import Learned
@@ -42,7 +45,11 @@ from edged.hub.page.server import Page
 from edged.hub.sinks.history import History
 from edged.model.author import Author
 from edged.model.reading.objects import compile_pointers
+from edged.model.runtime.flatbuffer import is_complete
+from edged.model.runtime.graph import find_state, read_graph
+from edged.model.runtime.metadata import read_notes
 from edged.model.samples import read_samples
+from support.notes import model_notes, tensor_notes
 from support.parties import NOW, Board, Hub
 
 Function = Callable[[bytes], object]
@@ -273,6 +280,40 @@ def files() -> Found:
     ):
         take = lambda data, suffix=suffix: read_samples(_holding(f"rows.{suffix}", data))  # noqa: E731
         yield f"samples-{suffix}", [take], [seed]
+
+
+def models() -> Found:
+    """Yield models of authors and tools, and their metadata: what reads them beside the runtimes."""
+
+    def model(data: bytes) -> None:
+        with suppress(struct.error, IndexError):  # as its callers do
+            if is_complete(data):
+                find_state(data, None)
+                read_graph(data)
+
+    seeds = [path.read_bytes() for path in sorted(VECTORS.with_name("models").glob("*.tflite"))]
+    yield "tflite", [model], seeds
+    noted = tensor_notes("p", colours=1, mean=[1.0, 2.0], std=[1.0, 2.0], labels="labels.txt")
+    notes = model_notes([noted], [tensor_notes("q", labels="other.txt")], name="n", license="MIT")
+    yield "tflite-metadata", [lambda data: read_notes(_holding("m.tflite", data), data)], [notes]
+
+
+# --- the broker -----------------------------------------------------------------------------------
+
+
+def packets() -> Found:
+    """Yield PUBLISH packets of a broker, of both versions of MQTT."""
+
+    def take(data: bytes, *, properties: bool) -> None:
+        with suppress(ProtocolError):
+            parse_publish(data[0] if data else 0, data[1:], properties=properties)
+
+    seeds = [
+        b"\x32\0\3a/b\0\1\0payload",
+        b"\x30\0\3a/b\x0b\x01\1\x02\0\0\0\x0a\x26\0\1k\0\0payload",
+        b"\x30\0\3a/bpayload",
+    ]
+    yield "publish", [partial(take, properties=True), partial(take, properties=False)], seeds
 
 
 # --- HTTP -----------------------------------------------------------------------------------------

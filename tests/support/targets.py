@@ -28,7 +28,7 @@ from edged.formats.readings import Format
 from edged.formats.spec import Image, Input
 from edged.model.reading import Decoder, Layout
 from edged.model.signal.rows import Cleaner
-from support.foreign import VECTORS, files, http, learning, objects, vectors
+from support.foreign import VECTORS, files, http, learning, models, objects, packets, vectors
 from support.fuzz import CHANNELS, LIMIT, PICTURE, Source
 
 Function = Callable[[bytes], object]
@@ -227,5 +227,5 @@ class Target:
 
 def targets() -> dict[str, Target]:
     """Return all of them by name."""
-    found = (*_functions(), *_readings(), *learning(), *objects(), *files(), *http())
+    found = (*_functions(), *_readings(), *learning(), *objects(), *files(), *models(), *packets(), *http())
     return {name: Target(name, *rest) for name, *rest in found}

@@ -61,17 +61,21 @@ def dissect(engine: Engine, path: Path) -> Anatomy:
                 raise refusal
             graph = read_graph(data)
             size, digest = len(data), hashlib.sha256(data).hexdigest()
+            written, least = (_bytes_at(data, graph.metadata.get(name)) for name in (ENTRY, _LEAST_RUNTIME))
     except (struct.error, IndexError) as error:
         raise refusal or ModelError(
             f"{path} is damaged, where the runtime does not look", hint="copy it again"
         ) from error
     try:
-        written = graph.metadata.get(ENTRY)
         notes = read_notes(path, written) if written else None
     except ModelError as error:
         lost = error
-    needs = graph.metadata.get(_LEAST_RUNTIME, b"").rstrip(b"\0").decode(errors="replace")
+    needs = least.rstrip(b"\0").decode(errors="replace")
     return Anatomy(size, digest, graph, notes, needs, accelerated, lost, refusal)
+
+
+def _bytes_at(data: mmap.mmap, place: range | None) -> bytes:
+    return b"" if place is None else data[place.start : place.stop]
 
 
 _DELEGATE = "DELEGATE"

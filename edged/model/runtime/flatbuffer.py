@@ -114,24 +114,24 @@ class FlatTable:
         return FlatTable(self._data, at + struct.unpack_from("<I", self._data, at)[0])
 
 
-_Kind: TypeAlias = "int | _Fields | list[_Fields]"
-_Fields: TypeAlias = dict[int, _Kind]
+_Kind: TypeAlias = "int | Fields | list[Fields]"
+Fields: TypeAlias = dict[int, _Kind]
 """The fields of a table that point somewhere: at a vector of scalars of so many bytes, a table, a vector of tables.
 
-The fields' numbers are those of the TFLite schema (tensorflow/lite/schema/schema.fbs).
+The fields' numbers of a model are those of the TFLite schema (tensorflow/lite/schema/schema.fbs).
 """
 
 _BYTE, _UINT16, _UINT32, _INT32 = map(struct.Struct, ("B", "<H", "<I", "<i"))
 _STRING = _BYTES = 1
 _INTS = _FLOATS = 4
 _LONGS = 8
-_QUANTIZATION: _Fields = {0: _FLOATS, 1: _FLOATS, 2: _FLOATS, 3: _LONGS}
-_TENSOR: _Fields = {0: _INTS, 3: _STRING, 4: _QUANTIZATION, 7: _INTS}
-_OPERATOR: _Fields = {1: _INTS, 2: _INTS, 4: {}, 5: _BYTES, 8: _INTS}
-_SUBGRAPH: _Fields = {0: [_TENSOR], 1: _INTS, 2: _INTS, 3: [_OPERATOR], 4: _STRING}
-_TENSOR_MAP: _Fields = {0: _STRING}
-_SIGNATURE: _Fields = {0: [_TENSOR_MAP], 1: [_TENSOR_MAP], 2: _STRING}
-_MODEL: _Fields = {
+_QUANTIZATION: Fields = {0: _FLOATS, 1: _FLOATS, 2: _FLOATS, 3: _LONGS}
+_TENSOR: Fields = {0: _INTS, 3: _STRING, 4: _QUANTIZATION, 7: _INTS}
+_OPERATOR: Fields = {1: _INTS, 2: _INTS, 4: {}, 5: _BYTES, 8: _INTS}
+_SUBGRAPH: Fields = {0: [_TENSOR], 1: _INTS, 2: _INTS, 3: [_OPERATOR], 4: _STRING}
+_TENSOR_MAP: Fields = {0: _STRING}
+_SIGNATURE: Fields = {0: [_TENSOR_MAP], 1: [_TENSOR_MAP], 2: _STRING}
+_MODEL: Fields = {
     1: [{1: _STRING}],  # operator codes
     2: [_SUBGRAPH],
     3: _STRING,
@@ -142,33 +142,60 @@ _MODEL: _Fields = {
 }
 
 
-def is_complete(data: Buffer) -> bool:
-    """Return True if every table and vector of a model ends inside ``data``. Reads no weights.
+_MOST_PARTS = 1_000_000
+"""Tables and vectors of a model, at most: a second or two to look at."""
 
-    tflite-runtime does not check, and crashes where a file is cut off.
+
+def is_complete(data: Buffer, fields: Fields | None = None) -> bool:
+    """Return True if every table and vector ends inside ``data``, which says as much as it holds.
+
+    tflite-runtime does not check, and crashes where a file is cut off. A part that others share is read once for each:
+    a file of kilobytes could say gigabytes, and take days. Reads no weights.
+
+    :param fields: of its root; default: a model's.
     """
     try:
-        _check(data, _follow(data, 0), _MODEL)
+        _Check(data).check(_follow(data, 0), fields or _MODEL)
     except struct.error:
         return False
     return True
 
 
-def _check(data: Buffer, at: int, kind: _Kind) -> None:
-    """Read the last byte of what starts at ``at``, and of all that it points to (flatbuffers.dev/internals)."""
-    if isinstance(kind, dict):
-        fields = at - _read(data, _INT32, at)
-        _read(data, _BYTE, at + _read(data, _UINT16, fields + 2) - 1)
-        for number, of in kind.items():
-            slot = 4 + 2 * number
-            offset = _read(data, _UINT16, fields + slot) if slot < _read(data, _UINT16, fields) else 0
-            if offset:
-                _check(data, _follow(data, at + offset), of)
-    elif isinstance(kind, list):
-        for element in range(at + 4, at + 4 + 4 * _read(data, _UINT32, at), 4):
-            _check(data, _follow(data, element), kind[0])
-    else:
-        _read(data, _BYTE, at + 4 + kind * _read(data, _UINT32, at) - 1)
+class _Check:
+    """Reads the last byte of each part of a file, and counts the parts and their bytes (flatbuffers.dev/internals).
+
+    Each part has an offset of its own that leads to it, of four bytes; strings and numbers may be shared twice over.
+    """
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+        self._parts = min(len(data) // 4, _MOST_PARTS)
+        self._bytes = 2 * len(data)
+
+    def check(self, at: int, kind: _Kind) -> None:
+        """Check what starts at ``at``, and all that it points to.
+
+        :raises struct.error: a part ends outside the file, or there are more than it has room for.
+        """
+        data = self._data
+        self._parts -= 1
+        if isinstance(kind, dict):
+            fields = at - _read(data, _INT32, at)
+            _read(data, _BYTE, at + _read(data, _UINT16, fields + 2) - 1)
+            for number, of in kind.items():
+                slot = 4 + 2 * number
+                offset = _read(data, _UINT16, fields + slot) if slot < _read(data, _UINT16, fields) else 0
+                if offset:
+                    self.check(_follow(data, at + offset), of)
+        elif isinstance(kind, list):
+            for element in range(at + 4, at + 4 + 4 * _read(data, _UINT32, at), 4):
+                self.check(_follow(data, element), kind[0])
+        else:
+            size = kind * _read(data, _UINT32, at)
+            _read(data, _BYTE, at + 4 + size - 1)
+            self._bytes -= size
+        if self._parts < 0 or self._bytes < 0:
+            raise struct.error
 
 
 def _follow(data: Buffer, at: int) -> int:

@@ -114,14 +114,14 @@ class Graph(NamedTuple):
     :ivar description: usually the converter's name.
     :ivar subgraphs: the main one first.
     :ivar signatures: by their keys.
-    :ivar metadata: additions of tools, by name.
+    :ivar metadata: the places of additions of tools in the file, by name.
     """
 
     schema: int
     description: str
     subgraphs: tuple[Subgraph, ...]
     signatures: Mapping[str, GraphSignature]
-    metadata: Mapping[str, bytes]
+    metadata: Mapping[str, range]
 
 
 def read_graph(data: Buffer) -> Graph:
@@ -137,7 +137,7 @@ def read_graph(data: Buffer) -> Graph:
         model.text(3),
         tuple(_subgraph(one, codes, buffers) for one in model.tables(2)),
         {one.text(2): GraphSignature(one.int32(4), _named(one, 0), _named(one, 1)) for one in model.tables(7)},
-        {one.text(0): buffers[one.int32(1)].blob(0) for one in model.tables(6)},
+        {one.text(0): buffers[one.int32(1)].place(0) for one in model.tables(6)},
     )
     _check_numbers(graph)
     return graph

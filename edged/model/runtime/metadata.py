@@ -6,6 +6,7 @@ at the model's end.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zipfile
 import zlib
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edged.base.errors import ModelError
-from edged.model.runtime.flatbuffer import FlatTable
+from edged.model.runtime.flatbuffer import Fields, FlatTable, is_complete
 
 ENTRY = "TFLITE_METADATA"
 """Its name among a model's metadata."""
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES, _MOST_TENSORS, _MOST_CHANNELS = 1 << 20, 256, 4096
+"""Bounds of the labels' files together, of the tensors with notes, and of the numbers that normalise one."""
+_TENSOR: Fields = {0: 1, 1: 1, 3: {1: {}}, 4: [{1: {}}], 6: [{0: 1}]}
+_NOTES: Fields = {0: 1, 1: 1, 2: 1, 3: [{2: [_TENSOR], 3: [_TENSOR]}], 4: 1, 5: 1}
 _OF_AXIS, _OF_VALUES = 2, 3  # AssociatedFileType
 _NORMALIZATION = 1  # ProcessUnitOptions
 _IMAGE = 2  # ContentProperties
@@ -63,25 +67,31 @@ def read_notes(path: Path, data: bytes) -> Notes:
     """Read TFLite metadata.
 
     :param path: of the model, whose end is the archive.
-    :raises ModelError: they are damaged.
+    :raises ModelError: they are damaged, or tell of more tensors than any model has.
     """
+    damaged = ModelError(f"{path}: its TFLite metadata are damaged", hint="write them into the model anew")
+    if not is_complete(data, _NOTES):
+        raise damaged
     try:
         model = FlatTable.root(data)
         subgraphs = list(model.tables(3))
+        if sum(one.size(2) + one.size(3) for one in subgraphs) > _MOST_TENSORS:
+            raise ModelError(f"{path}: its TFLite metadata tell of more than {_MOST_TENSORS} inputs and outputs")
+        labels = _Labels(path)
         inputs, outputs = (
-            tuple(tuple(_notes(path, one) for one in subgraph.tables(field)) for subgraph in subgraphs)
+            tuple(tuple(_notes(labels, one) for one in subgraph.tables(field)) for subgraph in subgraphs)
             for field in (2, 3)
         )
         return Notes(model.text(0), model.text(1), model.text(2), model.text(4), model.text(5), inputs, outputs)
     except (struct.error, IndexError) as error:
-        raise ModelError(f"{path}: its TFLite metadata are damaged", hint="write them into the model anew") from error
+        raise damaged from error
 
 
-def _notes(path: Path, tensor: FlatTable) -> TensorNotes:
+def _notes(labels_of: _Labels, tensor: FlatTable) -> TensorNotes:
     mean, std = _normalisation(tensor.tables(4))
     files = {one.byte(2): one.text(0) for one in tensor.tables(6)}
     label_file = files.get(_OF_AXIS) or files.get(_OF_VALUES, "")
-    labels = _labels(path, label_file)
+    labels = labels_of.read(label_file)
     by_value = bool(label_file) and _OF_AXIS not in files
     return TensorNotes(
         tensor.text(0), tensor.text(1), _picture(tensor.table(3)), mean, std, label_file, labels, by_value
@@ -92,6 +102,8 @@ def _normalisation(units: Iterable[FlatTable]) -> tuple[tuple[float, ...], tuple
     for unit in units:
         options = unit.table(1)
         if unit.byte(0) == _NORMALIZATION and options is not None:
+            if max(options.size(0), options.size(1)) > _MOST_CHANNELS:
+                raise struct.error
             return options.floats(0), options.floats(1)
     return (), ()
 
@@ -101,12 +113,25 @@ def _picture(content: FlatTable | None) -> Literal["rgb", "grey"] | None:
     return None if properties is None else _COLOURS.get(properties.byte(0))
 
 
-def _labels(path: Path, name: str) -> tuple[str, ...]:
-    if not name:
-        return ()
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-            text = file.read(_MOST_BYTES).decode(errors="replace")
-    except (KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError):
-        return ()  # it may have been cut off: the model runs without
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+class _Labels:
+    """Files of labels in the archive at a model's end, each read once, with one bound for all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._left = _MOST_BYTES
+        self._found: dict[str, tuple[str, ...]] = {"": ()}
+
+    def read(self, name: str) -> tuple[str, ...]:
+        """Return the labels of a file; none where it is not there, or cut off: the model runs without."""
+        if name not in self._found:
+            text = b""
+            with (
+                contextlib.suppress(KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError),
+                zipfile.ZipFile(self._path) as archive,
+                archive.open(name) as file,
+            ):
+                text = file.read(self._left)
+            self._left -= len(text)
+            lines = text.decode(errors="replace").splitlines()
+            self._found[name] = tuple(line.strip() for line in lines if line.strip())
+        return self._found[name]
