@@ -13,6 +13,7 @@ from edged.base.errors import EdgedError, UsageError, error_context
 from edged.base.files import read_whole, write_atomically
 from edged.cli.common import iso_date, path_type, say
 from edged.cli.passphrase import open_personal_keys, passphrase_option
+from edged.formats import home_assistant
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PublicKey
 from edged.formats.identity import Role
@@ -117,8 +118,9 @@ def pack_command(
         author, base = Author.read(manifest), manifest.parent
         weights = author.weights_path(base, model)
         author, outputs, tested, failures = check_weights(author, base, weights)
-        for engine, error in failures.items():
-            say(f"edged: warning: boards with {engine} will refuse it: {error.message}", err=True)
+        refusals = [f"boards with {engine} will refuse it: {error.message}" for engine, error in failures.items()]
+        for remark in (*refusals, *home_assistant.remarks(author)):
+            say(f"edged: warning: {remark}", err=True)
         fields, content, self_test = author.fields(base), read_whole(weights), author.read_self_test(base)
         if learned is not None:
             changed, content, self_test = _learned(author, base, content, learned, aggregator, version)

@@ -10,7 +10,7 @@ from edged.base.names import check_name
 from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.base.web.address import Listen
 from edged.config.federated import FederatedTable
-from edged.config.model import ModelConfig, SiteTable, check_sources
+from edged.config.model import MOST_TITLES, ModelConfig, SiteTable, check_sources
 from edged.formats.channel import MOST_CHANNELS, MOST_HUBS
 
 EngineName = Literal["litert", "tflite"]
@@ -246,6 +246,8 @@ class BoardConfig(SiteTable, frozen=True):
                 hint="publish = false where another model reads the answers",
             )
         check_sources(self.model)
+        if (named := sum(len(model.sources) for model in self.model)) > MOST_TITLES:
+            raise ConfigError(f"model.sources: {named} names, and hubs are told {MOST_TITLES} at most")
         for model in self.model:
             if model.delegate is not None and model.delegate not in self.runtime.delegates:
                 raise ConfigError(

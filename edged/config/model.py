@@ -13,6 +13,8 @@ from edged.base.units import check_quantity, parse_duration, parse_size
 from edged.formats.readings import FORMATS, Format
 
 MOST_TOPICS = 64
+MOST_TITLES, LONGEST_TITLE = 256, 64
+"""Sources with names, of all models, and bytes of a name: they stand in the inventory, which has a bound."""
 _MOST_TRIAL = 1_000_000
 
 _LEVEL = r"(?:\+|[^+#/\0]*)"
@@ -170,10 +172,14 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
     :ivar trial: how a new version proves itself.
     :ivar tune: what the publisher lets a site set.
     :ivar collect: which windows stay on this board to train the model with; default: none.
+    :ivar title: what people here call it; default: the manifest's name of it.
+    :ivar sources: what people here call the sources: each by the levels that `+` stands for, joined by `/`.
     """
 
     name: str
     channel: str
+    title: str | None = None
+    sources: dict[str, str] = {}
     topic: str | None = None
     topics: dict[str, str] = {}
     from_: str | None = None
@@ -212,6 +218,7 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
                 raise ConfigError(f"{where}: calibrate.{name}: scale and offset are finite numbers")
         self._check_layout(where)
         self._check_collect(where)
+        self._check_titles(where)
 
     def _check_layout(self, where: str) -> None:
         if FORMATS[self.format].is_picture and self.each != "window":
@@ -248,6 +255,26 @@ class ModelConfig(SiteTable, frozen=True, rename={"from_": "from"}):
                 f"{where}: collect.topic: as many + as the model's own topics have, or none",
                 hint="what + stands for tells which window a label is of",
             )
+
+    def _check_titles(self, where: str) -> None:
+        titles = {f"{where}: sources.{source}": title for source, title in self.sources.items()}
+        for key, title in {f"{where}: title": self.title, **titles}.items():
+            if title is not None and not (0 < len(title.encode()) <= LONGEST_TITLE and title.isprintable()):
+                raise ConfigError(f"{key}: between 1 and {LONGEST_TITLE} bytes of UTF-8 that can be printed")
+        if len(set(self.sources.values())) < len(self.sources):
+            raise ConfigError(f"{where}: sources: each has a name of its own")
+        levels = max((topic.split("/").count("+") for topic in self.filters), default=0)
+        for source in self.sources:
+            if not levels or source.count("/") != levels - 1:
+                raise ConfigError(
+                    f"{where}: sources: {source!r} is not what the {levels} + of its topic stand for",
+                    hint="its levels, joined by /" if levels else "a model has sources where its topic has +",
+                )
+
+    @property
+    def has_sources(self) -> bool:
+        """True if results name the source of their readings: what `+` in the topic stood for."""
+        return any("+" in topic.split("/") for topic in self.filters)
 
     @property
     def sensors(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from edged.formats.channel.report import Report
 from edged.formats.identity import Record, Role
 from edged.hub.counters import HubCounters
 from edged.hub.state import HubState
+from edged.hub.topics import MOST_SOURCES, Place
 from edged.hub.upstream import Subscriptions
 from edged.keystore.records import read_record
 
@@ -39,7 +40,7 @@ class BoardView:
     :ivar report: its last report.
     :ivar heard: time of its last sealed message, monotonic seconds; at first the start of this hub.
     :ivar inventory: its last inventory.
-    :ivar last: the newest result of each channel.
+    :ivar last: the newest result of each place; of one channel the place that was silent for longest comes first.
     :ivar last_seen: time of its last sealed message, Unix seconds.
     """
 
@@ -48,7 +49,7 @@ class BoardView:
     report: Report | None = None
     heard: float = field(default_factory=time.monotonic)
     inventory: Inventory | None = None
-    last: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    last: dict[Place, Mapping[str, Any]] = field(default_factory=dict)
     last_seen: float | None = None
 
     @property
@@ -82,6 +83,25 @@ class BoardView:
         """The models that the board serves."""
         return () if self.inventory is None else self.inventory.models
 
+    @property
+    def places(self) -> list[Place]:
+        """The places of results: each source that the site has named, or that a result has come from."""
+        return [place for model in self.models for place in self._places(model)]
+
+    def _places(self, model: ServedModel) -> list[Place]:
+        if model.sources is None:
+            return [Place(model.channel)]
+        heard = {place.source for place in self.last if place.channel == model.channel} - {""}
+        return [Place(model.channel, source) for source in sorted({*heard, *model.sources})]
+
+    def show(self, place: Place, result: Mapping[str, Any]) -> None:
+        """Keep the newest result of a place; beyond :data:`MOST_SOURCES` the place that was silent for longest goes."""
+        self.last.pop(place, None)
+        self.last[place] = result
+        same = [one for one in self.last if one.channel == place.channel]
+        if len(same) > MOST_SOURCES:
+            del self.last[same[0]]
+
     def to_json(self, now: float) -> dict[str, Any]:
         """Return the view as JSON for people and scripts; counts are added elsewhere."""
         return {
@@ -91,14 +111,21 @@ class BoardView:
             "last_seen": self.last_seen,
             "edged": None if self.inventory is None else self.inventory.edged,
             "report": None if self.report is None else asdict(self.report),
-            "models": [_model(model, self.last.get(model.channel)) for model in self.models],
+            "models": [self._model(model) for model in self.models],
         }
 
+    def _model(self, model: ServedModel) -> dict[str, Any]:
+        keys = ("channel", "model", "version", "kind", "unit", "installed", "trial")
+        shown = {key: getattr(model, key) for key in keys}
+        results = [self._result(place) for place in self._places(model)]
+        return {**shown, "labels": list(model.labels), "name": self._title(Place(model.channel)), "results": results}
 
-def _model(model: ServedModel, last: Mapping[str, Any] | None) -> dict[str, Any]:
-    names = ("channel", "model", "version", "kind", "unit", "installed", "trial")
-    shown = {name: getattr(model, name) for name in names}
-    return {**shown, "labels": list(model.labels), "name": model.name or model.model, "last": last}
+    def _result(self, place: Place) -> dict[str, Any]:
+        last = self.last.get(place)
+        return {"place": place.levels, "source": place.source, "name": self._title(place), "last": last}
+
+    def _title(self, place: Place) -> str:
+        return "" if self.inventory is None else self.inventory.title(*place)
 
 
 class EnrolmentFolder:

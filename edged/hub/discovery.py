@@ -7,104 +7,14 @@ follows for a manifest). Every component states its ``unique_id``; entity ids ar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.home_assistant import BINARY, RESERVED, measured, shown_label
+from edged.hub.topics import Place, Topics
 
 _LEAST_EXPIRY, _EXPIRY_FACTOR = 30.0, 3.0
-
-_MASS_IN_AIR = frozenset({"µg/m³"})
-_PRESSURE = frozenset({"Pa", "bar", "cbar", "hPa", "inHg", "kPa", "mbar", "mmHg", "psi"})
-_ENERGY = frozenset({"GJ", "GWh", "Gcal", "J", "MJ", "MWh", "Mcal", "TWh", "Wh", "cal", "kJ", "kWh", "kcal", "mWh"})
-_VOLUME = frozenset({"CCF", "L", "fl. oz.", "ft³", "gal", "mL", "m³"})
-_SPEED = frozenset({"ft/s", "in/s", "km/h", "kn", "m/s", "mm/s", "mph"})
-
-UNITS: Mapping[str, frozenset[str]] = {
-    "apparent_power": frozenset({"VA"}),
-    "atmospheric_pressure": _PRESSURE,
-    "battery": frozenset({"%"}),
-    "carbon_dioxide": frozenset({"ppm"}),
-    "carbon_monoxide": frozenset({"ppm"}),
-    "conductivity": frozenset({"S/cm", "mS/cm", "µS/cm"}),
-    "current": frozenset({"A", "mA"}),
-    "distance": frozenset({"cm", "ft", "in", "km", "m", "mi", "mm", "nmi", "yd"}),
-    "duration": frozenset({"d", "h", "min", "ms", "s", "\u03bcs"}),
-    "energy": _ENERGY,
-    "energy_storage": _ENERGY,
-    "frequency": frozenset({"GHz", "Hz", "MHz", "kHz"}),
-    "gas": frozenset({"CCF", "ft³", "m³"}),
-    "humidity": frozenset({"%"}),
-    "illuminance": frozenset({"lx"}),
-    "irradiance": frozenset({"BTU/(h\u22c5ft²)", "W/m²"}),
-    "moisture": frozenset({"%"}),
-    "nitrogen_dioxide": _MASS_IN_AIR,
-    "ozone": _MASS_IN_AIR,
-    "pm1": _MASS_IN_AIR,
-    "pm10": _MASS_IN_AIR,
-    "pm25": _MASS_IN_AIR,
-    "power": frozenset({"GW", "MW", "TW", "W", "kW", "mW"}),
-    "precipitation": frozenset({"cm", "in", "mm"}),
-    "pressure": _PRESSURE,
-    "reactive_power": frozenset({"var"}),
-    "signal_strength": frozenset({"dB", "dBm"}),
-    "sound_pressure": frozenset({"dB", "dBA"}),
-    "speed": _SPEED | {"in/d", "in/h", "mm/d", "mm/h"},
-    "temperature": frozenset({"K", "°C", "°F"}),
-    "voltage": frozenset({"MV", "V", "kV", "mV", "µV"}),
-    "volume": _VOLUME,
-    "volume_flow_rate": frozenset({"L/min", "ft³/min", "gal/min", "mL/s", "m³/h"}),
-    "volume_storage": _VOLUME,
-    "water": frozenset({"CCF", "L", "ft³", "gal", "m³"}),
-    "weight": frozenset({"g", "kg", "lb", "mg", "oz", "st", "µg"}),
-    "wind_speed": _SPEED,
-}
-"""Device classes of a value that are passed on, each with the units that Home Assistant takes for it."""
-
-_ONLY_TOTALS = frozenset({"energy", "gas", "volume", "water"})
-_TOTALS_TOO = _ONLY_TOTALS | {"distance", "duration", "precipitation", "weight"}
-
-BINARY = frozenset(
-    {"battery", "carbon_monoxide", "cold", "connectivity", "door", "gas", "heat", "light", "lock", "moisture", "motion"}
-    | {"moving", "occupancy", "opening", "plug", "power", "presence", "problem", "running", "safety", "smoke", "sound"}
-    | {"tamper", "update", "vibration", "window"}
-)
-"""Device classes of a label that is shown by itself."""
-
-
-@dataclass(frozen=True)
-class Topics:
-    """The local topics of one board.
-
-    :ivar hub: topic of the hub's own availability.
-    :ivar base: first levels of the board's topics.
-    """
-
-    hub: str
-    base: str
-
-    @property
-    def availability(self) -> str:
-        """Topic of the board's availability."""
-        return f"{self.base}/availability"
-
-    @property
-    def health(self) -> str:
-        """Topic of the board's reports."""
-        return f"{self.base}/health"
-
-    def result(self, channel: str) -> str:
-        """Return the topic of a channel's results."""
-        return f"{self.base}/{channel}"
-
-    def is_result(self, topic: str) -> bool:
-        """Return True if a topic is that of a channel's results."""
-        return topic.rpartition("/")[0] == self.base and topic not in {self.availability, self.health}
-
-    def update(self, channel: str) -> str:
-        """Return the topic of the versions of a channel's model."""
-        return f"{self.base}/{channel}/update"
 
 
 def config_topic(prefix: str, device: str) -> str:
@@ -121,14 +31,20 @@ def device_of_config(prefix: str, topic: str) -> str:
     return topic[len(start) : -len(end)] if topic.startswith(start) and topic.endswith(end) else ""
 
 
-def config(device: str, fingerprint: str, inventory: Inventory, topics: Topics, release: str) -> dict[str, Any]:
+def config(
+    device: str, fingerprint: str, inventory: Inventory, places: Iterable[Place], topics: Topics, release: str
+) -> dict[str, Any]:
     """Return the configuration of a board's device.
 
+    :param places: the places that its results come from, of models that it serves.
     :param release: of this hub.
     """
+    models = {model.channel: model for model in inventory.models}
     components = {**_board(device, inventory, topics)}
+    for place in places:
+        components |= _results(device, models[place.channel], place, inventory.title(*place), topics)
     for model in inventory.models:
-        components |= _model(device, model, topics)
+        components |= _update(device, model, inventory.title(model.channel), topics)
     return {
         "device": {
             "identifiers": [f"edged_{device}"],
@@ -175,10 +91,11 @@ def _expiry(seconds: float | None) -> dict[str, int]:
     return {} if seconds is None else {"expire_after": round(max(_EXPIRY_FACTOR * seconds, seconds + _LEAST_EXPIRY))}
 
 
-def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
-    name = model.name or model.model
-    key = f"edged_{_part(device)}_{_part(model.channel)}"
-    common = {"state_topic": topics.result(model.channel), **_expiry(model.longest)}
+def _results(device: str, model: ServedModel, place: Place, name: str, topics: Topics) -> dict[str, Any]:
+    key = f"edged_{_part(device)}_{_part(place.channel)}"
+    if place.source:
+        key += f"_of_{_slug(place.source)}"
+    common = {"state_topic": topics.result(place), **_expiry(model.longest)}
     components: dict[str, Any] = {}
     if model.kind == "regressor":
         components[f"{key}_value"] = {
@@ -187,16 +104,16 @@ def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
             "name": name,
             "value_template": _template("value"),
             **common,
-            **_measured(model),
+            **_value(model),
         }
     else:
         components[f"{key}_label"] = {
             "platform": "sensor",
             "unique_id": f"{key}_label",
             "name": name,
-            "value_template": _template("label"),
+            "value_template": _LABEL,
             **common,
-            **({"device_class": "enum", "options": list(model.labels)} if model.labels else {}),
+            **({"device_class": "enum", "options": list(map(shown_label, model.labels))} if model.labels else {}),
         }
         components[f"{key}_score"] = {
             "platform": "sensor",
@@ -217,26 +134,26 @@ def _model(device: str, model: ServedModel, topics: Topics) -> dict[str, Any]:
             **({"device_class": device_class} if device_class in BINARY else {}),
             **common,
         }
-    components[f"{key}_update"] = {
+    return components
+
+
+def _update(device: str, model: ServedModel, name: str, topics: Topics) -> dict[str, Any]:
+    key = f"edged_{_part(device)}_{_part(model.channel)}_update"
+    shown = {
         "platform": "update",
-        "unique_id": f"{key}_update",
+        "unique_id": key,
         "name": f"{name} model",
         "state_topic": topics.update(model.channel),
         "entity_category": "diagnostic",
     }
-    return components
+    return {key: shown}
 
 
-def _measured(model: ServedModel) -> dict[str, str]:
+def _value(model: ServedModel) -> dict[str, str]:
     """Return unit and classes of a value; a device class that does not go with its unit is left out."""
-    shown = {"state_class": model.state_class}
-    if model.unit:
-        shown["unit_of_measurement"] = model.unit
-    adds_up = model.state_class != "measurement"
-    fits = model.device_class in _TOTALS_TOO if adds_up else model.device_class not in _ONLY_TOTALS
-    if fits and model.unit in UNITS.get(model.device_class, ()):
-        shown["device_class"] = model.device_class
-    return shown
+    unit, device_class = measured(model.unit, model.device_class, model.state_class)
+    shown = {"state_class": model.state_class, "unit_of_measurement": unit, "device_class": device_class}
+    return {key: text for key, text in shown.items() if text}
 
 
 def _score(model: ServedModel) -> dict[str, Any]:
@@ -316,6 +233,14 @@ def _slug(label: str) -> str:
 def _template(key: str) -> str:
     """Return a template for a key that may be absent or null: the state is unknown then."""
     return f"{{{{ value_json.{key} | default(None) }}}}"
+
+
+_LABEL = (
+    "{% set label = value_json.label | default('', true) | trim %}"
+    "{{ None if value_json.label is not defined else "
+    f"'label ' ~ label if label in {json.dumps(RESERVED)} else label }}}}"
+)
+"""A template that does as :func:`shown_label`; Home Assistant strips what it returns."""
 
 
 def _holds(label: str) -> str:

@@ -35,6 +35,7 @@ from edged.hub.counters import HubCounters
 from edged.hub.early import Arrived, EarlyMessages
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
+from edged.hub.topics import Place
 
 _LOG = logging.getLogger(__name__)
 _ASK_EVERY = 10.0
@@ -234,8 +235,9 @@ class Intake:
         opened = self._receiver.open(delivery.topic, delivery.payload, now)
         payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
         is_live = not opened.result.late and opened.epoch == epoch
-        newest = is_live and self._state.show(device, opened.channel, opened.epoch, opened.count, payload)
-        result = AcceptedResult(opened, payload, newest)
+        place = Place.of(opened)
+        newest = is_live and self._state.show(device, place, opened.epoch, opened.count, payload)
+        result = AcceptedResult(opened, place, payload, newest)
         for sink in self._sinks:
             sink.store(result)
         return result

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 from edged.base.database import Database, Layout
 from edged.formats.channel import Believed
 from edged.formats.channel.ledger import ANSWERED, Answers, is_repeated
+from edged.hub.topics import MOST_SOURCES, Place
 
 _BLOCK = 4096
 """Counts whose bits stand in one row."""
@@ -21,7 +22,7 @@ _PRUNE_EVERY = 512
 
 HUB = Layout(
     "hub.db",
-    2,
+    3,
     """
 CREATE TABLE IF NOT EXISTS believed (
     device TEXT PRIMARY KEY, epoch INTEGER NOT NULL, serial INTEGER NOT NULL, kid BLOB NOT NULL, signs INTEGER NOT NULL
@@ -39,9 +40,10 @@ CREATE TABLE IF NOT EXISTS queue (
     number INTEGER PRIMARY KEY AUTOINCREMENT, instance TEXT NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
     retain INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS shown (
-    device TEXT NOT NULL, channel TEXT NOT NULL, epoch INTEGER NOT NULL, count INTEGER NOT NULL, payload BLOB NOT NULL,
-    PRIMARY KEY (device, channel)
+DROP TABLE IF EXISTS shown;
+CREATE TABLE IF NOT EXISTS newest (
+    device TEXT NOT NULL, channel TEXT NOT NULL, source TEXT NOT NULL, epoch INTEGER NOT NULL, count INTEGER NOT NULL,
+    payload BLOB NOT NULL, PRIMARY KEY (device, channel, source)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS inventory (
     device TEXT PRIMARY KEY, content BLOB NOT NULL
@@ -213,20 +215,34 @@ class HubState(Database):
 
     # --- what is shown
 
-    def show(self, device: str, channel: str, epoch: int, count: int, payload: bytes) -> bool:
-        """Keep a result as the newest of its channel; return False if a newer one is kept already."""
-        return bool(
-            self.db.execute(
-                "INSERT INTO shown VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE"
-                " SET epoch = ?3, count = ?4, payload = ?5 WHERE (epoch, count) < (?3, ?4)",
-                (device, channel, epoch, count, payload),
-            ).rowcount
-        )
+    def show(self, device: str, place: Place, epoch: int, count: int, payload: bytes) -> bool:
+        """Keep a result as the newest of its place; return False if a newer one is kept already.
 
-    def shown(self) -> list[tuple[str, str, bytes]]:
-        """Return the newest result of each channel: board, channel, payload. Wants no transaction."""
+        Beyond :data:`MOST_SOURCES` of a channel the place with the oldest result is forgotten.
+        """
+        changed = self.db.execute(
+            "UPDATE newest SET epoch = ?4, count = ?5, payload = ?6 WHERE (device, channel, source) = (?1, ?2, ?3)"
+            " AND (epoch, count) < (?4, ?5)",
+            (device, *place, epoch, count, payload),
+        ).rowcount
+        if changed:
+            return True
+        added = self.db.execute(
+            "INSERT OR IGNORE INTO newest VALUES (?, ?, ?, ?, ?, ?)", (device, *place, epoch, count, payload)
+        ).rowcount
+        if added and place.source:
+            self.db.execute(
+                "DELETE FROM newest WHERE (device, channel) = (?1, ?2) AND (epoch, count) <= (SELECT epoch, count FROM"
+                " newest WHERE (device, channel) = (?1, ?2) ORDER BY epoch DESC, count DESC LIMIT 1 OFFSET ?3)",
+                (device, place.channel, MOST_SOURCES),
+            )
+        return bool(added)
+
+    def shown(self) -> list[tuple[str, Place, bytes]]:
+        """Return the newest result of each place, with its board, the oldest first. Wants no transaction."""
         with self.wrapped():
-            return self.db.execute("SELECT device, channel, payload FROM shown").fetchall()
+            rows = self.db.execute("SELECT device, channel, source, payload FROM newest ORDER BY epoch, count")
+            return [(device, Place(channel, source), payload) for device, channel, source, payload in rows]
 
     def keep_inventory(self, device: str, content: bytes) -> None:
         """Keep the last inventory of a board."""
@@ -237,11 +253,13 @@ class HubState(Database):
         with self.wrapped():
             return dict(self.db.execute("SELECT device, content FROM inventory").fetchall())
 
-    def forget(self, device: str, channel: str | None = None) -> None:
-        """Forget inventory and results of a board, or of one channel of it; the ledger stays."""
-        if channel is None:
-            self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
-        self.db.execute("DELETE FROM shown WHERE device = ?1 AND coalesce(channel = ?2, 1)", (device, channel))
+    def forget(self, device: str, place: Place | None = None) -> None:
+        """Forget inventory and results of a board, or the result of one place of it; the ledger stays."""
+        if place is not None:
+            self.db.execute("DELETE FROM newest WHERE (device, channel, source) = (?, ?, ?)", (device, *place))
+            return
+        self.db.execute("DELETE FROM inventory WHERE device = ?", (device,))
+        self.db.execute("DELETE FROM newest WHERE device = ?", (device,))
 
     def removed_config(self, topic: str) -> bytes:
         """Return the configuration that was removed from a topic; empty if there is none."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.hub.discovery import BINARY, UNITS
+from edged.formats.home_assistant import BINARY, UNITS
 from support.broker import Client, spin
 from support.homeassistant import cannot, device_classes
 from support.house import BOARD, BROKEN, ENTITIES, GEARBOX, HYDRAULICS, LABEL, House, is_gone, is_unknown, knows_novelty

@@ -224,7 +224,7 @@ def test_board_that_comes_back_is_not_shown_with_what_it_said_before(scene: Scen
     record.write_bytes(encoded)
 
     status = scene.wait(lambda status: board_of(status, "press").get("models"))
-    assert board_of(status, "press")["models"][0]["last"] is None
+    assert board_of(status, "press")["models"][0]["results"][0]["last"] is None
     assert TOPIC not in scene.standing()
 
 

@@ -213,23 +213,23 @@ SNAPSHOT = """
     "set_aside": 0, "error": "", "models": {}, "degraded": [], "temperature": 48.2, "throttled": []},
    "models": [
     {"channel": "c1", "model": "gearbox", "name": "gearbox", "version": 7, "installed": 7, "trial": false, "kind": "classifier", "labels": ["normal", "worn", "broken"], "unit": "",
-     "last": {"device": "press-1", "channel": "c1", "time": 0, "late": false, "label": "worn", "score": 0.8712}},
+     "results": [{"place": "c1", "source": "", "name": "gearbox", "last": {"device": "press-1", "channel": "c1", "time": 0, "late": false, "label": "worn", "score": 0.8712}}]},
     {"channel": "c2", "model": "bearing-heat", "name": "Bearing heat", "version": 3, "installed": 3, "trial": false, "kind": "regressor", "labels": [], "unit": "°C",
-     "last": {"device": "press-1", "channel": "c2", "time": 0, "late": false, "value": 68.04}}]},
+     "results": [{"place": "c2", "source": "", "name": "Bearing heat", "last": {"device": "press-1", "channel": "c2", "time": 0, "late": false, "value": 68.04}}]}]},
   {"device": "press-2", "fingerprint": "91ab7e02", "state": "silent", "last_seen": -752, "edged": "0.6.0", "epoch": 1763700000, "opened": 8110, "repeated": 2, "refused": {"ReplayError": 5},
    "report": {"time": -752, "uptime": 264000, "messages": 81240, "results": 8124, "rate": 0, "refused": 0, "repeated": 2, "dropped": 3, "lost": 0, "waiting": 214, "stored": 66340,
     "set_aside": 0, "error": "broker: connection lost: [Errno 104] Connection reset by peer", "models": {},
     "degraded": ["input vibration: nothing came for 300 s", "clock: not synchronised"], "temperature": 71.0, "throttled": ["under-voltage"]},
    "models": [
     {"channel": "c1", "model": "gearbox-anomaly", "name": "gearbox-anomaly", "version": 11, "installed": 12, "trial": false, "kind": "anomaly", "labels": ["normal", "odd"], "unit": "",
-     "last": {"device": "press-2", "channel": "c1", "time": -760, "late": false, "label": "normal", "score": 0.41}}]},
+     "results": [{"place": "c1", "source": "", "name": "gearbox-anomaly", "last": {"device": "press-2", "channel": "c1", "time": -760, "late": false, "label": "normal", "score": 0.41}}]}]},
   {"device": "press-3", "fingerprint": "5d20c4e7", "state": "online", "last_seen": -8, "edged": "0.6.0", "epoch": 1763700000, "opened": 14, "repeated": 0, "refused": {},
    "report": {"time": -8, "uptime": 5200, "messages": 2600, "results": 14, "rate": 0.5, "refused": 0, "repeated": 0, "dropped": 0, "lost": 0, "waiting": 0, "stored": 0,
     "set_aside": 0, "error": "", "models": {}, "degraded": [], "temperature": null, "throttled": []},
    "models": [
     {"channel": "keywords", "model": "keywords", "name": "keywords", "version": 8, "installed": 8, "trial": true, "kind": "classifier", "labels": ["silence", "speech", "knock"], "unit": "",
-     "last": {"device": "press-3", "channel": "keywords", "time": 0, "late": false, "label": "speech", "score": 0.93}},
-    {"channel": "c2", "model": "gearbox", "name": "gearbox", "version": 6, "installed": 7, "trial": false, "kind": "classifier", "labels": ["normal", "worn", "broken"], "unit": "", "last": null}]}]}
+     "results": [{"place": "keywords", "source": "", "name": "keywords", "last": {"device": "press-3", "channel": "keywords", "time": 0, "late": false, "label": "speech", "score": 0.93}}]},
+    {"channel": "c2", "model": "gearbox", "name": "gearbox", "version": 6, "installed": 7, "trial": false, "kind": "classifier", "labels": ["normal", "worn", "broken"], "unit": "", "results": [{"place": "c2", "source": "", "name": "gearbox", "last": null}]}]}]}
 """
 """What a hub says of itself; its times are seconds from now."""
 
@@ -409,7 +409,7 @@ def test_what_boards_and_brokers_say_is_never_markup(browser: Browser, hub: Made
     """Labels come from models, errors and topics from anybody."""
     board, model = hub.board("press-1"), hub.board("press-1")["models"][0]
     hub.history.note("press-1", "c1", time.time(), 0.9, HOSTILE)
-    model["last"]["label"] = model["name"] = model["labels"][2] = HOSTILE
+    model["results"][0]["last"]["label"] = model["results"][0]["name"] = model["labels"][2] = HOSTILE
     hub.board("press-1")["models"][1]["unit"] = HOSTILE
     board["report"].update(error=HOSTILE, degraded=[HOSTILE], throttled=[HOSTILE])
     hub.snapshot["refused_lately"].append({"time": time.time(), "topic": HOSTILE, "kind": HOSTILE, "message": HOSTILE})
@@ -432,7 +432,7 @@ def test_changes_are_made_in_place_and_states_are_told(browser: Browser, hub: Ma
     open_page(browser, hub)
     browser.run("for (const node of document.querySelectorAll('main *')) node.known = true")
     assert browser.run("return document.getElementById('news').textContent") == ""
-    hub.board("press-1")["models"][0]["last"].update(label="broken", score=0.5)
+    hub.board("press-1")["models"][0]["results"][0]["last"].update(label="broken", score=0.5)
     hub.history.note("press-1", "c1", time.time() + 0.1, 0.5, "broken")
     hub.board("press-2")["state"] = "online"
     hub.board("press-2")["report"].update(degraded=[], throttled=[])

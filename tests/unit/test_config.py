@@ -254,6 +254,34 @@ def test_any_text_is_taken_or_refused_with_one_of_our_errors(text: str) -> None:
 # --- channels and topics ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("topic", "sources", "why"),
+    [
+        ("hall/7", {"7": "Press"}, "'7' is not what the 0 + of its topic stand for"),
+        ("hall/+", {"1/7": "Press"}, "'1/7' is not what the 1 + of its topic stand for"),
+        ("+/+", {"7": "Press"}, "'7' is not what the 2 + of its topic stand for"),
+        ("hall/+", {"7": "Press", "8": "Press"}, "each has a name of its own"),
+        ("hall/+", {"7": ""}, "sources.7: between 1 and 64 bytes"),
+        ("hall/+", {"7": "p" * 65}, "sources.7: between 1 and 64 bytes"),
+        ("hall/+", {str(number): f"p{number}" for number in range(257)}, "257 names, and hubs are told 256 at most"),
+    ],
+)
+def test_names_of_sources_that_cannot_be_are_refused(
+    tmp_path: Path, topic: str, sources: dict[str, str], why: str
+) -> None:
+    table = "\n[model.sources]\n" + "\n".join(f'"{source}" = "{title}"' for source, title in sources.items())
+    error = refused(write(tmp_path, LEAST + MODEL.replace("factory/press-07/vibration", topic) + table))
+
+    assert why in error.message
+
+
+def test_site_names_models_and_their_sources(tmp_path: Path) -> None:
+    text = LEAST + MODEL.replace("factory/press-07/vibration", "+/press/+") + 'title = "Presses"\n'
+    (model,) = load_board(write(tmp_path, text + '[model.sources]\n"hall/7" = "Press 7"')).model
+
+    assert (model.title, model.sources, model.has_sources) == ("Presses", {"hall/7": "Press 7"}, True)
+
+
 @pytest.mark.parametrize("channel", sorted(RESERVED_CHANNELS))
 def test_a_channel_of_edged_is_refused(tmp_path: Path, channel: str) -> None:
     error = refused(write(tmp_path, LEAST + MODEL.replace('"c1"', f'"{channel}"')))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +16,9 @@ from hypothesis import strategies as st
 from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.home_assistant import BINARY, UNITS
 from edged.hub.boards import BoardView
 from edged.hub.discovery import (
-    BINARY,
-    UNITS,
-    Topics,
     config,
     config_topic,
     device_of_config,
@@ -28,6 +28,7 @@ from edged.hub.discovery import (
 from edged.hub.sinks import AcceptedResult
 from edged.hub.sinks.retained import RetainedState
 from edged.hub.state import HubState
+from edged.hub.topics import Place, Topics
 from support.parties import NOW, Board, Hub, hear, seal
 from support.serving import FakeBroker
 
@@ -43,8 +44,9 @@ names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,5}", fullmatch=True)
 labels = st.text(min_size=1, max_size=5)
 
 
-def told(*models: ServedModel, device: str = "press-07") -> dict[str, Any]:
-    return config(device, "ab12", Inventory("1.0", 30.0, models), TOPICS, "2.0")
+def told(*models: ServedModel, device: str = "press-07", sources: Sequence[str] = ("",)) -> dict[str, Any]:
+    places = [Place(model.channel, source) for model in models for source in sources]
+    return config(device, "ab12", Inventory("1.0", 30.0, models), places, TOPICS, "2.0")
 
 
 def components(*models: ServedModel, **more: Any) -> dict[str, dict[str, Any]]:
@@ -142,6 +144,63 @@ def test_device_class_of_a_label_that_is_none_of_a_binary_sensor_is_left_out() -
     assert "temperature" not in BINARY
 
 
+@pytest.mark.parametrize("micro", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
+@pytest.mark.parametrize(("device_class", "unit"), [("duration", "{}s"), ("pm25", "{}g/m³"), ("voltage", "{}V")])
+def test_either_micro_sign_is_home_assistants(device_class: str, unit: str, micro: str) -> None:
+    model = ServedModel("c1", "m", 1, 1, "regressor", unit=unit.format(micro), device_class=device_class)
+    value = components(model)["edged_press-07_c1_value"]
+    assert value["device_class"] == device_class
+    assert value["unit_of_measurement"] in UNITS[device_class]
+
+
+def test_label_that_home_assistant_takes_for_no_label_is_shown_otherwise() -> None:
+    model = ServedModel("c1", "m", 1, 1, "classifier", labels=("yes", "unknown", "None", " no "))
+    assert components(model)["edged_press-07_c1_label"]["options"] == ["yes", "label unknown", "label None", "no"]
+
+
+# --- several sources, several models -----------------------------------------------------------
+
+
+def test_each_source_has_entities_of_its_own_by_the_name_that_the_site_gives_it() -> None:
+    model = msgspec.structs.replace(CLASSIFIER, sources={"hall/1": "Press 1"})
+    found = components(model, sources=("hall/1", "hall/2"))
+    labels = {key: one for key, one in found.items() if key.endswith("_label")}
+    assert [(one["name"], one["state_topic"]) for one in labels.values()] == [
+        ("Gearbox Press 1", "edged-hub/press-07/c1/source/hall%2F1"),
+        ("Gearbox hall/2", "edged-hub/press-07/c1/source/hall%2F2"),
+    ]
+    assert sum("_is_broken" in key for key in found) == 2
+    assert [one["name"] for key, one in found.items() if key.endswith("_update")] == ["Gearbox model"]
+
+
+@given(st.lists(labels, unique=True, max_size=4), names)
+def test_no_two_sources_share_an_entity_or_a_topic(sources: list[str], channel: str) -> None:
+    model = ServedModel(channel, "m", 1, 1, "regressor", sources={})
+    values = [one for one in components(model, sources=sources).values() if one["unique_id"].endswith("_value")]
+    assert len({one["unique_id"] for one in values}) == len({one["state_topic"] for one in values}) == len(sources)
+
+
+@given(names, labels)
+def test_place_comes_back_from_its_topic(channel: str, source: str) -> None:
+    topics = Topics.of("edged-hub", "press-07")
+    for place in (Place(channel), Place(channel, source)):
+        topic = topics.result(place)
+        assert topics.place(topic) == place
+        assert not {"+", "#"} & set(topic)
+        assert topic.count("/") == (4 if place.source else 2)
+        assert topics.place(topics.late(place)) is topics.place(topics.update(channel)) is None
+
+
+def test_two_models_of_one_name_are_told_apart_by_their_channels() -> None:
+    twins = [msgspec.structs.replace(CLASSIFIER, channel=channel) for channel in ("left", "right")]
+    found = components(*twins, REGRESSOR)
+    assert [one["name"] for key, one in found.items() if key.endswith(("_label", "_value"))] == [
+        "Gearbox left",
+        "Gearbox right",
+        "oil",
+    ]
+
+
 @given(st.none() | st.floats(0.001, 1e6))
 def test_states_expire_later_than_the_next_is_due_or_not_at_all(longest: float | None) -> None:
     model = ServedModel("c1", "m", 1, 1, "regressor", longest=longest)
@@ -219,7 +278,7 @@ def test_a_channel_that_no_inventory_names_is_published_and_not_discovered(tmp_p
 
         def takes(channel: str) -> None:
             opened = receiver.open(f"edged/{board.name}/{channel}", seal(announcer, channel), NOW)
-            retained.deliver(AcceptedResult(opened, b"{}", newest=True))
+            retained.deliver(AcceptedResult(opened, Place(channel), b"{}", newest=True))
             retained.update(view)
             retained.turn(NOW)
 

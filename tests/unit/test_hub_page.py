@@ -587,8 +587,8 @@ def test_what_is_older_than_an_hour_is_not_shown() -> None:
     assert history.shown(NOW + SPAN + 1) == {}
 
 
-def test_the_channel_that_was_silent_for_longest_gives_way() -> None:
-    history = History(channels=3)
+def test_the_place_that_was_silent_for_longest_gives_way() -> None:
+    history = History(places=3)
     for channel in ("c1", "c2", "c3", "c1", "c4"):
         history.note("press", channel, NOW, 1.0, None)
     assert set(history.shown(NOW)["press"]) == {"c1", "c3", "c4"}

@@ -17,6 +17,7 @@ from edged.formats.channel import Believed
 from edged.formats.channel.epoch import MAX_COUNT
 from edged.formats.channel.ledger import ANSWERED
 from edged.hub.state import HubState
+from edged.hub.topics import Place
 
 KID, OTHER = b"k" * 8, b"o" * 8
 counts = st.integers(1, MAX_COUNT)
@@ -88,7 +89,7 @@ def test_everything_of_a_batch_that_is_broken_off_is_gone(state: HubState) -> No
         state.believe("press", Believed(1, 1, KID, signs=False))
         state.answer("press", b"what", 7, redelivered=False)
         state.queue("topic", b"payload", retain=True)
-        state.show("press", "c1", 1, 1, b"{}")
+        state.show("press", Place("c1"), 1, 1, b"{}")
         state.keep_inventory("press", b"")
         state.note_published("topic")
         break_off()
@@ -212,24 +213,24 @@ def test_the_newest_result_is_shown_whatever_the_order(order: list[tuple[int, in
         try:
             for epoch, count in order:
                 with state.batch():
-                    assert state.show("press", "c1", epoch, count, f"{epoch} {count}".encode()) is (
+                    assert state.show("press", Place("c1"), epoch, count, f"{epoch} {count}".encode()) is (
                         (epoch, count) > best
                     )
                 best = max(best, (epoch, count))
-            assert state.shown() == [("press", "c1", f"{best[0]} {best[1]}".encode())]
+            assert state.shown() == [("press", Place("c1"), f"{best[0]} {best[1]}".encode())]
         finally:
             state.close()
 
 
-def test_a_channel_or_a_board_is_forgotten_and_what_was_accepted_stays(state: HubState) -> None:
+def test_a_place_or_a_board_is_forgotten_and_what_was_accepted_stays(state: HubState) -> None:
     with state.batch():
-        for channel in ("c1", "c2"):
-            state.show("press", channel, 1, 1, b"{}")
-            state.show("other", channel, 1, 1, b"{}")
+        for place in (Place("c1"), Place("c1", "a")):
+            state.show("press", place, 1, 1, b"{}")
+            state.show("other", place, 1, 1, b"{}")
         state.keep_inventory("press", b"x")
         state.mark("press", KID, 1)
-        state.forget("press", "c1")
-    assert [row[:2] for row in state.shown() if row[0] == "press"] == [("press", "c2")]
+        state.forget("press", Place("c1"))
+    assert [row[:2] for row in state.shown() if row[0] == "press"] == [("press", Place("c1", "a"))]
     assert state.inventories() == {"press": b"x"}
     with state.batch():
         state.forget("press")

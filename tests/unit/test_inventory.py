@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.base.errors import FormatError
+from edged.config.model import LONGEST_TITLE, MOST_TITLES
 from edged.formats.channel import MOST_CHANNELS
-from edged.formats.channel.inventory import Inventory, ServedModel
+from edged.formats.channel.inventory import MOST_LABELS, Inventory, ServedModel
 from edged.formats.cose import cbor
+from edged.formats.spec.output import LONGEST_LABEL
 
 MODEL = ServedModel("c1", "gearbox", 3, 4, "classifier", labels=("healthy", "broken"), binary={"broken": "problem"})
 LEAST = {"channel": "c1", "model": "gearbox", "version": 1, "installed": 1, "kind": "classifier"}
@@ -31,6 +34,7 @@ models = st.builds(
     device_class=texts,
     binary=st.dictionaries(texts, texts, max_size=2),
     longest=st.none() | st.floats(0, 1e6),
+    sources=st.none() | st.dictionaries(texts, texts, max_size=2),
 )
 inventories = st.builds(
     Inventory,
@@ -61,6 +65,14 @@ def test_as_many_models_as_a_board_may_serve_fit() -> None:
     too_many = (*many, ServedModel("one-more", "gearbox", 1, 1, "anomaly"))
     with pytest.raises(FormatError):
         Inventory.parse(Inventory("1.0", 30.0, too_many).encode())
+
+
+def test_as_many_names_as_a_site_may_give_fit_beside_as_many_models() -> None:
+    sources = {f"{number:03}" + "s" * 125: "t" * LONGEST_TITLE for number in range(MOST_TITLES)}
+    labels = tuple(f"{number:02}" + "l" * (LONGEST_LABEL - 2) for number in range(MOST_LABELS))
+    many = [ServedModel(f"c{number}", "gearbox", 1, 1, "anomaly", labels=labels) for number in range(MOST_CHANNELS)]
+    many[0] = msgspec.structs.replace(many[0], sources=sources)
+    assert Inventory.parse(Inventory("1.0", 30.0, tuple(many)).encode()).models == tuple(many)
 
 
 def altered(change: dict[Any, Any] | None = None) -> bytes:

@@ -21,11 +21,15 @@ from edged.formats.channel.receiver import Opened
 from edged.formats.channel.result import Plain, Result
 from edged.hub.boards import BoardView
 from edged.hub.sinks import AcceptedResult
+from edged.hub.sinks.latest import LatestResults
 from edged.hub.sinks.retained import RetainedState
 from edged.hub.state import HubState
+from edged.hub.topics import MOST_SOURCES, Place, Topics
 from support.parties import Board
 
 BOARDS = {name: Board(name) for name in ("press", "saw")}
+BY_SOURCE = "presses"
+"""A channel whose results name the source of their readings."""
 CONFIG = "homeassistant/device/edged_{}/config"
 
 
@@ -103,30 +107,34 @@ class World:
 
     def serve(self, name: str, *channels: str) -> None:
         if name in self.views:
-            served = tuple(ServedModel(channel, "gearbox", 1, 1, "classifier", labels=("a",)) for channel in channels)
+            served = tuple(
+                ServedModel(
+                    channel, "gearbox", 1, 1, "classifier", labels=("a",), sources={} if channel == BY_SOURCE else None
+                )
+                for channel in channels
+            )
             view = self.views[name]
             view.inventory = Inventory("1", 30.0, served)
-            for channel in view.last.keys() - {*channels}:
-                del view.last[channel]
-                with self.state.batch():
-                    self.state.forget(name, channel)
+            LatestResults(self.views, self.state).forget_unserved(view)
             self.shown.update(view)
 
-    def accept(self, name: str, channel: str) -> None:
+    def accept(self, name: str, place: Place) -> None:
         """Accept a result of a channel that is served: the queue publishes it."""
         view = self.views.get(name)
-        if view is None or not self.home.is_up or channel not in {model.channel for model in view.models}:
+        if view is None or not self.home.is_up or place.channel not in {model.channel for model in view.models}:
             return
         self.count += 1
-        result = Result("gearbox", 1, bytes(32), 0.0, self.count, late=False, input=Plain(bytes(32)), label="a")
-        opened = Opened(name, channel, bytes(8), self.count, 1, signed=False, result=result)
+        answer = Result("gearbox", 1, bytes(32), 0.0, self.count, late=False, input=Plain(bytes(32)), label="a")
+        result = msgspec.structs.replace(answer, source=place.source)
+        opened = Opened(name, place.channel, bytes(8), self.count, 1, signed=False, result=result)
         payload = json.dumps(view_of(opened), separators=(",", ":")).encode()
+        topic = Topics.of("edged-hub", name).result(place)
         with self.state.batch():
-            self.state.note_published(f"edged-hub/{name}/{channel}")
-            self.state.show(name, channel, 1, self.count, payload)
-        view.last[channel] = view_of(opened)
-        self.shown.deliver(AcceptedResult(opened, payload, newest=True))
-        self.home.retained[f"edged-hub/{name}/{channel}"] = payload
+            self.state.note_published(topic)
+            self.state.show(name, place, 1, self.count, payload)
+        view.show(place, view_of(opened))
+        self.home.retained[topic] = payload
+        self.shown.deliver(AcceptedResult(opened, place, payload, newest=True))
 
     def turn(self) -> None:
         self.now += 1
@@ -191,10 +199,11 @@ class World:
                 continue
             wanted[CONFIG.format(name)] = self.home.retained.get(CONFIG.format(name))
             for model in view.models:
-                topic = f"edged-hub/{name}/{model.channel}"
-                wanted[f"{topic}/update"] = self.home.retained.get(f"{topic}/update")
-                if model.channel in view.last:
-                    wanted[topic] = json.dumps(view.last[model.channel], separators=(",", ":")).encode()
+                topic = f"edged-hub/{name}/{model.channel}/update"
+                wanted[topic] = self.home.retained.get(topic)
+            for place, last in view.last.items():
+                topic = Topics.of("edged-hub", name).result(place)
+                wanted[topic] = json.dumps(last, separators=(",", ":")).encode()
         return wanted
 
 
@@ -211,11 +220,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 NAMES = st.sampled_from(sorted(BOARDS))
-CHANNELS = st.sampled_from([("c1",), ("c1", "c2"), ("c2",), ()])
+CHANNELS = st.sampled_from([("c1",), ("c1", "c2"), ("c2",), ("c1", BY_SOURCE), (BY_SOURCE,), ()])
+PLACES = st.sampled_from([Place("c1"), Place("c2"), *(Place(BY_SOURCE, source) for source in ("a", "b/late", "late"))])
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["enrol", "remove"]), NAMES),
-    st.tuples(st.just("serve"), NAMES, CHANNELS),
-    st.tuples(st.just("accept"), NAMES, st.sampled_from(["c1", "c2"])),
+    st.builds(lambda name, channels: ("serve", name, *channels), NAMES, CHANNELS),
+    st.tuples(st.just("accept"), NAMES, PLACES),
     st.tuples(
         st.sampled_from(["turn", "acknowledge", "down", "up", "lose", "start", "assistant_stops", "assistant_starts"])
     ),
@@ -231,10 +241,7 @@ def test_the_right_messages_are_retained_in_the_end_and_no_others_whatever_happe
         world = World(Path(directory))
         with closing(world.state):
             for name, *arguments in steps:
-                flat = [
-                    one for argument in arguments for one in (argument if isinstance(argument, tuple) else (argument,))
-                ]
-                getattr(world, name)(*flat)
+                getattr(world, name)(*arguments)
             world.settle()
 
 
@@ -295,3 +302,17 @@ def test_a_component_that_came_and_went_while_home_assistant_was_down_is_removed
     world.assistant_stops()
     world.serve("press", "c2")
     world.settle()
+
+
+def test_a_source_beyond_the_bound_takes_the_place_of_the_one_that_was_silent_for_longest(world: World) -> None:
+    world.enrol("press")
+    world.serve("press", BY_SOURCE)
+    for number in (*range(MOST_SOURCES), 0, MOST_SOURCES):
+        world.accept("press", Place(BY_SOURCE, f"p{number}"))
+    world.settle()
+
+    assert len(world.views["press"].places) == MOST_SOURCES
+    shown = {place.source for _, place, _ in world.state.shown()}
+    assert {place.source for place in world.views["press"].places} == shown
+    assert {"p0", f"p{MOST_SOURCES}"} <= shown
+    assert "p1" not in shown

@@ -19,6 +19,7 @@ from edged.board.health import Health, temperature
 from edged.board.pipeline import Lane
 from edged.board.status_file import StatusFile
 from edged.broker import Broker
+from edged.config.model import ModelConfig
 from edged.formats.channel.announcer import Announcer
 from edged.formats.channel.inventory import MOST_LABELS, Inventory, ServedModel
 from edged.formats.channel.report import Report
@@ -144,7 +145,7 @@ class InventoryPublisher:
         """
         if not self._uplink.is_up:
             return False
-        models = tuple(self._served(lane) for lane in lanes.values() if lane.config.publish)
+        models = tuple(self._served(lane, _origin(lane, lanes)) for lane in lanes.values() if lane.config.publish)
         if not repeat and self._told == (self._announcer.epoch, models):
             return False
         most = self._uplink.most_bytes - _AROUND
@@ -155,7 +156,7 @@ class InventoryPublisher:
             self._uplink.publish(self._topic, sealed, qos=1, retain=True)
         return True
 
-    def _served(self, lane: Lane) -> ServedModel:
+    def _served(self, lane: Lane, origin: ModelConfig) -> ServedModel:
         manifest = lane.model.manifest
         shown = manifest.home_assistant
         return ServedModel(
@@ -167,12 +168,20 @@ class InventoryPublisher:
             trial=lane.probation is not None,
             labels=manifest.all_labels if len(manifest.all_labels) <= MOST_LABELS else (),
             unit=manifest.output.unit,
-            name="" if shown is None else shown.name,
+            name=lane.config.title or ("" if shown is None else shown.name),
             device_class=(shown and shown.device_class) or "",
             state_class="measurement" if shown is None else shown.state_class,
             binary=_binary(manifest),
             longest=_longest(manifest),
+            sources=origin.sources if origin.has_sources else None,
         )
+
+
+def _origin(lane: Lane, lanes: Mapping[str, Lane]) -> ModelConfig:
+    """Return the table of the model that takes the readings: a chain hands on the source of what it was given."""
+    while (above := lanes.get(lane.config.from_ or "")) is not None:
+        lane = above
+    return lane.config
 
 
 def _binary(chain: Chain) -> dict[str, str]:

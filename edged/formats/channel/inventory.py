@@ -18,7 +18,7 @@ from edged.formats.channel import MOST_CHANNELS
 from edged.formats.channel.padding import encode_padded
 from edged.formats.cose import cbor
 
-LIMITS = cbor.Limits(size=192 * 1024, depth=6, items=16_384)
+LIMITS = cbor.Limits(size=256 * 1024, depth=6, items=16_384)
 MOST_LABELS = 64
 _STEP = 1024
 
@@ -40,6 +40,7 @@ class ServedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     :ivar state_class: of a value, likewise.
     :ivar binary: labels that are of interest by themselves, each with its device class.
     :ivar longest: seconds from one result to the next at most; None where nobody can tell.
+    :ivar sources: names that the site gives to sources; None of a model whose readings come from one.
     """
 
     channel: str
@@ -55,6 +56,12 @@ class ServedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     state_class: str = "measurement"
     binary: Mapping[str, str] = {}
     longest: float | None = None
+    sources: Mapping[str, str] | None = None
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name or self.model
 
 
 class _Encoded(msgspec.Struct, frozen=True):
@@ -79,6 +86,19 @@ class Inventory(msgspec.Struct, frozen=True):
         """Return the map, padded to a multiple of 1,024 bytes; not padded where that would be over ``most`` bytes."""
         value = {"edged": self.edged, "heartbeat": self.heartbeat, "models": msgspec.to_builtins(self.models)}
         return encode_padded(value, _STEP, most)
+
+    def title(self, channel: str, source: str = "") -> str:
+        """Return what people call the model of a channel that is served, or one of its sources.
+
+        Where two models have one name, the channel tells them apart.
+        """
+        (model,) = (one for one in self.models if one.channel == channel)
+        parts = [model.title]
+        if sum(one.title == model.title for one in self.models) > 1:
+            parts.append(channel)
+        if source:
+            parts.append((model.sources or {}).get(source, source))
+        return " ".join(parts)
 
     @classmethod
     def parse(cls, data: bytes) -> Inventory:

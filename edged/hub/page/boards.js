@@ -13,6 +13,13 @@ export function conditionOf(board) {
   return board.state === "online" && troublesOf(board).length > 0 ? "degraded" : board.state;
 }
 
+// The places of a board's results, each with what is known of its model; a model without results is one place.
+function placesOf(board) {
+  return board.models.flatMap((model) =>
+    (model.results.length ? model.results : [{ place: model.channel, last: null }]).map((result) => ({ ...model, ...result })),
+  );
+}
+
 function troublesOf(board) {
   if (!board.report) return [];
   const slow = (board.report.throttled ?? []).map((why) => `runs slower than it could: ${why}`);
@@ -108,8 +115,8 @@ class BoardView {
     show(this.troubles, troubles.length > 0);
     keepTexts(this.troubles, this.troublesKept, troubles);
     show(this.none, board.models.length === 0);
-    keep(this.models, this.modelsKept, board.models, (model) => model.channel, () => new ModelView(), (view, model) =>
-      view.update(model, history[model.channel] ?? [], now),
+    keep(this.models, this.modelsKept, placesOf(board), (one) => one.place, () => new ModelView(), (view, one) =>
+      view.update(one, history[one.place] ?? [], now),
     );
     this.updateHealth(now);
     show(this.error, Boolean(board.report?.error));
@@ -130,7 +137,7 @@ class BoardView {
 }
 
 function briefOf(board) {
-  const answers = board.models.map(({ last, ...model }) => {
+  const answers = placesOf(board).map(({ last, ...model }) => {
     if (!last) return "–";
     return last.label === undefined ? valueText(last.value, model) : `${last.label} ${scoreText(last.score, model)}`;
   });
@@ -182,7 +189,7 @@ export class Boards {
     this.filterText.addEventListener("input", () => this.redraw());
   }
 
-  // `history`: {device: {channel: points}}; `now`: Unix seconds.
+  // `history`: {device: {place: points}}; `now`: Unix seconds.
   update(boards, history, now) {
     this.boards = [...boards].sort(
       (one, other) =>
@@ -233,7 +240,7 @@ export class Boards {
 }
 
 function matches(board, words) {
-  const said = board.models.flatMap((model) => [model.name, model.model, model.channel, model.last?.label ?? ""]);
+  const said = placesOf(board).flatMap((one) => [one.name, one.model, one.channel, one.last?.label ?? ""]);
   const text = [board.device, conditionOf(board), ...said].join(" ").toLowerCase();
   return words.every((word) => text.includes(word));
 }

@@ -1,4 +1,4 @@
-// A chart of the last hour of one channel: its score or value as a line, its labels as a band below that.
+// A chart of the last hour of one place: its score or value as a line, its labels as a band below that.
 
 import { clock, keep, make, makeSvg, measure, minus, setText, show } from "./words.js";
 

@@ -21,7 +21,7 @@ const versions = new Table("versions");
 const refused = new Table("refused");
 const kept = { connections: new Map(), counts: new Map(), notices: new Map() };
 
-let history = {}; // device: channel: points
+let history = {}; // device: place: points
 let since = 0;
 let conditions = null; // of each board, as it was shown last
 let hubTime = 0;
@@ -55,10 +55,10 @@ function addHistory(news, from) {
   for (const device of new Set([...Object.keys(history), ...Object.keys(news)])) {
     const before = history[device] ?? {};
     const after = news[device] ?? {};
-    for (const channel of new Set([...Object.keys(before), ...Object.keys(after)])) {
-      const old = (before[channel] ?? []).filter(([time]) => time >= oldest && time < from);
-      const points = old.concat(after[channel] ?? []);
-      if (points.length) (merged[device] ??= {})[channel] = points;
+    for (const place of new Set([...Object.keys(before), ...Object.keys(after)])) {
+      const old = (before[place] ?? []).filter(([time]) => time >= oldest && time < from);
+      const points = old.concat(after[place] ?? []);
+      if (points.length) (merged[device] ??= {})[place] = points;
     }
   }
   history = merged;

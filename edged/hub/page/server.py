@@ -44,7 +44,7 @@ class Page:
     """Serves the page in threads of its own, from now until :meth:`close`.
 
     Its routes: ``/`` and the files that it needs, and ``/data.json?since=TIME``: ``{"now": Unix seconds, "hub": what
-    data returned, "history": {device: {channel: [[time, value, label], ...]}}}``, with points since TIME only.
+    data returned, "history": {device: {place: [[time, value, label], ...]}}}``, with points since TIME only.
 
     :param address: ``HOST:PORT``; port 0 takes a free one.
     :param token: the secret that callers must know; required unless the address is this machine's own.

@@ -9,16 +9,18 @@ import math
 from typing import NamedTuple
 
 from edged.formats.channel.receiver import Opened
+from edged.hub.topics import Place
 
 
 class AcceptedResult(NamedTuple):
     """A result that was opened and accepted.
 
     :ivar payload: the result as JSON.
-    :ivar newest: True unless the result is late, or a newer one of its channel was accepted before.
+    :ivar newest: True unless the result is late, or a newer one of its place was accepted before.
     """
 
     opened: Opened
+    place: Place
     payload: bytes
     newest: bool
 

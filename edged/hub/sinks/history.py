@@ -1,4 +1,4 @@
-"""The last hour of each channel, in bounded memory, for the page's charts."""
+"""The last hour of each place, in bounded memory, for the page's charts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ STEP = 10.0
 """Seconds of a bucket, counted from 1970."""
 SPAN = 3600.0
 MOST_POINTS = 2 * int(SPAN / STEP)
-"""Points of a channel at most: two a bucket, so that a whole hour fits however fast results come."""
-MOST_CHANNELS = 4096
+"""Points of a place at most: two a bucket, so that a whole hour fits however fast results come."""
+MOST_PLACES = 4096
 
 Point = tuple[float, float | None, str | None]
 """Unix seconds, score or value, label."""
 
 
 class _Series:
-    """The points of one channel, oldest first, in 24 bytes each."""
+    """The points of one place, oldest first, in 24 bytes each."""
 
     __slots__ = ("labels", "times", "values")
 
@@ -58,16 +58,16 @@ class _Series:
 
 
 class History(ResultSink):
-    """Remembers the results of each channel within the last hour. Any thread may use it.
+    """Remembers the results of each place within the last hour. Any thread may use it.
 
     Of each bucket of 10 seconds two points are kept at most: the newest, and before it the newest that had another
-    label, so that no change of labels goes unseen. A channel takes 17 kB at most.
+    label, so that no change of labels goes unseen. A place takes 17 kB at most.
 
-    :param channels: most channels to remember; the one that was silent for longest makes room.
+    :param places: most places to remember; the one that was silent for longest makes room.
     """
 
-    def __init__(self, channels: int = MOST_CHANNELS) -> None:
-        self._most = channels
+    def __init__(self, places: int = MOST_PLACES) -> None:
+        self._most = places
         self._series: dict[tuple[str, str], _Series] = {}  # the one noted last stands last
         self._lock = Lock()
 
@@ -76,11 +76,12 @@ class History(ResultSink):
         if result.newest:
             opened, said = result.opened, result.opened.result
             value = said.value if said.score is None else said.score
-            self.note(opened.device, opened.channel, time.time(), value, said.label)  # by the clock of the page
+            self.note(opened.device, result.place.levels, time.time(), value, said.label)  # by the clock of the page
 
-    def note(self, device: str, channel: str, time: float, value: float | None, label: str | None) -> None:
+    def note(self, device: str, place: str, time: float, value: float | None, label: str | None) -> None:
         """Remember a result.
 
+        :param place: its levels.
         :param time: Unix seconds by this machine's clock: boards' clocks differ. Where it goes back, what was noted
             for later times is forgotten.
         :param value: a score, or a regressor's value; what is not finite counts as None.
@@ -91,12 +92,12 @@ class History(ResultSink):
         if label is not None:
             label = sys.intern(label)  # one copy, however many points bear it
         with self._lock:
-            series = self._series.pop((device, channel), None)
+            series = self._series.pop((device, place), None)
             if series is None:
                 series = _Series()
                 if len(self._series) >= self._most:
                     del self._series[next(iter(self._series))]
-            self._series[device, channel] = series
+            self._series[device, place] = series
             series.add(round(time, 1), number, label)
 
     def forget(self, device: str) -> None:
@@ -106,7 +107,7 @@ class History(ResultSink):
                 del self._series[key]
 
     def shown(self, now: float, since: float = -math.inf) -> dict[str, dict[str, list[Point]]]:
-        """Return the points of the last hour, oldest first, by board and channel; those without any are left out.
+        """Return the points of the last hour, oldest first, by board and place; those without any are left out.
 
         :param now: Unix seconds.
         :param since: leave out what is older. At a multiple of :data:`STEP` the points before it change no more, so
@@ -115,7 +116,7 @@ class History(ResultSink):
         oldest = max(since, now - SPAN)
         found: dict[str, dict[str, list[Point]]] = {}
         with self._lock:
-            for (device, channel), series in self._series.items():
+            for (device, place), series in self._series.items():
                 if points := list(series.from_(oldest)):
-                    found.setdefault(device, {})[channel] = points
+                    found.setdefault(device, {})[place] = points
         return found

@@ -1,4 +1,4 @@
-"""The newest result of each channel, for the page, `edged hub status` and whoever subscribes later."""
+"""The newest result of each place, for the page, `edged hub status` and whoever subscribes later."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class LatestResults(ResultSink):
         if result.newest:
             view = self._views[result.opened.device]
             view.note_life()
-            view.last[result.opened.channel] = result.opened.to_json()
+            view.show(result.place, result.opened.to_json())
 
     def read(self) -> None:
         """Read the newest results from the state: other processes of this hub write there, too."""
         with suppress(StateError):
-            for device, channel, payload in self._state.shown():
+            for device, place, payload in self._state.shown():
                 if device in self._views:
-                    self._views[device].last[channel] = json.loads(payload)
+                    self._views[device].show(place, json.loads(payload))
 
     def forget_unserved(self, view: BoardView) -> None:
-        """Forget the results of channels that a board no longer serves."""
+        """Forget the results of places that a board no longer serves."""
         if view.inventory is None:
             return
-        served = {model.channel for model in view.models}
-        for channel in [channel for channel in view.last if channel not in served]:
-            del view.last[channel]
+        served = {(model.channel, model.sources is not None) for model in view.models}
+        for place in [place for place in view.last if (place.channel, bool(place.source)) not in served]:
+            del view.last[place]
             with suppress(StateError), self._state.batch():
-                self._state.forget(view.record.id, channel)
+                self._state.forget(view.record.id, place)

@@ -11,6 +11,7 @@ from edged.broker import Broker, Outcome
 from edged.hub.counters import HubCounters
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
+from edged.hub.topics import Topics
 
 _LOG = logging.getLogger(__name__)
 _IN_FLIGHT = 500
@@ -43,10 +44,11 @@ class Republisher(ResultSink):
 
     def store(self, result: AcceptedResult) -> None:
         """See :class:`ResultSink`. A newest result is published retained."""
-        topic = f"{self._prefix}/{result.opened.device}/{result.opened.channel}"
+        topics = Topics.of(self._prefix, result.opened.device)
+        topic = topics.result(result.place) if result.newest else topics.late(result.place)
         if result.newest:
             self._state.note_published(topic)
-        self._state.queue(topic if result.newest else f"{topic}/late", result.payload, retain=result.newest)
+        self._state.queue(topic, result.payload, retain=result.newest)
 
     def deliver(self, _result: AcceptedResult) -> None:
         """See :class:`ResultSink`: the queue holds it already."""

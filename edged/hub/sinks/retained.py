@@ -21,9 +21,10 @@ from edged.base.errors import StateError
 from edged.broker import Broker
 from edged.config.hub import HomeAssistantTable
 from edged.hub.boards import BoardView
-from edged.hub.discovery import Topics, config, config_topic, device_of_config, removal, union, update_state
+from edged.hub.discovery import config, config_topic, device_of_config, removal, union, update_state
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
+from edged.hub.topics import Topics
 
 ONLINE, OFFLINE = b"online", b"offline"
 NOTHING = b""
@@ -111,7 +112,7 @@ class RetainedState(ResultSink):
 
     def topics(self, device: str) -> Topics:
         """Return the local topics of a board."""
-        return Topics(self.hub_topic, f"{self._prefix}/{device}")
+        return Topics.of(self._prefix, device)
 
     # --- the wanted messages
 
@@ -137,11 +138,11 @@ class RetainedState(ResultSink):
         from the state, and must not stand at the broker.
         """
         with suppress(StateError):
-            known = {self.topics(device).result(channel) for device, channel, _ in self._state.shown()}
+            known = {self.topics(device).result(place) for device, place, _ in self._state.shown()}
             for topic in self._state.published():
                 one = self._at(topic)
                 one.noted = True
-                if one.wanted is None and topic not in known and self.topics(one.device).is_result(topic):
+                if one.wanted is None and topic not in known and self.topics(one.device).place(topic):
                     self._want(topic, NOTHING)
         for device in {one.device for one in self._topics.values()} - {"", *self._views}:
             self.forget(device)
@@ -160,16 +161,26 @@ class RetainedState(ResultSink):
         if view.inventory is None:
             return
         if self._home.discovery:
-            wanted = config(device, view.record.fingerprint, view.inventory, topics, __version__)
+            wanted = config(device, view.record.fingerprint, view.inventory, view.places, topics, __version__)
             self._want(config_topic(self._home.prefix, device), _json(wanted))
         for model in view.models:
             newest = max(model.installed, self._newest(model.model))
             self._want(topics.update(model.channel), _json(update_state(model, newest)))
-            if (last := view.last.get(model.channel)) is not None:
-                self._show(topics.result(model.channel), _json(last))
-        served = {"availability", "health", *(model.channel for model in view.models)}
-        for topic, one in self._of(device):
-            if not one.is_config and topic[len(topics.base) + 1 :].split("/")[0] not in served:
+        for place, last in view.last.items():
+            if place in view.places:
+                self._show(topics.result(place), _json(last))
+        self._remove_unserved(view)
+
+    def _remove_unserved(self, view: BoardView) -> None:
+        """Remove what is retained of channels that a board serves no more, and of places that made room for others."""
+        topics = self.topics(view.record.id)
+        channels = {model.channel for model in view.models}
+        kept = {topics.availability, topics.health, *map(topics.update, channels), *map(topics.result, view.places)}
+        for topic, one in self._of(view.record.id):
+            if one.is_config or topic in kept:
+                continue
+            place = topics.place(topic)
+            if place is None or place.channel not in channels or one.wanted is not None:
                 self._want(topic, NOTHING)
 
     def check(self, view: BoardView) -> None:
@@ -179,8 +190,13 @@ class RetainedState(ResultSink):
 
     def deliver(self, result: AcceptedResult) -> None:
         """See :class:`ResultSink`."""
-        if result.newest:
-            self._show(self.topics(result.opened.device).result(result.opened.channel), result.payload)
+        if not result.newest:
+            return
+        topic, device = self.topics(result.opened.device).result(result.place), result.opened.device
+        is_new = not self._at(topic).wanted
+        self._show(topic, result.payload)
+        if is_new:
+            self.update(self._views[device])
 
     def _show(self, topic: str, result: bytes) -> None:
         """Take in a newest result, which the queue of the process that accepted it has noted, and publishes."""
