@@ -99,7 +99,8 @@ def flow(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Flo
         path = tmp_path_factory.mktemp("site")
         path.chmod(0o700)
         site = Site(path, models, broker.url)
-        site.configure('format = "f32le"\neach = "window"')
+        config = site.configure('format = "f32le"\neach = "window"')
+        config.write_text(config.read_text().replace(f"factory/{site.name}/", "factory/+/"))
         boards = path / "boards"
         boards.mkdir()
         site.init().rename(boards / "press-07.enrol")
@@ -139,11 +140,11 @@ def test_results_of_a_running_board_are_seen(flow: Flow, models: Path) -> None:
         right = [LABELS[y] for y in archive["raw_y"]]
     opened = flow.said("opened")[:100]
     assert [one["label"] for one in opened] == right
-    assert {(one["topic"], one["device"], one["channel"], one["model"]) for one in opened} == {
-        ("edged/press-07/c1", "press-07", "c1", "gearbox")
+    assert {tuple(one[key] for key in ("topic", "device", "channel", "source", "model")) for one in opened} == {
+        ("edged/press-07/c1", "press-07", "c1", "press-07", "gearbox")
     }
     shown = flow.wait_said("shown", 100)
-    assert shown[0]["text"] == f"press-07 c1: {right[0]} {opened[0]['score']:.2f}"
+    assert shown[0]["text"] == f"press-07 c1 press-07: {right[0]} {opened[0]['score']:.2f}"
 
 
 def test_what_somebody_at_the_broker_alters_replays_or_moves_is_refused(flow: Flow) -> None:

@@ -405,6 +405,22 @@ def test_versions_and_refusals_stand_in_tables(browser: Browser, hub: MadeUp) ->
     assert browser.run("return document.querySelectorAll('table:not([hidden])').length") == 0
 
 
+def test_each_source_of_a_model_has_a_name_an_answer_and_a_chart(browser: Browser, hub: MadeUp) -> None:
+    model = hub.board("press-1")["models"][0]
+    last = model["results"][0]["last"]
+    model["results"] = [
+        {"place": f"c1/source/{number}", "source": f"{number}", "name": f"gearbox Press {number}", "last": last}
+        for number in (1, 2)
+    ]
+    hub.history.note("press-1", "c1/source/2", time.time(), 0.9, "worn")
+    open_page(browser, hub)
+    shown = "[...document.querySelectorAll('.model')].map((one) => [one.querySelector('h4').textContent, one.querySelector('.chart').hidden])"
+    assert [one for one in browser.run(f"return {shown}") if "Press" in one[0]] == [
+        ["gearbox Press 1", True],
+        ["gearbox Press 2", False],
+    ]
+
+
 def test_what_boards_and_brokers_say_is_never_markup(browser: Browser, hub: MadeUp) -> None:
     """Labels come from models, errors and topics from anybody."""
     board, model = hub.board("press-1"), hub.board("press-1")["models"][0]

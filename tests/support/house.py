@@ -60,7 +60,7 @@ max = 3158.1043774
 [output]
 kind = "anomaly"
 error = "mae"
-labels = ["known", "novel"]
+labels = ["known", "unknown"]
 [decide]
 enter = 0.01071137
 [publish]
@@ -110,18 +110,23 @@ ENTITIES = {
         None,
     ),
     "c1_update": ("update.press_07_gearbox_of_the_press_model", "Gearbox of the press model", None, None),
-    "c2_value": ("sensor.press_07_oil", "Oil", "pressure", "Pa"),
+    "c2_of_left_value": ("sensor.press_07_oil_left_pump", "Oil Left pump", "pressure", "Pa"),
+    "c2_of_right_value": ("sensor.press_07_oil_right", "Oil right", "pressure", "Pa"),
     "c2_update": ("update.press_07_oil_model", "Oil model", None, None),
     "c3_label": ("sensor.press_07_novelty", "novelty", "enum", None),
     "c3_score": ("sensor.press_07_novelty_error", "novelty error", None, None),
-    "c3_is_novel": ("binary_sensor.press_07_novelty_novel", "novelty novel", "problem", None),
+    "c3_is_unknown": ("binary_sensor.press_07_novelty_unknown", "novelty unknown", "problem", None),
     "c3_update": ("update.press_07_novelty_model", "novelty model", None, None),
     "rate": ("sensor.press_07_readings", "Readings", None, "1/s"),
     "temperature": ("sensor.press_07_temperature", "Temperature", "temperature", "°C"),
     "waiting": ("sensor.press_07_results_waiting", "Results waiting", None, None),
     "degraded": ("binary_sensor.press_07_degraded", "Degraded", "problem", None),
 }
-LABEL, BROKEN, OIL, NOVEL = (ENTITIES[key][0] for key in ("c1_label", "c1_is_broken", "c2_value", "c3_label"))
+LABEL, BROKEN, OIL, OTHER_OIL, NOVELTY_LABEL = (
+    ENTITIES[key][0] for key in ("c1_label", "c1_is_broken", "c2_of_left_value", "c2_of_right_value", "c3_label")
+)
+_APART = 250
+"""Pascals between the pumps."""
 
 
 class House:
@@ -159,18 +164,20 @@ class House:
             windows, right = golden["raw_windows"], golden["raw_y"]
         self._windows = {label: windows[right == number] for number, label in enumerate(("healthy", "broken"))}
         key = read_sensor_key(path / "sensor.key")
-        self._sealers = {topic: ReadingSealer(key, topic) for topic in (self.site.topic, f"{self.site.topic}-oil")}
+        topics = (self.site.topic, f"{self.site.topic}/left/oil", f"{self.site.topic}/right/oil")
+        self._sealers = {topic: ReadingSealer(key, topic) for topic in topics}
         self.readings: list[bytes] = []
         self.label, self.oil, self._sent = "healthy", 90_000, 0.0
         self.daemon.wait_ready()
         self.assistant = stack.enter_context(HomeAssistant(path / "assistant", self.local.port))
 
     def _serve(self) -> None:
-        """Install three models on the board: two on the sensor's windows, one on single values."""
+        """Install three models on the board: two on the sensor's windows, one on single values of two pumps."""
         site = self.site
         sealed = 'format = "f32le"\neach = "window"\nsensor = "sensor.key"\n'
         lane = f'[[model]]\nname = "{{}}"\nchannel = "{{}}"\ntopic = "{{}}"\n{sealed}'
-        more = lane.format("hydraulics", "c2", f"{site.topic}-oil") + lane.format("novelty", "c3", site.topic)
+        pumps = '[model.sources]\nleft = "Left pump"\n'
+        more = lane.format("hydraulics", "c2", f"{site.topic}/+/oil") + pumps + lane.format("novelty", "c3", site.topic)
         config = site.configure(sealed, more=more)
         config.write_text(config.read_text().replace('"home.pub"', '"hub/hub.pub"'))
         site.init()
@@ -270,7 +277,8 @@ class House:
         self.oil += 1237
         self._sent = time.monotonic()
         window = self._windows[self.label][self.oil % len(self._windows[self.label])]
-        for topic, reading in zip(self._sealers, (window, np.array([self.oil])), strict=True):
+        pressures = np.array([self.oil]), np.array([self.oil + _APART])
+        for topic, reading in zip(self._sealers, (window, *pressures), strict=True):
             plain = reading.astype("<f4").tobytes()
             self.readings.append(plain)
             self.tap.publish(topic, self._sealers[topic].seal(plain), qos=1)
@@ -296,13 +304,13 @@ class House:
 
     def is_right(self, states: States) -> bool:
         """Tell whether all that the sensor told last is shown."""
-        label, broken, oil, novelty = (
-            states.get(entity, {}).get("state", "unknown") for entity in (LABEL, BROKEN, OIL, NOVEL)
+        label, broken, novelty, *pressures = (
+            states.get(entity, {}).get("state", "unknown") for entity in (LABEL, BROKEN, NOVELTY_LABEL, OIL, OTHER_OIL)
         )
-        if oil in ("unknown", "unavailable"):
+        if {"unknown", "unavailable"} & {*pressures}:
             return False
-        right = self.label, "on" if self.label == "broken" else "off", self.oil
-        return (label, broken, float(oil)) == right and novelty in ("known", "novel")
+        right = self.label, "on" if self.label == "broken" else "off", [self.oil, self.oil + _APART]
+        return (label, broken, [*map(float, pressures)]) == right and novelty in ("known", "label unknown")
 
     def is_right_at_last(self, states: States) -> bool:
         """Let the sensor tell something each second until it is shown: a hub that has not yet subscribed misses it."""
