@@ -19,7 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edged.base.errors import BrokerError
 from edged.broker.dial import TIMEOUT, explain
-from edged.broker.lean_paho import PROTOCOL_ERROR, LeanClient, ProtocolError, Publish
+from edged.broker.lean_paho import LONGEST_PACKET, PROTOCOL_ERROR, LeanClient, ProtocolError, Publish
 from edged.broker.limits import BrokerLimits, Filter
 from edged.broker.options import Address, BrokerOptions, Message
 from edged.broker.reasons import PACKET_TOO_LARGE, UNSUPPORTED_VERSION, hint, why
@@ -98,6 +98,7 @@ class Connection:
         host = self._address.host or "localhost"
         if self.protocol == MQTT5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = LONGEST_PACKET
             properties.ReceiveMaximum = options.receive_maximum
             properties.SessionExpiryInterval = options.session_expiry
             self._client.connect(host, keepalive=options.keepalive, clean_start=options.clean, properties=properties)

@@ -27,6 +27,9 @@ _OLD_REFUSALS = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 """Reason codes of MQTT 5 for the return codes of a 3.1.1 CONNACK (MQTT 3.1.1, table 3.1)."""
 _EXACTLY_ONCE, _NO_QOS = 2, 3
 
+LONGEST_PACKET = 17 << 20
+"""Bytes of a packet that are kept; its message arrives cut short, and is longer than any that edged takes."""
+
 
 class ProtocolError(Exception):
     """The broker breaks the rules of MQTT.
@@ -123,6 +126,7 @@ class LeanClient(mqtt.Client):
             manual_ack=True,
         )
         self._wire = wire
+        wire.on_long_read = self._cut_short
         self._version_5 = protocol == MQTT5
         self._handler = handler
         self._take_publish = handler.on_publish
@@ -144,6 +148,9 @@ class LeanClient(mqtt.Client):
     def ping(self) -> None:
         """Send PINGREQ."""
         self._send_pingreq()
+
+    def _cut_short(self) -> None:
+        del self._in_packet["packet"][LONGEST_PACKET:]
 
     # called by paho
 

@@ -10,6 +10,9 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
+
+from edged.base.nothing import nothing
 
 _READ = 1 << 16
 _WRITE_AHEAD = 1 << 18
@@ -25,6 +28,7 @@ class Wire:
     :ivar heard_at: when the last bytes came (monotonic).
     :ivar said_at: when the kernel last took bytes.
     :ivar emptied_at: when :meth:`fill` last left nothing in the kernel.
+    :ivar on_long_read: called before each read of a packet that is longer than what one :meth:`fill` reads.
     :ivar linger: make :meth:`close` write queued packets and let the broker read them, which a bare close may cut off.
     """
 
@@ -33,6 +37,7 @@ class Wire:
         self.error: OSError | None = None
         self.held = False
         self.linger = False
+        self.on_long_read: Callable[[], None] = nothing
         self.heard_at = self.said_at = self.emptied_at = time.monotonic()
         self._sock = sock
         self._by_record = isinstance(sock, ssl.SSLSocket)
@@ -105,6 +110,8 @@ class Wire:
         """Return up to ``size`` bytes of what was read; none at the connection's end."""
         if self.held:
             raise BlockingIOError
+        if size > _READ:
+            self.on_long_read()
         piece = self._in[self._at : self._at + size]
         self._at += len(piece)
         if not piece and not self._ended:

@@ -17,6 +17,8 @@ EngineName = Literal["litert", "tflite"]
 EngineChoice = Literal["auto", "litert", "tflite"]
 XnnpackChoice = Literal["auto", "on", "off"]
 
+_LONGEST_MESSAGE = "16 MB"
+
 
 def host_name() -> str:
     """Return this machine's name, without its domain."""
@@ -162,6 +164,8 @@ class Limits(SiteTable, frozen=True):
 
     def __post_init__(self) -> None:
         check_quantity("limits.message", parse_size, self.message)
+        if parse_size(self.message) > parse_size(_LONGEST_MESSAGE):
+            raise ConfigError(f"limits.message: at most {_LONGEST_MESSAGE}")
         if self.rate is not None and not self.rate >= 1:
             raise ConfigError("limits.rate: at least 1 message a second")
 

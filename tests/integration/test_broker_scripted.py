@@ -13,6 +13,7 @@ import pytest
 
 from edged.base.errors import BrokerError, RefusedError
 from edged.broker import BrokerOptions, Delivery, Message, Outcome
+from edged.broker.lean_paho import LONGEST_PACKET
 from edged.broker.redelivery import MOST_IN_HAND
 from edged.broker.talk import Talk
 from support.broker import Client, spin
@@ -26,6 +27,7 @@ from support.scripted_broker import (
     Packet,
     ScriptedBroker,
 )
+from support.waiting import PATIENCE
 
 pytestmark = pytest.mark.broker
 
@@ -525,6 +527,37 @@ def test_time_of_the_last_drain_follows_an_idle_and_a_busy_connection(broker: Sc
     before = client.drained_at
     spin(client, until=keep_busy)
     assert client.drained_at > before
+
+
+# --- packets that are too long ---------------------------------------------------------------
+
+
+def test_broker_is_told_the_longest_packet(broker: ScriptedBroker, connect: Connect) -> None:
+    connect()
+    assert broker.packets("CONNECT")[0].properties[MAXIMUM_PACKET_SIZE] == LONGEST_PACKET
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["5", "3.1.1"])
+def test_packet_that_is_too_long_is_kept_in_part_and_can_be_acknowledged(
+    broker: ScriptedBroker, connect: Connect, *, old: bool
+) -> None:
+    """The longest that MQTT knows would take half of a board's memory."""
+    if old:
+        broker.connack = only_3_1_1
+    client = connect()
+
+    def hand_out() -> None:
+        broker.hand_out("t", bytes(3 * LONGEST_PACKET), mid=7)
+        broker.hand_out("t", b"next", mid=8)
+
+    threading.Thread(target=hand_out, daemon=True).start()
+    spin(client, until=lambda: len(client.deliveries) == 2, timeout=PATIENCE)
+    long, following = client.deliveries
+    assert 16_000_000 < len(long.payload) <= LONGEST_PACKET + 200_000
+    assert (long.topic, following.payload) == ("t", b"next")
+    for delivery in client.deliveries:
+        delivery.ack()
+    spin(client, until=lambda: broker.acknowledged == [7, 8])
 
 
 # --- a broker that is asked how it behaves ---------------------------------------------------
