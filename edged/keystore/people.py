@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
-
 from edged.base.errors import ConfigError, EdgedError, KeystoreError
 from edged.base.files import PRIVATE_FILE, read_private, write_atomically
-from edged.formats.cose.keys import Agreement, PrivateKey, Signer
+from edged.formats.cose.keys import Agreement, Keys, PrivateKey, Signer
 from edged.formats.cose.pem import is_outdated, read_pem, write_pem
 from edged.keystore import exercise
 from edged.keystore.token_uri import TokenUri
@@ -18,15 +16,8 @@ _BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.D
 _LIMIT = 16 * 1024
 
 
-class PersonalKeys(msgspec.Struct, frozen=True):
-    """The keys of one person or hub.
-
-    :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).
-    :ivar agreement: opens what is sealed to the owner; None for a publisher.
-    """
-
-    signer: Signer
-    agreement: Agreement | None
+class PersonalKeys(Keys, frozen=True):
+    """Keys that are in a file or on a token."""
 
     @classmethod
     def make_file(cls, path: Path, passphrase: bytes | None, *, agreement: bool) -> PersonalKeys:

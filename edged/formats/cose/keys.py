@@ -171,6 +171,17 @@ class PrivateKey:
         return self.key.exchange(ec.ECDH(), peer.point)
 
 
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of one person or hub.
+
+    :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).
+    :ivar agreement: opens what is sealed to the owner; None for a publisher.
+    """
+
+    signer: Signer
+    agreement: Agreement | None
+
+
 class ContentKey(msgspec.Struct, frozen=True, dict=True):
     """A symmetric key with the one algorithm that it is for.
 
