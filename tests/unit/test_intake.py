@@ -186,10 +186,10 @@ def test_what_a_broker_counts_as_delivered_while_it_waits_is_shown(
     monkeypatch.setattr(Broker, "limits_redelivery", True)
     receiving.answered()
     receiving.turn()
-    assert (receiving.acknowledged, receiving.intake.early.acknowledged) == ([0], 1)
+    assert (receiving.acknowledged, receiving.intake.held_acknowledged) == ([0], 1)
     receiving.announced()
     receiving.turn()
-    assert (receiving.acknowledged, receiving.intake.early.acknowledged) == ([0, 1], 0)
+    assert (receiving.acknowledged, receiving.intake.held_acknowledged) == ([0, 1], 0)
 
 
 STEPS = st.sampled_from(["answered"] * 3 + ["announced", "rotate", "other", "turn", "turn", "fail", "recover"])
