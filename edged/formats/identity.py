@@ -15,7 +15,7 @@ from edged.base.errors import FormatError, MismatchError, UnknownSignerError
 from edged.base.names import NAME
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.keys import PublicKey, Signer
+from edged.formats.cose.keys import Keys, PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
 
 _AAD = cbor.encode(["edged.enrol.1"])
@@ -49,6 +49,15 @@ class Record(msgspec.Struct, frozen=True):
     aead: Aead | None
     created: int
     endorsement: Sign1 | None = None
+
+    @classmethod
+    def of(cls, role: Role, name: str, keys: Keys, created: int) -> Record:
+        """Return the record of a person or a hub, to be signed by :meth:`encode` with ``keys.signer``.
+
+        :param created: Unix seconds.
+        """
+        ecdh = None if keys.agreement is None else keys.agreement.public
+        return cls(role, name, keys.signer.public, ecdh, None, created)
 
     @property
     def fingerprint(self) -> str:
