@@ -78,6 +78,15 @@ class Record(msgspec.Struct, frozen=True):
             raise MismatchError(f"the record of {self.role} {self.id} has no key to seal to")
         return self.ecdh
 
+    def check_role(self, *roles: Role) -> Record:
+        """Return this record if its owner has one of ``roles``.
+
+        :raises MismatchError: the owner has another role.
+        """
+        if self.role not in roles:
+            raise MismatchError(f"the record of {self.role} {self.id} is not that of a {' or '.join(roles)}")
+        return self
+
     def encode(self, signer: Signer, predecessor: Signer | None = None) -> bytes:
         """Return the signed record; ``signer`` holds the private half of :attr:`sign`."""
         payload: dict[str, object] = {

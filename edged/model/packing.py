@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edged.base.errors import ConfigError, UsageError
 from edged.formats.cose.keys import Keys
-from edged.formats.identity import Record
+from edged.formats.identity import Record, Role
 from edged.formats.package.pack import pack, preferred_aead
 from edged.model.author import TOLERANCE, Author
 from edged.model.known_answers import make_self_test
@@ -39,6 +39,7 @@ def pack_model(
     :param tolerance: largest difference of a score on a board, as a share of the spread of ``scores``.
     :raises ConfigError: the manifest does not fit, or the self-test does not fit the manifest.
     :raises UsageError: the keys are no publisher's, or there is no record.
+    :raises MismatchError: a record is a hub's, or somebody else's to whom no models are sealed.
     """
     if publisher.agreement is not None:
         raise UsageError("an operator's or a hub's keys sign no models", hint="give the publisher's keys")
@@ -52,7 +53,7 @@ def pack_model(
         fields,
         contents,
         signer=publisher.signer,
-        to=[record.sealing_key for record in to],
+        to=[record.check_role(Role.DEVICE, Role.OPERATOR).sealing_key for record in to],
         aead=preferred_aead(to),
         created=int(time.time()),
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edged.formats.channel.hub
-from edged.base.errors import KeystoreError
+from edged.base.errors import KeystoreError, MismatchError
 from edged.formats.channel.hub import Hub, Taken
 from edged.formats.channel.ledger import RamLedger
 from edged.formats.cose import cbor
@@ -36,6 +36,12 @@ def open_hub(keys: HubKeys, *boards: Board, ledger: RamLedger | None = None) -> 
 def test_a_publishers_keys_make_no_hub() -> None:
     with pytest.raises(KeystoreError, match="opens nothing"):
         Hub(Keys(HubKeys().sign, None), [])
+
+
+def test_a_record_of_a_hub_is_no_boards() -> None:
+    keys = HubKeys()
+    with pytest.raises(MismatchError, match="hub home is not that of a device"):
+        Hub(Keys(keys.sign, keys.key), [keys.record])
 
 
 def test_announce_topics_are_subscribed_to_by_name() -> None:

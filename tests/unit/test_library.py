@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import edged
-from edged.base.errors import ConfigError, KeystoreError, UsageError
+from edged.base.errors import ConfigError, KeystoreError, MismatchError, UsageError
 from edged.formats.cose.algorithms import Aead
 from edged.formats.package.self_test import SelfTest
-from support.parties import Board
+from support.parties import Board, Hub
 
 _HEAVY = ("click", "cryptography", "msgspec", "numpy", "paho", "sqlite3", "edged.")
 MANIFEST = {"name": "pump", "version": 1, "input": {"channels": ["x", "y"]}, "window": {"size": 4}}
@@ -132,3 +132,8 @@ def test_an_operators_keys_sign_no_model_and_nobody_is_no_recipient() -> None:
         edged.pack_model(MANIFEST, b"", WINDOWS, SCORES, publisher=operator, to=[Board().record])
     with pytest.raises(UsageError, match="recipients"):
         edged.pack_model(MANIFEST, b"", WINDOWS, SCORES, publisher=KEYS, to=[])
+
+
+def test_no_model_is_sealed_to_a_hub() -> None:
+    with pytest.raises(MismatchError, match="not that of a device or operator"):
+        edged.pack_model(MANIFEST, b"", WINDOWS, SCORES, publisher=KEYS, to=[Hub().record])

@@ -19,7 +19,7 @@ from edged.formats.channel.ledger import Ledger
 from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
 from edged.formats.cose.keys import Keys
-from edged.formats.identity import Record
+from edged.formats.identity import Record, Role
 
 _ASK_EVERY = 10.0
 _ECHO_SECONDS = 1.0
@@ -169,6 +169,7 @@ class Hub:
     :param prefix: the boards' ``results.prefix``.
     :param ledger: remembers across restarts what was accepted; by default there is no such memory.
     :raises KeystoreError: the keys are a publisher's, which open nothing.
+    :raises MismatchError: a record is not a board's.
     """
 
     def __init__(
@@ -181,7 +182,8 @@ class Hub:
     ) -> None:
         if keys.agreement is None:
             raise KeystoreError("a publisher's key opens nothing", hint="give the hub's keys")
-        self._receiver = Receiver(keys.agreement, keys.signer.public.thumbprint, records, ledger)
+        boards = [record.check_role(Role.DEVICE) for record in records]
+        self._receiver = Receiver(keys.agreement, keys.signer.public.thumbprint, boards, ledger)
         self._opener: Opener[Message] = Opener(self._receiver)
         self._prefix = prefix
 
