@@ -42,11 +42,12 @@ _PLACES = {
 _PLACE = {name: f"edged.{module}" for module, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _PLACE:
-        raise AttributeError(f"module 'edged' has no attribute {name!r}")
-    return getattr(import_module(_PLACE[name]), name)
+if not TYPE_CHECKING:  # which would take every name for one of ours
 
+    def __getattr__(name: str) -> object:
+        if name not in _PLACE:
+            raise AttributeError(f"module 'edged' has no attribute {name!r}")
+        return getattr(import_module(_PLACE[name]), name)
 
-def __dir__() -> list[str]:
-    return [*globals(), *_PLACE]
+    def __dir__() -> list[str]:
+        return [*globals(), *_PLACE]

@@ -43,7 +43,7 @@ def test_a_hub_and_a_sensor_load_no_arrays_no_database_and_no_broker(tmp_path: P
 def test_each_name_is_there_for_readers_and_for_type_checkers() -> None:
     """The table that loads them and the imports that type checkers read say the same."""
     tree = ast.parse(Path(edged.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     assert {one.names[0].name: one.module for one in imports} == edged._PLACE
     for name in edged._PLACE:
