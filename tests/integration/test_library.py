@@ -60,6 +60,11 @@ def test_a_snippet_is_as_short_as_the_page_says(name: str, most: int) -> None:
     assert len([line for line in code.splitlines() if line]) <= most
 
 
+def test_each_name_of_the_library_stands_in_the_pages_table() -> None:
+    table = PAGE.read_text().partition("## All names")[2]
+    assert set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE)))) == set(edged._PLACE)
+
+
 @pytest.mark.broker
 def test_a_hub_in_twenty_lines_opens_refuses_and_asks(tmp_path: Path, broker: PlainBroker, client: Client) -> None:
     board, late, keys = Board(), Board("press-08"), Hub()

@@ -142,6 +142,21 @@ def test_what_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert not hub.take(topic("announce"), announcer.announcement(NOW), now=NOW).opened
 
 
+def test_a_hub_that_shares_its_ledger_holds_results_until_it_has_heard_the_newest_announcement() -> None:
+    """Another process of the same hub has heard of a newer epoch: results of the older one may be closed by now."""
+    board, keys, ledger = Board(), HubKeys(), RamLedger()
+    announcer = board.announcer(keys)
+    first, second = (open_hub(keys, board, ledger=ledger) for _ in range(2))
+    first.take(topic("announce"), announcer.announcement(NOW), now=NOW)
+    sealed = seal(announcer)
+    announcer.rotate()
+    announced = announcer.announcement(NOW)
+    second.take(topic("announce"), announced, now=NOW)
+    assert first.take(topic("c1"), sealed, now=NOW) == Taken([], [], [], [], [])
+    assert len(first.take(topic("announce"), announced, now=NOW).opened) == 1
+    assert refusals(second.take(topic("c1"), sealed, now=NOW)) == ["ReplayError"]
+
+
 class Life:
     """A board, and a hub that restarts: it has its ledger, and its broker redelivers what had not opened."""
 
