@@ -62,8 +62,7 @@ def _person(role: Role, meaning: str) -> None:
             uri = TokenUri.parse(keystore).labelled(name)
             keys = PersonalKeys.make_on_token(uri, read_pin(passphrase_file, uri), agreement=agreement)
             place, advice = uri.text, "name it so wherever a key file is asked for"
-        ecdh = keys.agreement.public if keys.agreement else None
-        record = Record(role, name, keys.signer.public, ecdh, None, int(time.time()))
+        record = Record.of(role, name, keys, int(time.time()))
         write_atomically(record_path, [record.encode(keys.signer)], mode=_RECORD_MODE, replace=False)
         say(f"{place}  private: {advice}")
         say(f"{record_path}  public record, fingerprint {record.fingerprint}")

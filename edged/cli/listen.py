@@ -17,7 +17,8 @@ from edged.base.text import printable
 from edged.cli.common import path_type, print_json, say_text
 from edged.cli.mqtt import broker_options, connect, connection_options
 from edged.cli.passphrase import open_personal_keys, passphrase_option
-from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.hub import Hub
+from edged.formats.channel.receiver import Opened
 from edged.formats.channel.report import Report
 from edged.formats.identity import Role
 from edged.hub.listen import Listener
@@ -116,7 +117,8 @@ def listen_command(
     line = None if template is None else Template(template)
     keys = open_personal_keys(hub_key, passphrase_file)
     records = [read_record(path, Role.DEVICE) for path in _records(boards)]
-    receiver = Receiver(keys.need_agreement(hub_key), keys.signer.public.thumbprint, records)
+    keys.need_agreement(hub_key)
+    hub = Hub(keys, records, prefix=prefix)
     broker = connect(broker_options(**connection))
     printed = 0
 
@@ -136,7 +138,7 @@ def listen_command(
         if health and (not devices or device in devices):
             print_json({"device": device, "health": asdict(report)}, indent=None)
 
-    listener = Listener(broker, receiver, prefix, show, show_report)
+    listener = Listener(broker, hub, show, show_report)
     listener.subscribe()
     deadline = None if timeout is None else time.monotonic() + timeout
     try:

@@ -107,7 +107,7 @@ def pack_command(
         parsed = parse_package(source)
         name = Manifest.parse(parsed.signed.unverified).name
         with error_context(source):
-            package = parsed.verify(Publishers({signer.public.thumbprint: (signer.public, frozenset({name}))}))
+            package = parsed.verify(Publishers.of(signer.public, name))
             minimum = minimum or package.manifest.minimum
             chunks = repack(
                 package, opener, version, signer=signer, expires=package.manifest.expires, minimum=minimum, **sealing
@@ -154,7 +154,7 @@ def _read_back(path: Path, publisher: PublicKey) -> int | None:
     try:
         package = parse_package(path)
         name = Manifest.parse(package.signed.unverified).name
-        verified = package.verify(Publishers({publisher.thumbprint: (publisher, frozenset({name}))}))
+        verified = package.verify(Publishers.of(publisher, name))
         verified.check_release()
         verified.check_sizes()
         verified.check_ciphertexts()

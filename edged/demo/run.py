@@ -22,8 +22,9 @@ from edged.demo.broker import PrivateBroker
 from edged.demo.machine import Condition, simulate
 from edged.demo.notified import NotifySocket
 from edged.demo.search import Search, look_for_plaintext
+from edged.formats.channel.hub import Hub
 from edged.formats.channel.reading import ReadingSealer
-from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel.receiver import Opened
 from edged.formats.identity import Role
 from edged.hub.listen import Listener
 from edged.keystore.people import PersonalKeys
@@ -168,16 +169,13 @@ class Demo:
         """Send windows as the sensor, and watch results as the broker's spy and as the hub."""
         spy, hub = self._connect(broker, "spy"), self._connect(broker, "hub")
         keys = PersonalKeys.read(self._path / "home.key", None)
-        agreement = keys.need_agreement(self._path / "home.key")
-        receiver = Receiver(
-            agreement, keys.signer.public.thumbprint, [read_record(self._path / "pump-1.enrol", Role.DEVICE)]
-        )
+        boards = [read_record(self._path / "pump-1.enrol", Role.DEVICE)]
         spy.on_message = lambda delivery: _keep(self._spied, delivery)
         spy.subscribe(f"{PREFIX}/{BOARD}/c1", 1)
-        listener = Listener(hub, receiver, PREFIX, self._read)
+        listener = Listener(hub, Hub(keys, boards, prefix=PREFIX), self._read)
         listener.subscribe()
         deadline = time.monotonic() + _PATIENCE
-        while receiver.epoch(BOARD) is None and time.monotonic() < deadline:
+        while not listener.epochs and time.monotonic() < deadline:
             self._turn(spy, hub, until=time.monotonic())
         sealer = ReadingSealer(read_sensor_key(self._path / "sensor.key"), TOPIC)
         rng = np.random.default_rng(_SEED)

@@ -15,7 +15,7 @@ from edged.base.errors import FormatError, MismatchError, UnknownSignerError
 from edged.base.names import NAME
 from edged.formats.cose import cbor
 from edged.formats.cose.algorithms import Aead
-from edged.formats.cose.keys import PublicKey, Signer
+from edged.formats.cose.keys import Keys, PublicKey, Signer
 from edged.formats.cose.sign1 import Sign1, sign
 
 _AAD = cbor.encode(["edged.enrol.1"])
@@ -50,6 +50,15 @@ class Record(msgspec.Struct, frozen=True):
     created: int
     endorsement: Sign1 | None = None
 
+    @classmethod
+    def of(cls, role: Role, name: str, keys: Keys, created: int) -> Record:
+        """Return the record of a person or a hub, to be signed by :meth:`encode` with ``keys.signer``.
+
+        :param created: Unix seconds.
+        """
+        ecdh = None if keys.agreement is None else keys.agreement.public
+        return cls(role, name, keys.signer.public, ecdh, None, created)
+
     @property
     def fingerprint(self) -> str:
         """The digits that people compare: the first 16 bytes of the signing key's thumbprint, in groups of four digits.
@@ -68,6 +77,15 @@ class Record(msgspec.Struct, frozen=True):
         if self.ecdh is None:
             raise MismatchError(f"the record of {self.role} {self.id} has no key to seal to")
         return self.ecdh
+
+    def check_role(self, *roles: Role) -> Record:
+        """Return this record if its owner has one of ``roles``.
+
+        :raises MismatchError: the owner has another role.
+        """
+        if self.role not in roles:
+            raise MismatchError(f"the record of {self.role} {self.id} is not that of a {' or '.join(roles)}")
+        return self
 
     def encode(self, signer: Signer, predecessor: Signer | None = None) -> bytes:
         """Return the signed record; ``signer`` holds the private half of :attr:`sign`."""

@@ -9,16 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from edged.base.errors import (
     EdgedError,
-    ExpiredError,
-    FormatError,
     RepeatedError,
     ReplayError,
     StateError,
@@ -26,46 +23,42 @@ from edged.base.errors import (
     UnknownSignerError,
 )
 from edged.base.events import Event
+from edged.base.nothing import nothing
 from edged.broker import Broker, Delivery
+from edged.formats.channel import hub
+from edged.formats.channel.held import Message
+from edged.formats.channel.hub import NOT_ANNOUNCED, Announced, Opener, Status
 from edged.formats.channel.inventory import Inventory
-from edged.formats.channel.receiver import Receiver
+from edged.formats.channel.reading import names_of
+from edged.formats.channel.receiver import Opened, Receiver
 from edged.formats.channel.report import Report
 from edged.hub.boards import BoardView
 from edged.hub.counters import HubCounters
-from edged.hub.early import Arrived, EarlyMessages
 from edged.hub.sinks import AcceptedResult, ResultSink
 from edged.hub.state import HubState
 from edged.hub.topics import Place
 
 _LOG = logging.getLogger(__name__)
-_ASK_EVERY = 10.0
 _RETRY_SECONDS = 1.0
-_ECHO_SECONDS = 1.0
-"""An announcement that arrives twice within this time came through two subscriptions: those to it overlap."""
+
+Outcome = hub.Outcome | AcceptedResult
+"""Outcome of a message, as the state keeps it."""
 
 
-_NOT_ANNOUNCED = UnknownKeyError("its key was not announced in time")
+class Delivered(Message, kw_only=True, eq=False):
+    """A message of an enrolled board.
 
-
-class Announced(NamedTuple):
-    """An announcement that was believed.
-
-    :ivar epoch: its number if that is new, else None.
-    :ivar opens: True if messages that wait may open now.
+    :ivar ack: acknowledges it; :func:`nothing` once that is done.
     """
 
-    epoch: int | None
-    opens: bool
+    broker: Broker
+    dup: bool
+    ack: Callable[[], None]
 
-
-class Status(NamedTuple):
-    """A board's status topic, which anybody can write."""
-
-    online: bool
-
-
-Outcome = AcceptedResult | Report | Inventory | Status | Announced | EdgedError | None
-"""Outcome of a message: an error where it was refused, None where it asks nothing of this hub."""
+    def acknowledge(self) -> None:
+        """Acknowledge it, unless that was done."""
+        ack, self.ack = self.ack, nothing
+        ack()
 
 
 class Intake:
@@ -73,7 +66,6 @@ class Intake:
 
     :param sinks: the places that accepted results go to.
     :param on_change: called with a board's name when its status, report or inventory may have changed.
-    :ivar early: messages that wait for the announcement of their key.
     :ivar error: the state's failure, for as long as nothing can be accepted.
     """
 
@@ -86,23 +78,26 @@ class Intake:
         sinks: Sequence[ResultSink],
         on_change: Callable[[str], None],
     ) -> None:
-        self.early = EarlyMessages()
         self.error = ""
+        self._opener: Opener[Delivered] = Opener(receiver)
         self._receiver = receiver
         self._state = state
         self._views = views
         self._counters = counters
         self._sinks = sinks
         self._on_change = on_change
-        self._batch: list[Arrived] = []
-        self._asked: dict[str, float] = {}
-        self._refused: dict[str, tuple[bytes, float]] = {}
+        self._batch: list[Delivered] = []
         self._retry_at = 0.0
 
     @property
     def held(self) -> Counter[str]:
         """Numbers of messages without an outcome, by board: they wait for an announcement, or for the state."""
-        return Counter(one.device for one in (*self.early, *self._batch))
+        return Counter(one.device for one in (*self._opener.held, *self._batch))
+
+    @property
+    def held_acknowledged(self) -> int:
+        """Number of held messages that their broker counts as delivered: they are lost if the hub dies now."""
+        return sum(one.ack is nothing for one in self._opener.held)
 
     def due_in(self, now: float) -> float:
         """Return the seconds until :meth:`turn` has work to do."""
@@ -110,26 +105,41 @@ class Intake:
 
     def take(self, broker: Broker, delivery: Delivery) -> None:
         """Accept one message, for :meth:`turn` to handle."""
-        _, device, level = f"//{delivery.topic}".rsplit("/", 2)
+        topic, payload, _, retained, dup, ack = delivery
+        device, level = names_of(topic)
         if device in self._views:
             self._counters.of(device).heard += 1
-            self._batch.append(Arrived(broker, delivery, device, level, time.monotonic()))
+            self._batch.append(
+                Delivered(
+                    topic=topic,
+                    payload=payload,
+                    retained=retained,
+                    since=time.monotonic(),
+                    broker=broker,
+                    dup=dup,
+                    ack=ack,
+                )
+            )
             return
         if level == "announce":
             self._counters.stranger(device)
-        delivery.ack()
+        ack()
 
     def turn(self, now: float) -> None:
         """Handle all messages since the last call, or none of them if the state fails."""
         if not self._batch or now < self._retry_at:
             return
         batch, self._batch = self._batch, []
-        retried: list[Arrived] = []
+        held = self._opener.held.copy()
         try:
             with self._state.batch():
-                outcomes, early = self._serve_all(batch, retried)
+                outcomes = [
+                    (one, self._store(one.device, outcome))
+                    for message in batch
+                    for one, outcome in self._opener.open(message, time.time())
+                ]
         except StateError as error:
-            self._batch = retried + batch
+            self._opener.held, self._batch = held, batch
             self._take_back(batch)
             self.error = error.message
             self._retry_at = now + _RETRY_SECONDS
@@ -138,103 +148,43 @@ class Intake:
         if self.error:
             self.error = ""
             _LOG.info("the state works again", extra=Event.RECOVERED.about())
-        for arrived, outcome in outcomes:
-            self._apply(arrived, outcome)
-            arrived.delivery.ack()
-        for arrived in early:
-            self._give_up(self.early.add(arrived))
+        for message, outcome in outcomes:
+            self._apply(message, outcome)
+        self._give_up(self._opener.held.surplus())
 
-    def _serve_all(
-        self, batch: Iterable[Arrived], retried: list[Arrived]
-    ) -> tuple[list[tuple[Arrived, Outcome]], list[Arrived]]:
-        """Return the outcomes of messages, in order, and the messages that wait for an announcement.
-
-        Behind an announcement follow those that waited for it, then those that arrived after it.
-
-        :param retried: the messages that waited since an earlier turn are appended to it.
-        """
-        outcomes: list[tuple[Arrived, Outcome]] = []
-        early: list[Arrived] = []
-        queue = deque(batch)
-        while queue:
-            arrived = queue.popleft()
-            outcome = self._serve(arrived)
-            if isinstance(outcome, UnknownKeyError):
-                early.append(arrived)
-                continue
-            outcomes.append((arrived, outcome))
-            if isinstance(outcome, Announced) and outcome.opens:
-                waited = self.early.take(arrived.device)
-                retried += waited
-                waited += [one for one in early if one.device == arrived.device]
-                early = [one for one in early if one.device != arrived.device]
-                queue.extendleft(reversed(waited))
-        return outcomes, early
-
-    def _take_back(self, batch: Iterable[Arrived]) -> None:
+    def _take_back(self, batch: Iterable[Delivered]) -> None:
         """Forget announcements that could not be made durable: they are handled once more."""
-        for device in {arrived.device for arrived in batch if arrived.level == "announce"} & set(self._views):
+        for device in {message.device for message in batch if message.level == "announce"} & set(self._views):
             self._receiver.forget(device)
             self._receiver.enrol(self._views[device].record)
 
     def tidy(self, now: float) -> None:
         """Refuse messages that have waited too long for the announcement of their epoch."""
-        self._give_up(self.early.expired(now))
+        self._give_up(self._opener.held.expired(now))
 
     def forget(self, device: str) -> None:
         """Refuse what waits of a board that is no longer enrolled."""
-        gone = self.early.take(device) + [one for one in self._batch if one.device == device]
+        gone = self._opener.held.take(device) + [one for one in self._batch if one.device == device]
         self._batch = [one for one in self._batch if one.device != device]
         self._give_up(gone, UnknownSignerError(f"{device} is no longer enrolled"))
 
-    def _give_up(self, messages: Iterable[Arrived], error: EdgedError = _NOT_ANNOUNCED) -> None:
+    def _give_up(self, messages: Iterable[Delivered], error: EdgedError = NOT_ANNOUNCED) -> None:
         for one in messages:
-            self._counters.refuse(one.delivery.topic, one.device, error)
-            one.delivery.ack()
+            self._counters.refuse(one.topic, one.device, error)
+            one.acknowledge()
 
-    # --- within the transaction: nothing but the state and the receiver changes
+    # --- within the transaction: nothing but the state, the receiver and what is held changes
 
-    def _serve(self, arrived: Arrived) -> Outcome:
-        _, delivery, device, level, _ = arrived
-        topic, payload, now = delivery.topic, delivery.payload, time.time()
-        outcome: Outcome = None  # as of a question, which other hubs ask
-        try:
-            match level:
-                case "announce":
-                    outcome = self._announce(device, payload, now)
-                case "inventory":
-                    outcome = self._receiver.open_inventory(topic, payload, now)
-                    self._state.keep_inventory(device, outcome.encode())
-                case "health":
-                    outcome = self._receiver.open_report(topic, payload, now)
-                case "status":
-                    outcome = Status(payload == b"online")
-                case "nonce":
-                    pass
-                case _:
-                    outcome = self._accept(device, delivery, now)
-        except StateError:
-            raise
-        except EdgedError as error:
-            says_more = level == "health" and isinstance(error, UnknownKeyError)  # the next report does
-            return None if says_more else error
+    def _store(self, device: str, outcome: hub.Outcome) -> Outcome:
+        if isinstance(outcome, Opened):
+            return self._accept(device, outcome)
+        if isinstance(outcome, Inventory):
+            self._state.keep_inventory(device, outcome.encode())
         return outcome
 
-    def _announce(self, device: str, payload: bytes, now: float) -> Announced:
-        before = self._receiver.epoch(device)
-        opens = self._receiver.announce(device, payload, now)
-        epoch = self._receiver.epoch(device)
-        return Announced(None if epoch == before else epoch, opens)
-
-    def _accept(self, device: str, delivery: Delivery, now: float) -> AcceptedResult:
-        if delivery.retain:
-            raise FormatError("a retained message is no result: boards retain none")
-        epoch = self._receiver.epoch(device)
-        if (believed := self._state.believed(device)) and believed.epoch != epoch:
-            raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
-        opened = self._receiver.open(delivery.topic, delivery.payload, now)
+    def _accept(self, device: str, opened: Opened) -> AcceptedResult:
         payload = msgspec.json.encode(opened.to_json())  # what is not a number becomes null
-        is_live = not opened.result.late and opened.epoch == epoch
+        is_live = not opened.result.late and opened.epoch == self._receiver.epoch(device)
         place = Place.of(opened)
         newest = is_live and self._state.show(device, place, opened.epoch, opened.count, payload)
         result = AcceptedResult(opened, place, payload, newest)
@@ -244,18 +194,29 @@ class Intake:
 
     # --- after it
 
-    def _apply(self, arrived: Arrived, outcome: Outcome) -> None:
-        """Count and show a message, once its outcome is durable."""
-        device, view = arrived.device, self._views[arrived.device]
+    def _apply(self, message: Delivered, outcome: Outcome) -> None:
+        """Count, show and acknowledge a message, once its outcome is durable."""
+        device, view = message.device, self._views[message.device]
         match outcome:
             case AcceptedResult():
                 self._counters.of(device).opened += 1
                 for sink in self._sinks:
                     sink.deliver(outcome)
+            case UnknownKeyError():
+                # it is held; a broker that hands out few messages ahead of their acknowledgement would hand out no more
+                if message.broker.limits_redelivery:
+                    message.acknowledge()
                 return
             case EdgedError():
-                self._refuse(arrived, outcome)
-                return
+                self._refuse(message, outcome)
+            case _:
+                self._counters.of(device).other[message.level] += 1
+                self._show(view, outcome)
+        message.acknowledge()
+
+    def _show(self, view: BoardView, outcome: Outcome) -> None:
+        device = view.record.id
+        match outcome:
             case Report():
                 view.note_report(outcome)
             case Inventory():
@@ -264,31 +225,16 @@ class Intake:
                 view.status = outcome.online
             case Announced(int(epoch), _):
                 _LOG.info("%s announces epoch %d", device, epoch, extra=Event.EPOCH_ANNOUNCED.about(device=device))
-        self._counters.of(device).other[arrived.level] += 1
         if isinstance(outcome, Report | Inventory | Status):
             self._on_change(device)
 
-    def _refuse(self, arrived: Arrived, error: EdgedError) -> None:
-        broker, delivery, device, level, _ = arrived
-        if isinstance(error, ExpiredError):
-            self._ask(broker, delivery.topic, device)
-        if level == "announce" and self._is_echo(device, delivery.payload):
-            self._counters.of(device).other[level] += 1
-        elif isinstance(error, RepeatedError) or (delivery.dup and isinstance(error, ReplayError)):
-            self._counters.of(device).repeated += 1
+    def _refuse(self, message: Delivered, error: EdgedError) -> None:
+        if (question := self._opener.question(message, error)) is not None:
+            message.broker.publish(*question, qos=1)
+        counts = self._counters.of(message.device)
+        if self._opener.is_echo(message):
+            counts.other[message.level] += 1
+        elif isinstance(error, RepeatedError) or (message.dup and isinstance(error, ReplayError)):
+            counts.repeated += 1
         else:
-            self._counters.refuse(delivery.topic, device, error)
-
-    def _is_echo(self, device: str, announcement: bytes) -> bool:
-        """Return True if the same announcement was refused just now: it counts once."""
-        now = time.monotonic()
-        before, at = self._refused.get(device, (b"", -math.inf))
-        self._refused[device] = announcement, now
-        return announcement == before and now - at < _ECHO_SECONDS
-
-    def _ask(self, broker: Broker, topic: str, device: str) -> None:
-        """Ask a board to show that it is alive: its next announcement echoes our nonce."""
-        now = time.monotonic()
-        if now - self._asked.get(device, -math.inf) > _ASK_EVERY:
-            self._asked[device] = now
-            broker.publish(f"{topic.rsplit('/', 1)[0]}/nonce", self._receiver.question(device), qos=1)
+            self._counters.refuse(message.topic, message.device, error)

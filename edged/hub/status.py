@@ -91,7 +91,7 @@ class Snapshot:
             "counts": {
                 **counters.all.to_json(),
                 "held": hub.intake.held.total(),
-                "held_acknowledged": hub.intake.early.acknowledged,
+                "held_acknowledged": hub.intake.held_acknowledged,
                 "published": counters.published,
                 "dropped": counters.dropped,
             },
@@ -148,7 +148,7 @@ def show_metrics(server: MetricsServer, hub: Hub) -> None:
                 PUBLISHED: one(counters.published),
                 DROPPED: one(counters.dropped),
                 HELD: one(hub.intake.held.total()),
-                AT_RISK: one(hub.intake.early.acknowledged),
+                AT_RISK: one(hub.intake.held_acknowledged),
                 QUEUED: {} if queued is None else one(queued),
                 BOARD: {(device,): view.state(now) == "online" for device, view in hub.views.items()},
                 DEGRADED: {(what,): 1 for what in hub.problems},

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import msgspec
-
-from edged.base.errors import ConfigError, EdgedError, KeystoreError
+from edged.base.errors import ConfigError, KeystoreError
 from edged.base.files import PRIVATE_FILE, read_private, write_atomically
-from edged.formats.cose.keys import Agreement, PrivateKey, Signer
-from edged.formats.cose.pem import is_outdated, read_pem, write_pem
+from edged.formats.cose.keys import Agreement, Keys, Signer
+from edged.formats.cose.pem import is_outdated, read_keys, write_keys
 from edged.keystore import exercise
 from edged.keystore.token_uri import TokenUri
 
-_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
 _LIMIT = 16 * 1024
 
 
-class PersonalKeys(msgspec.Struct, frozen=True):
-    """The keys of one person or hub.
-
-    :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).
-    :ivar agreement: opens what is sealed to the owner; None for a publisher.
-    """
-
-    signer: Signer
-    agreement: Agreement | None
+class PersonalKeys(Keys, frozen=True):
+    """Keys that are in a file or on a token."""
 
     @classmethod
     def make_file(cls, path: Path, passphrase: bytes | None, *, agreement: bool) -> PersonalKeys:
@@ -34,9 +23,9 @@ class PersonalKeys(msgspec.Struct, frozen=True):
 
         :raises OutputError: there is one already.
         """
-        keys = [PrivateKey.generate() for _ in range(2 if agreement else 1)]
-        write_atomically(path, [write_pem(key, passphrase) for key in keys], mode=PRIVATE_FILE, replace=False)
-        return cls(keys[0], keys[1] if agreement else None)
+        keys = Keys.generate(agreement=agreement)
+        write_atomically(path, [write_keys(keys, passphrase)], mode=PRIVATE_FILE, replace=False)
+        return cls(keys.signer, keys.agreement)
 
     @classmethod
     def make_on_token(cls, uri: TokenUri, pin: bytes | None, *, agreement: bool) -> PersonalKeys:
@@ -80,14 +69,12 @@ class PersonalKeys(msgspec.Struct, frozen=True):
         :raises KeystoreError: it holds no such keys, or the passphrase does not open them.
         :raises PermissionsError: others may read it.
         """
-        blocks = _BLOCK.findall(read_private(path, _LIMIT))
-        if len(blocks) not in (1, 2):
-            raise KeystoreError(f"{path} holds {len(blocks)} PEM blocks, not one or two private keys")
+        pem = read_private(path, _LIMIT)
         try:
-            keys = [read_pem(block, passphrase) for block in blocks]
-        except EdgedError as error:
+            keys = read_keys(pem, passphrase)
+        except KeystoreError as error:
             raise KeystoreError(f"{path}: {error.message}", hint="is the passphrase right?") from error
-        return cls(keys[0], keys[1] if keys[1:] else None)
+        return cls(keys.signer, keys.agreement)
 
     @staticmethod
     def renew(path: Path, passphrase: bytes) -> bool:
@@ -96,11 +83,11 @@ class PersonalKeys(msgspec.Struct, frozen=True):
         :raises KeystoreError: the passphrase does not open it.
         :raises OutputError: it cannot be written.
         """
-        blocks = _BLOCK.findall(read_private(path, _LIMIT))
-        if not any(map(is_outdated, blocks)):
+        pem = read_private(path, _LIMIT)
+        if not is_outdated(pem):
             return False
-        renewed = [write_pem(read_pem(block, passphrase), passphrase) for block in blocks]
-        write_atomically(path.resolve(), renewed, mode=PRIVATE_FILE, replace=True)
+        renewed = write_keys(read_keys(pem, passphrase), passphrase)
+        write_atomically(path.resolve(), [renewed], mode=PRIVATE_FILE, replace=True)
         return True
 
     @staticmethod

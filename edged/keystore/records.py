@@ -9,7 +9,6 @@ import msgspec
 from edged.base.errors import EdgedError, KeystoreError, MismatchError, MissingFileError, error_context
 from edged.base.files import PRIVATE_FILE, make_private_directory, read_bounded, read_private, write_atomically
 from edged.config.board import KeystoreTable
-from edged.formats.cose import cbor
 from edged.formats.cose.keys import ContentKey, PublicKey
 from edged.formats.identity import RECORD_LIMIT, Record, Role
 
@@ -60,7 +59,7 @@ def write_sensor_key(path: Path, key: ContentKey) -> None:
 
     :raises OutputError: the file exists.
     """
-    write_atomically(path, [cbor.encode(key.cose())], mode=PRIVATE_FILE, replace=False)
+    write_atomically(path, [key.encode()], mode=PRIVATE_FILE, replace=False)
 
 
 def read_sensor_key(path: Path) -> ContentKey:
@@ -71,7 +70,7 @@ def read_sensor_key(path: Path) -> ContentKey:
     """
     data = read_private(path, _SENSOR_KEY_LIMIT)
     try:
-        return ContentKey.parse(cbor.decode_canonical(data))
+        return ContentKey.decode(data)
     except EdgedError as error:
         raise KeystoreError(
             f"{path} is not a sensor's key: {error.message}", hint="`edged keygen sensor` makes one"

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edged.base.errors import ConfigError, FormatError, SelfTestError
-from edged.formats.package.self_test import ARRAYS, FLOAT32, SELF_TEST_LIMIT, SelfTest, SelfTestCase, TypedArray
+from edged.formats.package.self_test import (
+    ARRAYS,
+    FLOAT32,
+    MOST_CASES,
+    SELF_TEST_LIMIT,
+    SelfTest,
+    SelfTestCase,
+    TypedArray,
+)
 from edged.formats.spec import Chain, Decide, Needed
 from edged.model.signal.decide import chooser
 
@@ -29,6 +37,19 @@ def make_self_test(
 
     :raises ConfigError: they do not fit ``chain``, are not exact in float32, or take too much room.
     """
+    channels = len(chain.input.channels)
+    fits = all(
+        window.ndim == 2 and window.shape[1] == channels and len(window) == (chain.rows or len(window))  # noqa: PLR2004
+        for window in windows
+    ) and all(one.ndim == 1 for one in scores)
+    numbers = all(array.dtype.kind in "fiu" for array in (*scores, *windows))
+    if not (fits and numbers) or not 0 < len(windows) == len(scores) <= MOST_CASES:
+        rows = "rows" if chain.rows is None else chain.rows
+        found, answers = (array[0].shape if len(array) else () for array in (windows, scores))
+        raise ConfigError(
+            f"{len(windows)} windows {found} and {len(scores)} scores {answers} are not"
+            f" n of [{rows}, {channels}] and n of [outputs] with n from 1 to {MOST_CASES}"
+        )
     cases = (
         SelfTestCase(_encode_window(chain, window), TypedArray(FLOAT32, score.astype("<f4").tobytes()))
         for window, score in zip(windows, scores, strict=True)

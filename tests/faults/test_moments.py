@@ -105,7 +105,7 @@ def test_killed_after_an_acknowledgement_and_a_new_announcement_before_the_resul
         stage.hear(2)
         stage.daemon.wait_logged("outbox: ")  # the result was to be removed, and could not be
         heard = len(stage.hub.announcements)
-        question = cbor.encode([stage.hub._hub.thumbprint, bytes(16)])
+        question = cbor.encode([stage.hub.name, bytes(16)])
         stage.hub.client.publish(f"edged/{stage.site.name}/nonce", question, qos=1)  # which is answered by announcing
         spin(stage.hub.client, until=lambda: len(stage.hub.announcements) > heard, timeout=PATIENCE)
         stage.board.kill()

@@ -140,7 +140,7 @@ def objects() -> Found:
     good = next(one for one in vectors("package") if one["name"] == "good")
     package = bytes.fromhex(good["data"])
     publisher = keys["publisher"].public
-    publishers = Publishers({publisher.thumbprint: (publisher, frozenset({"gearbox"}))})
+    publishers = Publishers.of(publisher, "gearbox")
 
     def granted(data: bytes) -> None:
         Package.parse(memoryview(package), data).verify(publishers).unwrap(keys["board"])

@@ -6,20 +6,18 @@ import hashlib
 import time
 from typing import Any, Self
 
-from edged.base.errors import EdgedError, ExpiredError, UnknownKeyError
+from edged.base.errors import EdgedError, ExpiredError
 from edged.broker import Delivery
-from edged.formats.channel.receiver import Opened, Receiver
+from edged.formats.channel import hub
+from edged.formats.channel.receiver import Opened
 from edged.formats.channel.report import Report
 from edged.formats.channel.result import Sealed
-from edged.formats.cose import cbor
 from edged.formats.cose.encrypt0 import parse
 from edged.formats.identity import Role
 from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record
 from support.broker import Client, spin
 from support.site import Site
-
-_RESERVED = frozenset({"announce", "nonce", "status", "inventory"})
 
 
 class Hub:
@@ -28,6 +26,7 @@ class Hub:
     :param options: of its connection.
 
     :ivar results: what opened, in order; ``times``: when, monotonic seconds; ``reports``: what the board said of itself.
+    :ivar name: its name in announcements and questions.
     :ivar refused: why other messages of the board's topics were refused.
     :ivar announcements: the payloads on the board's announce topic, in order.
     """
@@ -38,23 +37,22 @@ class Hub:
         self.reports: list[Report] = []
         self.refused: list[EdgedError] = []
         self.announcements: list[bytes] = []
-        self._held: list[Delivery] = []
+        self._announced: set[str] = set()
         site = sites[0]
         keys = PersonalKeys.read(site.path / "home.key", None)
-        assert keys.agreement is not None
-        self._hub = keys.signer.public
         boards = [read_record(one.path / "board.enrol", Role.DEVICE) for one in sites]
-        self._receiver = Receiver(keys.agreement, self._hub.thumbprint, boards)
+        self.name = keys.signer.public.thumbprint
+        self._hub = hub.Hub(keys, boards)
+        self._boards = {board.id for board in boards}
         self._topic = site.topic
         self.client = Client(site.options(**options))
         self.client.on_message = self._take
 
     def __enter__(self) -> Self:
-        devices = self._receiver.devices
-        for device in devices:
+        for device in self._boards:
             self.client.subscribe(f"edged/{device}/+", 1)
         self.client.connect()
-        spin(self.client, until=lambda: all(self._receiver.epoch(one) is not None for one in devices), timeout=60)
+        spin(self.client, until=lambda: self._announced == self._boards, timeout=60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,30 +60,17 @@ class Hub:
 
     def _take(self, delivery: Delivery) -> None:
         delivery.ack()
-        _, device, level = delivery.topic.rsplit("/", 2)
-        try:
-            if level == "announce":
-                self.announcements.append(delivery.payload)
-                self._receiver.announce(device, delivery.payload, time.time())
-                held, self._held = self._held, []
-                for message in held:
-                    self._take(message)
-            elif level == "health":
-                self.reports.append(self._receiver.open_report(delivery.topic, delivery.payload, time.time()))
-            elif level not in _RESERVED:
-                self._keep(self._receiver.open(delivery.topic, delivery.payload, time.time()))
-        except ExpiredError:  # a board whose kernel does not know that its clock is right
-            keys = [self._hub.thumbprint, self._receiver.nonce(device)]
-            self.client.publish(f"edged/{device}/nonce", cbor.encode(keys), qos=1)
-        except UnknownKeyError:
-            if level != "health":
-                self._held.append(delivery)  # the announcement of its epoch is on its way
-        except EdgedError as error:
-            self.refused.append(error)
-
-    def _keep(self, opened: Opened) -> None:
-        self.results.append(opened)
-        self.times.append(time.monotonic())
+        if delivery.topic.endswith("/announce"):
+            self.announcements.append(delivery.payload)
+        taken = self._hub.take(delivery.topic, delivery.payload, retained=delivery.retain)
+        self._announced |= {device for device, _ in taken.announced}
+        self.results += taken.opened
+        self.times += [time.monotonic()] * len(taken.opened)
+        self.reports += [report for _, report in taken.reports]
+        # a board whose kernel does not know that its clock is right is asked
+        self.refused += [error for _, error in taken.refused if not isinstance(error, ExpiredError)]
+        for question in taken.questions:
+            self.client.publish(*question, qos=1)
 
     def send(self, *payloads: bytes, topic: str | None = None) -> None:
         """Publish readings."""

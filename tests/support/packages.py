@@ -151,7 +151,7 @@ def read_manifest(package: bytes) -> Manifest:
 
 def pin(publisher: PublicKey, *names: str) -> Publishers:
     """Return a configuration's publishers where this one may sign ``names``."""
-    return Publishers({publisher.thumbprint: (publisher, frozenset(names or ("gearbox",)))})
+    return Publishers.of(publisher, *(names or ("gearbox",)))
 
 
 def open_package(package: bytes, publishers: Publishers, board: PrivateKey) -> bytes:

@@ -66,7 +66,7 @@ class _Keys:
         keys = json.loads((VECTORS / "keys.json").read_text())["keys"]
         self.named = {name: PrivateKey.from_scalar(bytes.fromhex(key["d"])) for name, key in keys.items()}
         publisher = self.named["publisher"].public
-        self.publishers = Publishers({publisher.thumbprint: (publisher, frozenset({"gearbox"}))})
+        self.publishers = Publishers.of(publisher, "gearbox")
         self.content = ContentKey(Aead.A256GCM, bytes(32))
         self.signer = PrivateKey.generate()
 

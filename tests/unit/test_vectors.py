@@ -140,7 +140,7 @@ def open_key(vector: Vector, path: Path) -> None:
 
 def open_package(vector: Vector, _: Path) -> None:
     publisher = KEYS[vector["publisher"]].public
-    publishers = Publishers({publisher.thumbprint: (publisher, frozenset(vector["models"]))})
+    publishers = Publishers.of(publisher, *vector["models"])
     grant = vector["grant"] and bytes.fromhex(vector["grant"])
     package = Package.parse(memoryview(bytes.fromhex(vector["data"])), grant).verify(publishers)
     package.check_release()

@@ -102,6 +102,9 @@ class Receiver:
         for record in records:
             self.enrol(record)
 
+    def __contains__(self, device: str) -> bool:
+        return device in self._devices
+
     @property
     def devices(self) -> list[str]:
         """Names of the boards that are believed."""
@@ -232,6 +235,9 @@ class Receiver:
         """
         device, channel = names_of(topic)
         known = self._device(device)
+        believed, current = self._ledger.believed(device), known.current
+        if believed is not None and (current is None or current.number != believed.epoch):
+            raise UnknownKeyError(f"another process of this hub has heard {device} announce epoch {believed.epoch}")
         if not is_channel(channel):
             raise FormatError(f"a board has no channel {channel!r}")
         if channel not in known.channels and len(known.channels) >= MOST_CHANNELS:

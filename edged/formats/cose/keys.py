@@ -171,6 +171,22 @@ class PrivateKey:
         return self.key.exchange(ec.ECDH(), peer.point)
 
 
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of one person or hub.
+
+    :ivar signer: signs packages (publisher) or the owner's own record (operator, hub).
+    :ivar agreement: opens what is sealed to the owner; None for a publisher.
+    """
+
+    signer: Signer
+    agreement: Agreement | None
+
+    @classmethod
+    def generate(cls, *, agreement: bool) -> Keys:
+        """Make new keys in this process's memory; a publisher's have no ``agreement``."""
+        return cls(PrivateKey.generate(), PrivateKey.generate() if agreement else None)
+
+
 class ContentKey(msgspec.Struct, frozen=True, dict=True):
     """A symmetric key with the one algorithm that it is for.
 
@@ -212,6 +228,19 @@ class ContentKey(msgspec.Struct, frozen=True, dict=True):
         """
         if not hmac.compare_digest(self.commit, commit):
             raise MismatchError("the unwrapped key is not the one that was committed to")
+
+    def encode(self) -> bytes:
+        """Return the COSE_Key: the content of a sensor's key file."""
+        return cbor.encode(self.cose())
+
+    @classmethod
+    def decode(cls, data: bytes) -> ContentKey:
+        """Take what :meth:`encode` returned.
+
+        :raises FormatError: it is anything else.
+        :raises MismatchError: as :meth:`parse`.
+        """
+        return cls.parse(cbor.decode_canonical(data))
 
     def cose(self) -> dict[int, object]:
         """Return the COSE_Key map ``{1: 4, 2: kid, 3: alg, -1: k}``."""

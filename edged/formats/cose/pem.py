@@ -6,6 +6,7 @@ Apart from ``keys``: a board reads none of them, and the import costs 1 MB of RA
 from __future__ import annotations
 
 import os
+import re
 from base64 import b64decode, b64encode
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edged.base.errors import KeystoreError
-from edged.formats.cose.keys import PrivateKey, PublicKey
+from edged.formats.cose.keys import Keys, PrivateKey, PublicKey
 
 _COST, _BLOCK, _PARALLEL = 1 << 17, 8, 1
 """scrypt's N, r and p (RFC 7914): 128 MB and about half a second for each guess at a passphrase."""
@@ -23,6 +24,7 @@ _KEY, _IV = 32, 16
 _PBES2, _SCRYPT, _AES_256_CBC = (  # object identifiers in DER: RFC 8018 (A.4, B.2.5) and RFC 7914 (section 7)
     bytes.fromhex(number) for number in ("06092a864886f70d01050d", "06092b06010401da47040b", "060960864801650304012a")
 )
+_PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----\n?", re.DOTALL)
 _SEQUENCE, _INTEGER, _OCTETS = 0x30, 0x02, 0x04
 _HEAD, _TAIL = b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"-----END ENCRYPTED PRIVATE KEY-----"
 
@@ -64,10 +66,37 @@ def write_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
     return b"\n".join([_HEAD, *lines, _TAIL, b""])
 
 
+def read_keys(pem: bytes, passphrase: bytes | None = None) -> Keys:
+    """Read the keys of one person or hub: one or two PEM blocks, the signing key first.
+
+    :param pem: as :func:`write_keys` returned it, which is the content of a key file of `edged keygen`.
+    :raises KeystoreError: it holds no such keys, or the passphrase does not open them.
+    """
+    blocks = _PEM.findall(pem)
+    if len(blocks) not in (1, 2):
+        raise KeystoreError(f"{len(blocks)} PEM blocks, not one or two private keys")
+    keys = [read_pem(block, passphrase) for block in blocks]
+    return Keys(keys[0], keys[1] if keys[1:] else None)
+
+
+def write_keys(keys: Keys, passphrase: bytes | None) -> bytes:
+    """Return keys as PEM blocks, each as :func:`write_pem` writes it.
+
+    :raises KeystoreError: they are on a token, which does not give them away.
+    """
+    blocks = b""
+    for key in (keys.signer, keys.agreement):
+        if isinstance(key, PrivateKey):
+            blocks += write_pem(key, passphrase)
+        elif key is not None:
+            raise KeystoreError("the keys are not in this process's memory")
+    return blocks
+
+
 def is_outdated(pem: bytes) -> bool:
-    """Return True if a PEM block that opened stands under a passphrase by another function than scrypt."""
-    text = pem.strip()
-    return text.startswith(_HEAD) and _SCRYPT not in b64decode(text.removeprefix(_HEAD).removesuffix(_TAIL))
+    """Return True if a PEM block stands under a passphrase by another function than scrypt."""
+    texts = (block.strip() for block in _PEM.findall(pem) if block.startswith(_HEAD))
+    return any(_SCRYPT not in b64decode(text.removeprefix(_HEAD).removesuffix(_TAIL)) for text in texts)
 
 
 def _der(tag: int, *parts: bytes) -> bytes:

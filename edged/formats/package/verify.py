@@ -52,6 +52,11 @@ class Publishers(msgspec.Struct, frozen=True):
 
     pinned: dict[bytes, tuple[PublicKey, frozenset[str]]]
 
+    @classmethod
+    def of(cls, key: PublicKey, *models: str) -> Publishers:
+        """Pin one publisher, who may sign ``models``."""
+        return cls({key.thumbprint: (key, frozenset(models))})
+
     def may_sign(self, kid: bytes, name: str) -> PublicKey:
         """Return the key ``kid`` if it may sign model ``name``: the one place where that is asked.
 
@@ -84,12 +89,13 @@ class Package(msgspec.Struct, frozen=True):
     parts: tuple[memoryview, ...]
 
     @classmethod
-    def parse(cls, data: memoryview, grant: bytes | None = None) -> Package:
+    def parse(cls, data: bytes | memoryview, grant: bytes | None = None) -> Package:
         """Take a package's bytes: a CBOR sequence of a COSE_Sign1, a COSE_Encrypt and 1 to 8 byte strings.
 
         :param grant: one recipient's COSE_Encrypt, to be opened in the place of the package's own list.
         :raises FormatError: it is anything else, cut short, or has bytes behind it.
         """
+        data = memoryview(data)
         head = bytes(data[:HEAD_LIMIT])
         with error_context("no package, or cut short"):
             first, second = _ends(head)
