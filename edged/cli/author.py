@@ -158,7 +158,13 @@ def _record(chain: Chain, opened: Model, model: Path, engine: Engine, tried: Seq
             if one is not opened:
                 one.close()
     say(f"{path}  {recorded.written} vectors by {', '.join(models)}, tolerance {recorded.tolerance:.3g}", err=True)
-    if recorded.unclear:
+    if recorded.doubtful:
+        say(
+            "warning: no window has a clear best label, and a board with another engine may refuse the package: record"
+            " from windows that the model is surer of",
+            err=True,
+        )
+    elif recorded.unclear:
         say(
             f"left out {recorded.unclear} windows whose label another engine may turn over: their best labels, or score"
             " and threshold, lie too close",

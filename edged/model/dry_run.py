@@ -214,12 +214,14 @@ class Recorded(NamedTuple):
     :ivar unclear: windows whose label another engine turns over, or may well turn over.
     :ivar tolerance: that was written with them.
     :ivar apart: largest difference of two engines' scores, as a share of their spread.
+    :ivar doubtful: all windows are unclear, and those that were written are such on which the engines here agree.
     """
 
     written: int
     unclear: int
     tolerance: float
     apart: float
+    doubtful: bool
 
 
 def record_self_test(
@@ -249,18 +251,15 @@ def record_self_test(
     judge, kind = Judge(chain), chain.output.kind
     apart = np.max([np.abs(scores - one) for one in others], axis=0) if others else np.zeros_like(scores)
     close = (apart <= tolerance / 2 * spread(scores, kind)).all(axis=1)
-    clear = [
-        at
-        for at in clear_ones(list(scores), tolerance, chain)
-        if all(judge.agree(one[at], scores[at]) for one in others)
-    ]
-    clear.sort(key=lambda at: not close[at])
-    if not clear:
+    agreed = [at for at in range(len(chosen)) if all(judge.agree(one[at], scores[at]) for one in others)]
+    clear = [at for at in clear_ones(list(scores), tolerance, chain) if at in agreed]
+    if not agreed:
         raise ConfigError(
-            f"none of {len(chosen)} windows has a clear best label: another runtime may answer any of them otherwise",
-            hint="record from windows that the model is surer of, or with a smaller self_test.tolerance",
+            f"none of {len(chosen)} windows has one label in all of {', '.join(engines or ())}",
+            hint="record from windows that the model is surer of",
         )
-    kept = clear[: max(1, min(_SELF_TESTS, _ROOM // _encoded_size(chain, chosen[clear[0]].rows)))]
+    usable = sorted(clear or agreed, key=lambda at: not close[at])
+    kept = usable[: max(1, min(_SELF_TESTS, _ROOM // _encoded_size(chain, chosen[usable[0]].rows)))]
     share = float((apart[kept] / spread(scores[kept], kind)).max())
     tolerance = max(tolerance, 2 * share)
     test = make_self_test(chain, tolerance, [chosen[at].rows for at in kept], [scores[at] for at in kept])
@@ -277,7 +276,7 @@ def record_self_test(
         np.savez(path, allow_pickle=False, scores=scores[kept], tolerance=tolerance, engines=names, **arrays)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-    return Recorded(len(kept), len(chosen) - len(clear), tolerance, share)
+    return Recorded(len(kept), len(chosen) - len(clear), tolerance, share, doubtful=not clear)
 
 
 def _candidates(tried: Sequence[TriedWindow]) -> Sequence[TriedWindow]:
