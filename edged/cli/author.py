@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, get_args
 
@@ -19,7 +19,7 @@ from edged.config.load import load_board
 from edged.formats.spec import Chain
 from edged.model.author import TOLERANCE, Author
 from edged.model.draft import choose_signature, draft
-from edged.model.dry_run import TriedWindow, open_model, record_self_test, try_samples
+from edged.model.dry_run import Recorded, TriedWindow, open_model, record_self_test, try_samples
 from edged.model.live import Model, load
 from edged.model.pictures import SUFFIXES, read_picture_samples
 from edged.model.runtime import Engine, Interpreter, choose, installed
@@ -157,7 +157,11 @@ def _record(chain: Chain, opened: Model, model: Path, engine: Engine, tried: Seq
         for one in models.values():
             if one is not opened:
                 one.close()
-    say(f"{path}  {recorded.written} vectors by {', '.join(models)}, tolerance {recorded.tolerance:.3g}", err=True)
+    _tell_recorded(recorded, models, path, tolerance)
+
+
+def _tell_recorded(recorded: Recorded, engines: Iterable[str], path: Path, tolerance: float) -> None:
+    say(f"{path}  {recorded.written} vectors by {', '.join(engines)}, tolerance {recorded.tolerance:.3g}", err=True)
     if recorded.doubtful:
         say(
             "warning: no window has a clear best label, and a board with another engine may refuse the package: record"
