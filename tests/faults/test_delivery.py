@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from support.broker import Client, PlainBroker, spin
-from support.faults import status, stored
+from support.faults import newest_epoch, status, stored
 from support.promises import NOTHING_LOST
 from support.stage import SEALED_WINDOWS, WINDOWS, Setting, Stage
 from support.waiting import wait_until
@@ -96,9 +96,10 @@ def test_no_result_is_lost_over_forty_five_channel_keys_without_an_uplink(settin
     with setting.stage(results='rotate = "1 ms"') as stage:
         stage.ask()
         stage.cut_uplink()
-        for number in range(RUNS):
+        for _ in range(RUNS):
+            settled, epoch = stage.settled, newest_epoch(stage.site)
             stage.send()
-            wait_until(lambda: stage.settled > number)  # noqa: B023
+            wait_until(lambda: stage.settled > settled and newest_epoch(stage.site) > epoch)  # noqa: B023
         wait_until(lambda: stored(stage.site) >= RUNS)
         stage.far.restore()
         stage.end()

@@ -41,8 +41,17 @@ def often(short: int, long: int) -> int:
 
 def stored(site: Site) -> int:
     """Return how many results are durable in the outbox."""
+    return _number(site, "SELECT count(*) FROM outbox")
+
+
+def newest_epoch(site: Site) -> int:
+    """Return the number of the newest epoch of the board's channel key."""
+    return _number(site, "SELECT max(number) FROM epoch")
+
+
+def _number(site: Site, query: str) -> int:
     with closing(sqlite3.connect(f"file:{site.state}/state.db?mode=ro", uri=True)) as database:
-        return int(database.execute("SELECT count(*) FROM outbox").fetchone()[0])
+        return int(database.execute(query).fetchone()[0])
 
 
 def status(site: Site) -> dict[str, Any]:
