@@ -56,6 +56,10 @@ class Scene:
         if settle:
             acknowledge(self.board, mid, up=True)
 
+    def ping(self) -> None:
+        hear(self.board, 0xC0, b"", up=True)
+        hear(self.board, 0xD0, b"", up=False)
+
     def carry(self, payload: bytes) -> None:
         self.send(payload)
         self.hand_out(payload)
@@ -121,6 +125,21 @@ def test_a_reading_that_is_answered_twice_is_told() -> None:
     for _ in range(2):
         scene.answer(named(b"a"))
     assert len(scene.judge().twice) == 1
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_reading_that_is_handed_out_again_is_the_broker_s_fault_if_it_had_read_the_acknowledgement(
+    confirmed: bool,
+) -> None:
+    scene = Scene()
+    scene.carry(b"a")
+    if confirmed:
+        scene.ping()
+    scene.hand_out(b"a", dup=True)
+    for _ in range(2):
+        scene.answer(named(b"a"))
+    verdict = scene.judge()
+    assert (verdict.forgotten_by_broker, len(verdict.twice)) == ((1, 0) if confirmed else (0, 1))
 
 
 def test_equal_plain_windows_are_counted() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from edged.keystore.people import PersonalKeys
 from edged.keystore.records import read_record
 from support.site import Site
 
-CONNECT, PUBLISH, PUBACK = 1, 3, 4
+CONNECT, PUBLISH, PUBACK, PINGREQ, PINGRESP = 1, 3, 4, 12, 13
 """Kinds of packets (MQTT 5.0, section 2.1.2)."""
 _OWN = "edged/"
 _RESERVED = frozenset({"announce", "nonce", "status", "inventory", "health"})
@@ -39,6 +39,8 @@ class Track:
     :ivar digest: SHA-256 of the payload; ``count``: of a sealed reading.
     :ivar sent: published to the broker; ``acknowledged``: by the broker, to whoever published it.
     :ivar handed_out: by the broker, of which ``again`` with DUP; ``settled``: acknowledged to the broker.
+    :ivar confirmed: acknowledgements that the broker has read, for it answered a PINGREQ behind them; ``forgotten``:
+        handed out with DUP all the same, as by a broker that was killed and has an older copy of its own store.
     :ivar codes: the reason codes with which the broker answered it.
     """
 
@@ -51,6 +53,8 @@ class Track:
     handed_out: int = 0
     again: int = 0
     settled: int = 0
+    confirmed: int = 0
+    forgotten: int = 0
     codes: list[int] = field(default_factory=list)
 
 
@@ -64,6 +68,7 @@ class Verdict(NamedTuple):
     :ivar unasked: results that answer nothing that was handed out.
     :ivar lost_by_broker: acknowledged to their sensor and never handed out, or their result was acknowledged to edged
         and never handed out.
+    :ivar forgotten_by_broker: handed out once more although the broker had read the acknowledgement.
     """
 
     answered: int
@@ -72,11 +77,12 @@ class Verdict(NamedTuple):
     unsettled: list[Track]
     unasked: int
     lost_by_broker: int
+    forgotten_by_broker: int
 
     def __str__(self) -> str:
         return (
             f"{self.answered} answered, {len(self.lost)} lost, {len(self.twice)} twice, {len(self.unsettled)} unsettled, "
-            f"{self.unasked} unasked; {self.lost_by_broker} lost by a broker"
+            f"{self.unasked} unasked; {self.lost_by_broker} lost by a broker, {self.forgotten_by_broker} forgotten there"
         )
 
     @property
@@ -153,17 +159,20 @@ class Observer:
                 waiting = {id(one) for one in there[len(there) - _tail(got) :]}
                 lost = [one for one in lost if id(one) not in waiting]
         unasked = sum(1 for one in inputs if one not in asked)
-        return Verdict(answered, lost, twice, unsettled, unasked, by_broker)
+        forgotten = sum(one.forgotten for one in self.readings)
+        return Verdict(answered, lost, twice, unsettled, unasked, by_broker, forgotten)
 
     def _due(self, reading: Track) -> tuple[int, int]:
         """Return how many answers a reading must have, and how many it may have.
 
         Equal plain windows are readings of their own. A sensor that did not hear whether its broker has one sends it
-        again, and what a broker hands out once more without DUP is another one for all that anybody can say.
+        again, and what a broker hands out once more without DUP is another one for all that anybody can say; so is what
+        it hands out once more after it has read the acknowledgement.
         """
         if self._sealed or self._per_window > 1:
             return 1, 1
-        return max(reading.acknowledged, 1), max(reading.sent, reading.handed_out - reading.again)
+        fresh = reading.handed_out - reading.again + reading.forgotten
+        return max(reading.acknowledged, 1), max(reading.sent, fresh)
 
     def _count(self, readings: Sequence[Track], inputs: Sequence[Input], asked: set[Input]) -> list[int]:
         """Return how many of ``inputs`` name each reading; those that name any join ``asked``."""
@@ -228,6 +237,8 @@ class Conversation:
         self._observer = observer
         self._version = 5
         self._under_way: dict[tuple[bool, int], Track] = {}
+        self._unconfirmed: deque[Track] = deque()
+        self._asked = 0
         self._rest = {True: b"", False: b""}
 
     def cut(self, data: bytes, *, up: bool) -> list[bytes]:
@@ -255,9 +266,16 @@ class Conversation:
             code = body[2] if len(body) > 2 else 0
             if up:
                 track.settled += 1
+                self._unconfirmed.append(track)
             else:
                 track.codes.append(code)
                 track.acknowledged += code == 0
+        elif kind == PINGREQ:
+            self._asked = len(self._unconfirmed)
+        elif kind == PINGRESP:
+            for _ in range(self._asked):
+                self._unconfirmed.popleft().confirmed += 1
+            self._asked = 0
 
     def _note_message(self, flags: int, body: bytes, *, up: bool) -> None:
         topic = _text(body)
@@ -270,7 +288,11 @@ class Conversation:
             track.sent += 1
         else:
             track.handed_out += 1
-            track.again += bool(flags & 8)
+            if flags & 8:
+                track.again += 1
+                if track.confirmed and track.sent == 1:  # of equal ones nobody knows which this is
+                    track.confirmed -= 1
+                    track.forgotten += 1
 
 
 def _head(packet: bytes) -> int:
