@@ -64,13 +64,17 @@ class Hub:
             self.announcements.append(delivery.payload)
         taken = self._hub.take(delivery.topic, delivery.payload, retained=delivery.retain)
         self._announced |= {device for device, _ in taken.announced}
-        self.results += taken.opened
-        self.times += [time.monotonic()] * len(taken.opened)
+        for opened in taken.opened:
+            self._keep(opened)
         self.reports += [report for _, report in taken.reports]
         # a board whose kernel does not know that its clock is right is asked
         self.refused += [error for _, error in taken.refused if not isinstance(error, ExpiredError)]
         for question in taken.questions:
             self.client.publish(*question, qos=1)
+
+    def _keep(self, opened: Opened) -> None:
+        self.results.append(opened)
+        self.times.append(time.monotonic())
 
     def send(self, *payloads: bytes, topic: str | None = None) -> None:
         """Publish readings."""
