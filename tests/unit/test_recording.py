@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.base.errors import SelfTestError
+from edged.base.errors import ConfigError, SelfTestError
 from edged.formats.cose.algorithms import Aead
 from edged.formats.cose.keys import PrivateKey
 from edged.formats.package.pack import pack
@@ -161,8 +161,23 @@ def test_windows_on_which_the_engines_come_to_other_labels_are_left_out(classifi
         classifier, rows, Shifted(classifier, np.array([0.3, 0.0], np.float32)), tmp_path / "s.npz"
     )
 
-    assert (found.written, found.unclear) == (1, 1)
+    assert (found.written, found.unclear, found.doubtful) == (1, 1, False)
     assert archive["windows"].tolist() == [[[0.0, 1.0]]]
+
+
+def test_windows_whose_labels_are_level_are_recorded_where_there_are_no_others(
+    classifier: Model, tmp_path: Path
+) -> None:
+    """A model that gives its input back, asked about ones, has no clearer window; that is said."""
+    found, archive = recorded(classifier, [[1.0, 1.0]] * 2, Shifted(classifier, 0.0), tmp_path / "s.npz")
+
+    assert (found.written, found.unclear, found.doubtful) == (2, 2, True)
+    assert archive["scores"].tolist() == [[1.0, 1.0]] * 2
+
+
+def test_windows_on_which_no_two_engines_come_to_one_label_are_not_recorded(classifier: Model, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none of 1 windows has one label in all of litert 2.3.0, other 1.0"):
+        recorded(classifier, [[0.4, 0.6]], Shifted(classifier, np.array([0.3, 0.0], np.float32)), tmp_path / "s.npz")
 
 
 def test_what_was_recorded_is_used_unless_the_manifest_says_otherwise(fan: Fan) -> None:
