@@ -163,7 +163,7 @@ def test_more_results_than_may_wait_all_open_if_their_announcement_comes_in_the_
 
 
 def test_what_is_taken_out_of_a_turn_that_fails_is_where_it_was(receiving: Receiving) -> None:
-    """What waited, what the turn would have added to it, and what it would have given up."""
+    """Messages that waited, those that the turn would have added, and those that it would have given up."""
     receiving.answered()
     receiving.turn()
     receiving.rotate()

@@ -146,7 +146,7 @@ class Refused(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What came of a message, and of those that waited for it.
+    """The outcome of a message, and of those that waited for it.
 
     :ivar opened: results that were accepted.
     :ivar questions: messages to publish.

@@ -60,7 +60,7 @@ class ServedModel(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name that people call it by."""
         return self.name or self.model
 
 
